@@ -1,0 +1,1 @@
+"""Reading, writing, sampling and augmenting few-shot segmentation data."""

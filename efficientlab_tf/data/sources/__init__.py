@@ -1,0 +1,1 @@
+"""Readers of foreign data layouts; each yields pairs for `data.records`."""

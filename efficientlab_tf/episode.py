@@ -1,0 +1,29 @@
+"""The noun that travels through the whole package: an episode."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+IGNORE = 255
+"""Mask value of pixels whose label is unknown. No loss and no metric counts them."""
+
+
+class Episode(NamedTuple):
+    """One few-shot task: learn from the support set, be judged on the query set.
+
+    A NamedTuple, so `tf.data`, `tf.function` and `tf.nest` carry it as it is.
+    A meta-batch is an `Episode` whose every field has one more leading axis.
+
+    Attributes:
+      support_images: uint8 [k, H, W, 3], RGB in 0..255.
+      support_masks: uint8 [k, H, W]; 0 background, 1..K classes, 255 unknown.
+      query_images: uint8 [q, H, W, 3].
+      query_masks: uint8 [q, H, W].
+      name: string scalar; the class name (names joined by "+" if K > 1).
+    """
+
+    support_images: tf.Tensor
+    support_masks: tf.Tensor
+    query_images: tf.Tensor
+    query_masks: tf.Tensor
+    name: tf.Tensor

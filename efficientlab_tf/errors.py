@@ -1,0 +1,23 @@
+"""One exception for everything a user can put right, and how commands report it."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line: what is wrong, where, and what to do."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Runs a command's `main` and exits with its status.
+
+    A `UserError` becomes one line on stderr and exit status 2: whoever typed
+    the command needs the sentence, not the stack. Any other exception is a
+    bug in this package and keeps its trace.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status or 0)
