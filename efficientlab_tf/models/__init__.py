@@ -1,0 +1,1 @@
+"""Segmentation networks: Keras functional models and the layers they are made of."""

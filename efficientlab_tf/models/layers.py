@@ -1,0 +1,162 @@
+"""Layers whose second derivatives are right: bilinear resize, batch normalization.
+
+TensorFlow's own are not. `ResizeBilinearGrad` has no registered gradient, so a
+second derivative silently loses every path through `tf.image.resize`; and
+`tf.nn.moments` stops the gradient of the mean inside the variance, which leaves
+the first derivative right and the second wrong. Methods that differentiate
+through an inner loop (MAML, Meta-SGD) need both.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_PACKAGE = "efficientlab_tf"
+
+
+def interpolation_matrix(
+    source: int, target: int, align_corners: bool = False
+) -> np.ndarray:
+    """The matrix of 1-D linear interpolation from `source` to `target` points.
+
+    Args:
+      source: number of input points.
+      target: number of output points.
+      align_corners: if true the first and last points of input and output
+        coincide; if false the pixel centres are scaled about the border
+        (half-pixel centres, as `tf.image.resize`).
+
+    Returns:
+      float64 [target, source]; each row sums to one.
+    """
+    position = np.arange(target, dtype=np.float64)
+    if align_corners and target > 1:
+        position *= (source - 1) / (target - 1)
+    elif not align_corners:
+        position = (position + 0.5) * source / target - 0.5
+    position = np.clip(position, 0, source - 1)
+    lower = np.floor(position).astype(int)
+    upper = np.minimum(lower + 1, source - 1)
+    matrix = np.zeros([target, source])
+    rows = np.arange(target)
+    np.add.at(matrix, (rows, lower), 1 - (position - lower))
+    np.add.at(matrix, (rows, upper), position - lower)
+    return matrix
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Resize(keras.layers.Layer):
+    """Bilinear resize of [N, H, W, C] to a fixed height and width.
+
+    Two products with interpolation matrices, so it is differentiable any number
+    of times, compiles under XLA and works in float64. No antialiasing.
+
+    Args:
+      height: output height in pixels.
+      width: output width in pixels.
+      align_corners: see `interpolation_matrix`.
+    """
+
+    def __init__(self, height: int, width: int, align_corners: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+        self.align_corners = align_corners
+
+    def build(self, input_shape):
+        _, height, width, _ = input_shape
+        self._rows = interpolation_matrix(height, self.height, self.align_corners)
+        self._columns = interpolation_matrix(width, self.width, self.align_corners)
+
+    def call(self, inputs):
+        rows = tf.constant(self._rows, inputs.dtype)
+        columns = tf.constant(self._columns, inputs.dtype)
+        resized = tf.einsum("hH,nHWc->nhWc", rows, inputs)
+        return tf.einsum("wW,nhWc->nhwc", columns, resized)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width, input_shape[3])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "height": self.height,
+            "width": self.width,
+            "align_corners": self.align_corners,
+        }
+
+
+class _Switch(threading.local):
+    active = False
+    momentum: float | None = None
+
+
+_switch = _Switch()
+
+
+@contextlib.contextmanager
+def batch_statistics(momentum: float | None = None) -> Iterator[None]:
+    """Makes `BatchNormalization` use batch statistics though `training=False`.
+
+    Inside the context our batch normalization normalizes with the statistics of
+    the batch and updates its moving averages, whatever `training` says, so
+    dropout and drop-connect stay off:
+
+        with batch_statistics(momentum=0.0):
+            _, stats = model.stateless_call(theta, stats, x, training=False)
+
+    The switch acts while a `tf.function` is traced, not while it runs, and only
+    in this thread.
+
+    Args:
+      momentum: overrides the layers' momentum; 0 makes the returned moving
+        averages exactly the statistics of this batch.
+    """
+    before = _switch.active, _switch.momentum
+    _switch.active, _switch.momentum = True, momentum
+    try:
+        yield
+    finally:
+        _switch.active, _switch.momentum = before
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization over all but the last axis, twice differentiable.
+
+    The same variables, arguments and results as Keras's layer (epsilon 1e-3,
+    momentum 0.99, biased variance in the moving average), with the mean inside
+    the variance differentiated too. See also `batch_statistics`.
+    """
+
+    def call(self, inputs, training=None):
+        use_batch = _switch.active or (training and self.trainable)
+        x = tf.cast(inputs, self.variable_dtype)
+        if use_batch:
+            axes = list(range(x.shape.rank - 1))
+            mean = tf.reduce_mean(x, axes)
+            variance = tf.reduce_mean(tf.square(x - mean), axes)
+            momentum = self.momentum
+            if _switch.active and _switch.momentum is not None:
+                momentum = _switch.momentum
+            self._update(self.moving_mean, mean, momentum)
+            self._update(self.moving_variance, variance, momentum)
+        else:
+            mean = tf.convert_to_tensor(self.moving_mean)
+            variance = tf.convert_to_tensor(self.moving_variance)
+        scale = tf.math.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale *= self.gamma
+        shift = -mean * scale
+        if self.center:
+            shift += self.beta
+        return tf.cast(x * scale + shift, self.compute_dtype)
+
+    @staticmethod
+    def _update(average: keras.Variable, value: tf.Tensor, momentum: float) -> None:
+        value = tf.stop_gradient(value)
+        average.assign(average * momentum + value * (1.0 - momentum))
