@@ -1,0 +1,213 @@
+"""dataset.json: what a dataset folder holds.
+
+```json
+{
+  "format": 1,
+  "name": "icons",
+  "classes": {"bear": {"shard": "bear.tfrecord", "count": 10, "sha256": "..."}},
+  "splits": {"train": ["bear"], "test": []}
+}
+```
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from efficientlab_tf.data.split_lists import check_splits, load_splits
+from efficientlab_tf.errors import UserError
+
+FILENAME = "dataset.json"
+FORMAT = 1
+SAMPLE_PREFIX = "sample:"
+ALL = "all"
+"""The split that every dataset has: all of its classes."""
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class of a dataset.
+
+    Attributes:
+      shard: the shard's path, relative to the dataset's folder.
+      count: number of pairs in it.
+      sha256: hexadecimal digest of the file.
+    """
+
+    shard: str
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of a dataset folder.
+
+    Attributes:
+      name: the dataset's name.
+      classes: class name to its entry.
+      splits: split name to class names, each split's classes in listed order.
+      directory: the folder that holds dataset.json and the shards.
+    """
+
+    name: str
+    classes: dict[str, ClassEntry]
+    splits: dict[str, tuple[str, ...]]
+    directory: Path
+
+    @classmethod
+    def load(cls, dataset_dir: str | os.PathLike) -> "Manifest":
+        """Reads the manifest of a dataset.
+
+        Args:
+          dataset_dir: a folder with dataset.json, or "sample:NAME" for one of the
+            small sets that the package ships.
+
+        Raises:
+          UserError: no such folder or sample, no dataset.json in it, one that
+            cannot be understood, or a shard it lists is missing.
+        """
+        directory = _resolve(dataset_dir)
+        path = directory / FILENAME
+        if not path.is_file():
+            raise UserError(
+                f"{directory} has no {FILENAME}, so it is not a converted dataset "
+                "(or its conversion did not finish); convert it with "
+                "tools/convert_fss1000.py or tools/convert_folder.py"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
+            manifest = cls(
+                name=str(content["name"]),
+                classes={
+                    name: ClassEntry(
+                        str(entry["shard"]), int(entry["count"]), str(entry["sha256"])
+                    )
+                    for name, entry in content["classes"].items()
+                },
+                splits={
+                    split: tuple(str(name) for name in names)
+                    for split, names in content["splits"].items()
+                },
+                directory=directory,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"no key {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(
+                f"cannot understand {path}: {what}; convert the dataset again"
+            ) from error
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        check_splits(manifest.splits, manifest.classes)
+        missing = [n for n in manifest.classes if not manifest.shard_path(n).is_file()]
+        if missing:
+            raise UserError(
+                f"{directory} lacks {len(missing)} of {len(manifest.classes)} shards "
+                f"that {FILENAME} lists, first {manifest.shard_path(missing[0])}; "
+                "copy the whole folder again or convert again"
+            )
+        return manifest
+
+    def save(self) -> None:
+        """Writes dataset.json into `directory`: the new one whole, or none of it.
+
+        Raises:
+          UserError: a split is not consistent with the classes, or the file
+            cannot be written.
+        """
+        check_splits(self.splits, self.classes)
+        content = {
+            "format": FORMAT,
+            "name": self.name,
+            "classes": {
+                name: {
+                    "shard": entry.shard,
+                    "count": entry.count,
+                    "sha256": entry.sha256,
+                }
+                for name, entry in sorted(self.classes.items())
+            },
+            "splits": {split: list(names) for split, names in self.splits.items()},
+        }
+        path = self.directory / FILENAME
+        partial = path.with_name(f".{FILENAME}.partial-{os.getpid()}")
+        try:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror}; check the folder"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def split(self, name: str) -> tuple[str, ...]:
+        """Returns the class names of a split; "all" is every class, sorted.
+
+        Raises:
+          UserError: the dataset has no such split, or the split is empty.
+        """
+        if name == ALL and ALL not in self.splits:
+            return tuple(sorted(self.classes))
+        if name not in self.splits:
+            raise UserError(
+                f"dataset {self.name} ({self.directory}) has no split {name!r}; "
+                f"choose one of: {', '.join([*self.splits, ALL])}"
+            )
+        if not self.splits[name]:
+            raise UserError(
+                f"split {name!r} of dataset {self.name} ({self.directory}) lists no "
+                "class; choose another split or other split lists"
+            )
+        return self.splits[name]
+
+    def with_splits(self, spec: str) -> "Manifest":
+        """Returns the manifest with the splits that `spec` names.
+
+        Args:
+          spec: as in `efficientlab_tf.data.split_lists.load_splits`.
+
+        Raises:
+          UserError: unknown spec, a class in two splits, or a listed class that
+            the dataset lacks.
+        """
+        splits = load_splits(spec)
+        check_splits(splits, self.classes)
+        return replace(self, splits=splits)
+
+    def shard_path(self, class_name: str) -> Path:
+        """Returns the path of a class's shard.
+
+        Raises:
+          UserError: the dataset has no such class.
+        """
+        if class_name not in self.classes:
+            raise UserError(
+                f"dataset {self.name} ({self.directory}) has no class {class_name!r}; "
+                f"{FILENAME} there lists its {len(self.classes)} classes"
+            )
+        return self.directory / self.classes[class_name].shard
+
+
+def _resolve(dataset_dir: str | os.PathLike) -> Path:
+    if isinstance(dataset_dir, str) and dataset_dir.startswith(SAMPLE_PREFIX):
+        sample = dataset_dir[len(SAMPLE_PREFIX) :]
+        root = Path(str(resources.files("efficientlab_tf.data") / "sample"))
+        names = sorted(path.parent.name for path in root.glob(f"*/{FILENAME}"))
+        if sample not in names:
+            raise UserError(
+                f"no sample dataset {sample!r} in the package; choose one of: "
+                f"{', '.join(SAMPLE_PREFIX + name for name in names)}"
+            )
+        return root / sample
+    directory = Path(dataset_dir)
+    if not directory.is_dir():
+        raise UserError(
+            f"no dataset folder {directory}; give the folder that holds {FILENAME}, "
+            f"or {SAMPLE_PREFIX}icons"
+        )
+    return directory

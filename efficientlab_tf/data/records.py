@@ -1,0 +1,218 @@
+"""Shards: one uncompressed TFRecord per class, with DeepLab's feature names.
+
+Each record is a `tf.train.Example` of one image and its mask, both encoded, so
+a shard is about as large as the files it was made from.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from efficientlab_tf.data.pair import Pair
+from efficientlab_tf.errors import UserError
+
+__all__ = [
+    "Pair",
+    "ShardInfo",
+    "decode_pair",
+    "encode_pair",
+    "parse_record",
+    "read_shard",
+    "write_shard",
+]
+
+IMAGE_FORMATS = ("jpeg", "png")
+
+_FEATURES = {
+    "image/encoded": tf.io.FixedLenFeature([], tf.string),
+    "image/format": tf.io.FixedLenFeature([], tf.string),
+    "image/filename": tf.io.FixedLenFeature([], tf.string),
+    "image/height": tf.io.FixedLenFeature([], tf.int64),
+    "image/width": tf.io.FixedLenFeature([], tf.int64),
+    "image/segmentation/class/encoded": tf.io.FixedLenFeature([], tf.string),
+    "image/segmentation/class/format": tf.io.FixedLenFeature([], tf.string),
+}
+
+
+class ShardInfo(NamedTuple):
+    """What a dataset's manifest has to know of a shard that was written.
+
+    Attributes:
+      count: number of records.
+      sha256: hexadecimal digest of the whole file.
+      bytes: size of the file.
+    """
+
+    count: int
+    sha256: str
+    bytes: int
+
+
+def encode_pair(pair: Pair) -> bytes:
+    """Returns `pair` as a serialized `tf.train.Example`.
+
+    Raises:
+      UserError: `pair.image_format` is not one of `IMAGE_FORMATS`.
+    """
+    if pair.image_format not in IMAGE_FORMATS:
+        raise UserError(
+            f"{pair.filename}: image format is {pair.image_format!r}, expected one of "
+            f"{', '.join(IMAGE_FORMATS)}; re-encode the image"
+        )
+
+    def blob(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    def integer(value: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    features = {
+        "image/encoded": blob(pair.image),
+        "image/format": blob(pair.image_format.encode()),
+        "image/filename": blob(pair.filename.encode()),
+        "image/height": integer(pair.height),
+        "image/width": integer(pair.width),
+        "image/segmentation/class/encoded": blob(pair.mask),
+        "image/segmentation/class/format": blob(b"png"),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    # Deterministic, since a shard is identified by the digest of its bytes.
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parses one record; works eagerly, in `tf.function` and in `tf.data`.
+
+    Args:
+      serialized: string scalar from `encode_pair`.
+
+    Returns:
+      A dict of scalars: strings `image`, `image_format`, `filename`, `mask`;
+      int64 `height`, `width`.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run on a record that lacks a feature.
+    """
+    features = tf.io.parse_single_example(serialized, _FEATURES)
+    return {
+        "image": features["image/encoded"],
+        "image_format": features["image/format"],
+        "filename": features["image/filename"],
+        "mask": features["image/segmentation/class/encoded"],
+        "height": features["image/height"],
+        "width": features["image/width"],
+    }
+
+
+def decode_pair(
+    serialized: tf.Tensor, image_size: int | tuple[int, int] | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes one record; works eagerly, in `tf.function` and in `tf.data`.
+
+    Pairs of another size are resized: images bilinearly with antialiasing,
+    masks to the nearest pixel. The result is a deterministic function of the record.
+
+    Args:
+      serialized: string scalar from `encode_pair`.
+      image_size: side of the square, or (height, width), in pixels; None keeps
+        the stored size.
+
+    Returns:
+      (image, mask): uint8 [H, W, 3] RGB in 0..255; uint8 [H, W] with 0
+      background, 1..K classes, 255 unknown.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run on a record that cannot be decoded.
+    """
+    record = parse_record(serialized)
+    image = tf.cond(
+        record["image_format"] == "png",
+        lambda: tf.io.decode_png(record["image"], channels=3),
+        # The default method may differ between machines by a grey level.
+        lambda: tf.io.decode_jpeg(
+            record["image"], channels=3, dct_method="INTEGER_ACCURATE"
+        ),
+    )
+    image = tf.ensure_shape(image, [None, None, 3])
+    mask = tf.io.decode_png(record["mask"], channels=1)
+    if image_size is None:
+        return image, mask[..., 0]
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+
+    def resized_image() -> tf.Tensor:
+        values = tf.image.resize(image, image_size, method="bilinear", antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8)
+
+    def resized_mask() -> tf.Tensor:
+        return tf.image.resize(mask, image_size, method="nearest")
+
+    def has_size(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(tf.shape(tensor)[:2] == tf.constant(image_size))
+
+    image = tf.cond(has_size(image), lambda: image, resized_image)
+    mask = tf.cond(has_size(mask), lambda: mask, resized_mask)
+    image = tf.ensure_shape(image, [*image_size, 3])
+    mask = tf.ensure_shape(mask, [*image_size, 1])
+    return image, mask[..., 0]
+
+
+def write_shard(path: str | os.PathLike, pairs: Iterable[Pair]) -> ShardInfo:
+    """Writes `pairs` as one shard; `path` appears complete or not at all.
+
+    Raises:
+      UserError: the file cannot be written, or a pair cannot be stored.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    count = 0
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for pair in pairs:
+                writer.write(encode_pair(pair))
+                count += 1
+        info = ShardInfo(count, file_sha256(partial), partial.stat().st_size)
+        os.replace(partial, path)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", error)
+        raise UserError(
+            f"cannot write shard {path}: {reason}; check the folder and the free space"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return info
+
+
+def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
+    """Yields the serialized records of a shard in stored order.
+
+    Raises:
+      UserError: no such shard, or a truncated or corrupt record; the message
+        names the shard and the record's index, counted from 0.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no shard {path}; convert the dataset again")
+    index = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield record.numpy()
+            index += 1
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"shard {path}, record {index}: truncated or corrupt "
+            "(checksum does not match); copy the file again or convert again"
+        ) from error
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the hexadecimal SHA-256 digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

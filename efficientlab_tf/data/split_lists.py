@@ -1,0 +1,109 @@
+"""Which classes are for training, validation and testing.
+
+The package ships the published class lists as `splits/*.txt`, one name a line.
+"""
+
+from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
+
+from efficientlab_tf.errors import UserError
+
+NAMED_SPLITS: dict[str, dict[str, str]] = {
+    "fss1000": {"train": "fss1000_train", "test": "fss1000_test"},
+    "fss1000_520": {
+        "train": "fss1000_520_train",
+        "val": "fss1000_520_val",
+        "test": "fss1000_test",
+    },
+    "fpk": {"test": "fpk_test"},
+    "icons": {"train": "icons_train", "val": "icons_val", "test": "icons_test"},
+}
+"""Protocol to split to list. "fss1000": FSS-1000's authors' 240 test classes and
+the other 760. "fss1000_520": 520/240/240, as metric-learning papers use it. "fpk":
+the five FP-k classes among FSS-1000's. "icons": the 435/60/100 of icons-fss."""
+
+SPLIT_NAMES = ("train", "val", "test")
+
+
+def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
+    """Reads the class lists of a protocol or of files.
+
+    Args:
+      spec: a key of `NAMED_SPLITS`, or files as "train=FILE,val=FILE,test=FILE"
+        (any of the three), one class name a line; blank lines and lines that
+        begin with "#" do not count.
+
+    Returns:
+      Split name to class names in listed order.
+
+    Raises:
+      UserError: unknown protocol, malformed spec, or a file that is missing,
+        empty, or lists a class twice.
+    """
+    if spec in NAMED_SPLITS:
+        root = resources.files("efficientlab_tf.data") / "splits"
+        return {
+            split: _names(spec, (root / f"{stem}.txt").read_text(encoding="utf-8"))
+            for split, stem in NAMED_SPLITS[spec].items()
+        }
+    if "=" not in spec:
+        raise UserError(
+            f"unknown splits {spec!r}; choose one of {', '.join(NAMED_SPLITS)}, or "
+            "give files as train=FILE,val=FILE,test=FILE"
+        )
+    splits = {}
+    for part in spec.split(","):
+        split, _, file = part.strip().partition("=")
+        if split not in SPLIT_NAMES or not file or split in splits:
+            raise UserError(
+                f"splits {spec!r}: cannot use {part!r}; expected each of "
+                "train=FILE, val=FILE, test=FILE at most once, separated by commas"
+            )
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise UserError(f"cannot read split list {file}: {reason}") from error
+        splits[split] = _names(file, text)
+    return splits
+
+
+def check_splits(
+    splits: Mapping[str, Collection[str]], available_classes: Collection[str]
+) -> None:
+    """Checks that splits are disjoint and that the data has every listed class.
+
+    Raises:
+      UserError: names a class that is in two splits, or that the data lacks.
+    """
+    split_of: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if name in split_of:
+                raise UserError(
+                    f"class {name!r} is in the splits {split_of[name]!r} and "
+                    f"{split!r}; list it once"
+                )
+            split_of[name] = split
+    missing = [name for name in split_of if name not in available_classes]
+    if missing:
+        shown = ", ".join(f"{name!r} ({split_of[name]})" for name in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UserError(
+            f"the splits list {len(missing)} classes that the data lacks: "
+            f"{shown}{more}; add the data or choose other splits"
+        )
+
+
+def _names(where: str, text: str) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.splitlines())
+    names = tuple(line for line in lines if line and not line.startswith("#"))
+    if not names:
+        raise UserError(f"split list {where} names no class; write one name a line")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"split list {where} names class {name!r} twice")
+        seen.add(name)
+    return names
