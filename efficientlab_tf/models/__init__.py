@@ -1,1 +1,48 @@
 """Segmentation networks: Keras functional models and the layers they are made of."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.efficientlab import efficientlab
+
+MODELS: dict[str, Callable[..., keras.Model]] = {"efficientlab": efficientlab}
+"""Every network by the name that commands know it by."""
+
+__all__ = ["MODELS", "build_model", "decay_mask", "efficientlab"]
+
+
+def build_model(name: str, **options: Any) -> keras.Model:
+    """Builds the network called `name` with the options of its function.
+
+    Returns:
+      A model from images [N, H, W, 3], RGB 0..255, to logits [N, H, W, classes].
+
+    Raises:
+      UserError: no such network, or it does not have such an option.
+    """
+    if name not in MODELS:
+        raise UserError(
+            f"model: expected one of {', '.join(sorted(MODELS))}; received {name!r}"
+        )
+    known = inspect.signature(MODELS[name]).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(
+            f"model {name}: expected options out of {', '.join(known)}; "
+            f"received {', '.join(unknown)}"
+        )
+    return MODELS[name](**options)
+
+
+def decay_mask(model: keras.Model) -> tuple[bool, ...]:
+    """Which trainable variables L2 regularization acts on.
+
+    Returns:
+      One entry for each of `model.trainable_variables`, in their order: False for
+      the scale and offset (gamma, beta) of normalization layers, else True.
+    """
+    return tuple(v.name not in ("gamma", "beta") for v in model.trainable_variables)

@@ -1,0 +1,259 @@
+"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0, cut after stage 6.
+
+Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
+s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ...; the encoder ends with stage 6
+at stride 16. Nothing behind it is kept, so no parameter is without a gradient.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.layers import BatchNormalization
+
+APPLICATIONS = tuple(f"EfficientNetB{i}" for i in range(8))
+LITE = "EfficientNetLite0"
+BACKBONES = (*APPLICATIONS, LITE)
+STAGES = (2, 3, 4, 5, 6)
+STRIDES = {2: 2, 3: 4, 4: 8, 5: 16, 6: 16}
+"""Stride of each stage's output with respect to the image."""
+
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225]) * 255
+
+_LITE_FILE = "efficientnet_lite0_encoder.npz"
+_LITE_STEM = 32
+# Stage -> kernel size, stride, expansion, filters, blocks.
+_LITE_STAGES = {
+    2: (3, 1, 1, 16, 1),
+    3: (3, 2, 6, 24, 2),
+    4: (5, 2, 6, 40, 2),
+    5: (3, 2, 6, 80, 3),
+    6: (5, 1, 6, 112, 3),
+}
+
+
+class Encoder(NamedTuple):
+    """Symbolic tensors of an encoder.
+
+    Attributes:
+      images: the Keras input [N, H, W, 3], RGB 0..255.
+      stages: for each stage of `STAGES` the output of its last block,
+        [N, H / stride, W / stride, C], with the stride of `STRIDES`.
+    """
+
+    images: keras.KerasTensor
+    stages: dict[int, keras.KerasTensor]
+
+
+@contextlib.contextmanager
+def dtype_scope(dtype: str) -> Iterator[None]:
+    """Layers made in this context have the policy `dtype`, also Keras's own nets'."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_encoder(
+    name: str,
+    image_size: tuple[int, int],
+    drop_connect: float = 0.2,
+    weights: str | None = None,
+) -> Encoder:
+    """Builds an encoder in the current dtype policy.
+
+    Preprocessing is its first layer: (x - mean) / deviation with ImageNet's
+    mean and deviation for B0 to B7, (x - 127) / 128 for Lite0.
+
+    Args:
+      name: one of `BACKBONES`.
+      image_size: height and width, each divisible by 32.
+      drop_connect: rate of stochastic depth. It grows linearly with the block's
+        index, from 0 to this rate at the end of the encoder; 0 leaves it out.
+      weights: None (random) or "imagenet".
+
+    Raises:
+      UserError: unknown name, or the ImageNet weights cannot be downloaded.
+    """
+    if name not in BACKBONES:
+        raise UserError(
+            f"backbone: expected one of {', '.join(BACKBONES)}; received {name!r}"
+        )
+    policy = keras.config.dtype_policy()
+    images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
+    if name == LITE:
+        return _lite0(images, drop_connect, weights)
+    return _application(name, images, drop_connect, weights)
+
+
+def _drop_rate(drop_connect: float, layer_name: str, blocks: list[str]) -> float:
+    return drop_connect * blocks.index(layer_name.split("_")[0]) / len(blocks)
+
+
+def _application(
+    name: str, images: keras.KerasTensor, drop_connect: float, weights: str | None
+) -> Encoder:
+    """keras.applications' network with our preprocessing and batch normalization."""
+    network = _load_application(name, tuple(images.shape[1:]), weights)
+    last = {}  # The layers are in topological order: the last one wins.
+    blocks = []
+    for layer in network.layers:
+        block = layer.name.split("_")[0]
+        for stage in STAGES:
+            if block.startswith(f"block{stage - 1}"):
+                last[stage] = layer.output
+                if block not in blocks:
+                    blocks.append(block)
+    trunk = keras.Model(network.input, last)
+
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Normalization(
+                mean=_IMAGENET_MEAN.tolist(),
+                variance=np.square(_IMAGENET_DEVIATION).tolist(),
+                name="preprocessing",
+            )
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return BatchNormalization.from_config(config)
+        if isinstance(layer, keras.layers.Dropout):
+            config["rate"] = _drop_rate(drop_connect, layer.name, blocks)
+        return type(layer).from_config(config)
+
+    def connect(layer: keras.layers.Layer, x: Any, **_: Any) -> Any:
+        scaling = isinstance(layer, keras.layers.Rescaling)
+        if scaling or isinstance(layer, keras.layers.Dropout) and layer.rate == 0:
+            return x
+        return layer(x)
+
+    encoder = keras.models.clone_model(
+        trunk, input_tensors=images, clone_function=replace, call_function=connect
+    )
+    if weights is not None:
+        for layer in encoder.layers:
+            if layer.weights:
+                copied = network.get_layer(layer.name).weights
+                values = {w.name: w.numpy() for w in copied}
+                _assign(layer, values)
+    return Encoder(images, encoder.output)
+
+
+def _load_application(
+    name: str, shape: tuple[int, ...], weights: str | None
+) -> keras.Model:
+    try:
+        return getattr(keras.applications, name)(
+            include_top=False, weights=weights, input_shape=shape
+        )
+    except Exception as error:
+        if weights is None:
+            raise
+        raise UserError(
+            f"backbone {name}: its ImageNet weights could not be downloaded "
+            f"({' '.join(str(error).split())}); put the .h5 file that Keras wants "
+            f"into ~/.keras/models, or use {LITE}, whose weights are in this "
+            "package, or weights=None"
+        ) from error
+
+
+def _lite0(
+    images: keras.KerasTensor, drop_connect: float, weights: str | None
+) -> Encoder:
+    layers = keras.layers
+    blocks = [
+        f"block{stage - 1}{'abcd'[i]}"
+        for stage, (*_, repeats) in _LITE_STAGES.items()
+        for i in range(repeats)
+    ]
+
+    def normalize(x, name, activate=True):
+        x = BatchNormalization(name=name)(x)
+        if activate:
+            x = layers.ReLU(6.0, name=name.replace("bn", "activation"))(x)
+        return x
+
+    def conv(x, name, filters, kernel_size, strides=1):
+        return layers.Conv2D(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=_initializer(),
+            name=name,
+        )(x)
+
+    def block(inputs, name, kernel_size, strides, expansion, filters):
+        x = inputs
+        if expansion != 1:
+            x = conv(x, f"{name}_expand_conv", expansion * inputs.shape[-1], 1)
+            x = normalize(x, f"{name}_expand_bn")
+        x = layers.DepthwiseConv2D(
+            kernel_size,
+            strides=strides,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=_initializer(),
+            name=f"{name}_dwconv",
+        )(x)
+        x = normalize(x, f"{name}_bn")
+        x = conv(x, f"{name}_project_conv", filters, 1)
+        x = normalize(x, f"{name}_project_bn", activate=False)
+        if strides == 1 and inputs.shape[-1] == filters:
+            rate = _drop_rate(drop_connect, name, blocks)
+            if rate:
+                shape = (None, 1, 1, 1)
+                x = layers.Dropout(rate, noise_shape=shape, name=f"{name}_drop")(x)
+            x = layers.Add(name=f"{name}_add")([x, inputs])
+        return x
+
+    x = layers.Rescaling(1 / 128, -127 / 128, name="preprocessing")(images)
+    x = normalize(conv(x, "stem_conv", _LITE_STEM, 3, strides=2), "stem_bn")
+    stages = {}
+    names = iter(blocks)
+    for stage, (kernel, strides, expansion, filters, repeats) in _LITE_STAGES.items():
+        for i in range(repeats):
+            x = block(
+                x, next(names), kernel, strides if i == 0 else 1, expansion, filters
+            )
+        stages[stage] = x
+    if weights is not None:
+        values = _lite0_weights()
+        for layer in keras.Model(images, x).layers:
+            prefix = f"{layer.name}/"
+            if layer.weights:
+                _assign(
+                    layer,
+                    {
+                        path.removeprefix(prefix): value
+                        for path, value in values.items()
+                        if path.startswith(prefix)
+                    },
+                )
+    return Encoder(images, stages)
+
+
+def _initializer() -> keras.initializers.Initializer:
+    """Kernels of keras.applications' EfficientNets."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+
+
+def _lite0_weights() -> dict[str, np.ndarray]:
+    """ImageNet weights, "layer/variable" -> float32 array; see weights/NOTICE."""
+    path = resources.files("efficientlab_tf.models") / "weights" / _LITE_FILE
+    with np.load(io.BytesIO(path.read_bytes())) as archive:
+        return dict(archive)
+
+
+def _assign(layer: keras.layers.Layer, values: dict[str, np.ndarray]) -> None:
+    for variable in layer.weights:
+        variable.assign(values[variable.name])

@@ -1,0 +1,106 @@
+"""EfficientLab (Hendryx et al., 2019, section 4): EfficientNet and a light decoder."""
+
+from collections.abc import Sequence
+
+import keras
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.models import backbones, decoders
+
+DECODERS = ("none", "auto_deeplab", "rsd")
+
+
+def efficientlab(
+    *,
+    image_size: int | tuple[int, int] = 224,
+    backbone: str = "EfficientNetB0",
+    decoder: str = "rsd",
+    rsd_stages: Sequence[int] = (3,),
+    residual: bool = True,
+    num_classes: int = 1,
+    final_dropout: float = 0.2,
+    drop_connect: float = 0.2,
+    weights: str | None = None,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds the segmentation network.
+
+    The encoder ends at stride 16 (stage 6); the decoder's features go through
+    dropout, a 1x1 convolution and bilinear upsampling with aligned corners to the
+    image's size. All layers can be differentiated twice. The defaults are the best
+    network of table 1, with 1,368,242 trainable parameters.
+
+    Args:
+      image_size: height and width in pixels, or one number for both; divisible
+        by 32.
+      backbone: one of `backbones.BACKBONES`.
+      decoder: "none", "auto_deeplab" or "rsd" (see `decoders`).
+      rsd_stages: stages that "rsd" skips from, out of 2..6: (3,) or (6, 3) in the
+        paper; the order does not matter.
+      residual: whether each RSD module adds its input.
+      num_classes: classes besides the background.
+      final_dropout: dropout rate before the last convolution.
+      drop_connect: stochastic depth at the encoder's end; see `build_encoder`.
+      weights: None for random weights, or "imagenet" for the encoder's. The decoder
+        starts from Glorot uniform kernels (paper, footnote 7).
+      dtype: Keras dtype policy of all layers: "float32", or "float64" for proofs.
+
+    Returns:
+      A functional model from images [N, H, W, 3], RGB 0..255, uint8 or float (cast
+      to `dtype`), to logits [N, H, W, num_classes + 1] in `dtype`; channel 0 is the
+      background. With both rates 0 it holds no random state.
+
+    Raises:
+      UserError: an argument outside the above, or ImageNet weights that cannot be
+        downloaded.
+    """
+    size = _image_size(image_size)
+    _check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
+    _check(weights in (None, "imagenet"), "weights", 'None or "imagenet"', weights)
+    _check(
+        isinstance(num_classes, int) and num_classes >= 1,
+        "num_classes",
+        "a whole number from 1",
+        num_classes,
+    )
+    for name, rate in ("final_dropout", final_dropout), ("drop_connect", drop_connect):
+        _check(0 <= rate < 1, name, "a rate in [0, 1)", rate)
+    rsd_stages = tuple(rsd_stages)
+    _check(
+        decoder != "rsd"
+        or rsd_stages
+        and len(set(rsd_stages)) == len(rsd_stages)
+        and set(rsd_stages) <= set(backbones.STAGES),
+        "rsd_stages",
+        f"different stages out of {backbones.STAGES}",
+        rsd_stages,
+    )
+    with backbones.dtype_scope(dtype):
+        images, stages = backbones.build_encoder(backbone, size, drop_connect, weights)
+        if decoder == "rsd":
+            x = decoders.residual_skip_decoder(stages, rsd_stages, residual)
+        elif decoder == "auto_deeplab":
+            x = decoders.auto_deeplab_decoder(stages, backbones.STRIDES[max(stages)])
+        else:
+            x = stages[max(stages)]
+        if final_dropout:
+            x = keras.layers.Dropout(final_dropout, name="final_dropout")(x)
+        x = keras.layers.Conv2D(num_classes + 1, 1, name="classifier")(x)
+        logits = decoders.resize(x, size, "logits")
+    return keras.Model(images, logits, name="efficientlab")
+
+
+def _image_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
+    _check(
+        len(size) == 2 and all(side > 0 and side % 32 == 0 for side in size),
+        "image_size",
+        "a number, or a height and a width, divisible by 32",
+        image_size,
+    )
+    return size
+
+
+def _check(holds: bool, name: str, expected: str, received: object) -> None:
+    if not holds:
+        raise UserError(f"{name}: expected {expected}; received {received!r}")
