@@ -1,9 +1,12 @@
-"""The unit of stored data: one image with its mask, both encoded.
+"""The unit of stored data, an image with its mask, and what readers hand on.
 
 This module imports nothing heavy, so converters' worker processes start at once.
 """
 
 from typing import NamedTuple
+
+CHANGED = "changed"
+REFUSED = "refused"
 
 
 class Pair(NamedTuple):
@@ -25,3 +28,33 @@ class Pair(NamedTuple):
     mask: bytes
     height: int
     width: int
+
+
+class ReportRow(NamedTuple):
+    """One line of a conversion's report: a file that is not stored as it was.
+
+    Attributes:
+      class_name: the class, the report's column "class".
+      file: the file's name, without folders.
+      action: `CHANGED` (stored, after the change) or `REFUSED` (not stored).
+      reason: what was found and what was done, in words.
+    """
+
+    class_name: str
+    file: str
+    action: str
+    reason: str
+
+
+class ClassData(NamedTuple):
+    """One class as a reader in `efficientlab_tf.data.sources` yields it.
+
+    Attributes:
+      class_name: the class.
+      pairs: its usable pairs, in the order they are to be stored.
+      rows: what was changed or refused.
+    """
+
+    class_name: str
+    pairs: list[Pair]
+    rows: list[ReportRow]

@@ -1,0 +1,328 @@
+"""From files as people have them to pairs as shards store them.
+
+Images end up as plain RGB or grey JPEG or PNG, upright; masks as one uint8
+channel of indices. Whatever needs no change keeps its bytes. Each change is
+reported, and what cannot be put right without guessing is refused with a reason.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from efficientlab_tf.data.pair import CHANGED, REFUSED, Pair, ReportRow
+
+THRESHOLD = 128
+"""Binary masks: grey levels from here on are object."""
+UNKNOWN = 255
+JPEG_QUALITY = 95
+MAX_MASK_COLOURS = 256
+
+# MPO is what many cameras write: a JPEG with further pictures behind it.
+_STORED_AS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+_MODES_KEPT = ("RGB", "L")
+_MODES_CONVERTED = ("1", "P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+
+
+_EXIF_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_SWAPS_SIDES = (5, 6, 7, 8)
+
+
+class Refused(Exception):
+    """A file that cannot be stored; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class CleaningOptions:
+    """How pairs are made.
+
+    Attributes:
+      image_size: side of the square that every pair is resized to, in pixels;
+        None keeps each pair's size.
+      index_masks: masks hold indices (0 background, 1..K classes, 255 unknown)
+        instead of object on background.
+      jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At the
+        default chroma is not subsampled; below it is, as smaller files are wanted.
+    """
+
+    image_size: int | None = None
+    index_masks: bool = False
+    jpeg_quality: int = JPEG_QUALITY
+
+
+class _Picture(NamedTuple):
+    picture: Image.Image
+    image_format: str
+    orientation: int
+    notes: list[str]
+
+
+def load_pair(
+    class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
+) -> tuple[Pair | None, list[ReportRow]]:
+    """Reads one image and its mask.
+
+    Returns:
+      The pair, or None if it was refused, and the report's rows about it.
+    """
+    rows: list[ReportRow] = []
+    path = image_path
+    try:
+        data = image_path.read_bytes()
+        image = _read_image(data)
+        path = mask_path
+        mask, mask_notes = read_mask(mask_path.read_bytes(), options.index_masks)
+        mask = _fit_mask(mask, image, mask_notes)
+    except (Refused, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return None, [ReportRow(class_name, path.name, REFUSED, str(reason))]
+    notes = image.notes
+    picture = image.picture
+    if options.image_size is not None:
+        size = (options.image_size, options.image_size)
+        if picture.size != size:
+            notes.append(f"resized from {_size(picture)} to {size[0]}x{size[1]}")
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+            mask = _resize_mask(mask, size)
+    if notes:
+        data = encode_image(picture, image.image_format, options.jpeg_quality)
+        rows.append(ReportRow(class_name, image_path.name, CHANGED, "; ".join(notes)))
+    if mask_notes:
+        reason = "; ".join(mask_notes)
+        rows.append(ReportRow(class_name, mask_path.name, CHANGED, reason))
+    pair = Pair(
+        filename=image_path.name,
+        image=data,
+        image_format=image.image_format,
+        mask=encode_mask(mask),
+        height=picture.height,
+        width=picture.width,
+    )
+    return pair, rows
+
+
+def encode_image(picture: Image.Image, image_format: str, quality: int) -> bytes:
+    """Encodes a picture as "jpeg" or "png", without metadata."""
+    buffer = io.BytesIO()
+    picture = picture.copy()
+    picture.info = {}
+    if image_format == "jpeg":
+        subsampling = "4:4:4" if quality >= JPEG_QUALITY else "4:2:0"
+        picture.save(
+            buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True
+        )
+    else:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encodes a uint8 [H, W] mask of indices as a PNG of one channel."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def read_mask(data: bytes, index_masks: bool) -> tuple[np.ndarray, list[str]]:
+    """Decodes a mask file.
+
+    Args:
+      data: the file's bytes.
+      index_masks: as in `CleaningOptions`.
+
+    Returns:
+      uint8 [H, W] indices, and what was changed, in words.
+
+    Raises:
+      Refused: the file is not a readable mask.
+    """
+    picture = _open(data)
+    if index_masks:
+        return _index_mask(picture)
+    if picture.mode in ("P", "PA", "CMYK"):
+        picture = picture.convert("RGBA" if _has_alpha(picture) else "RGB")
+    values = np.asarray(picture)
+    if picture.mode == "1":
+        values = values.astype(np.uint8) * 255
+    elif picture.mode.startswith("I;16") or values.dtype == np.uint16:
+        values = (values >> 8).astype(np.uint8)
+    if values.dtype != np.uint8:
+        raise Refused(f"mask has pixel type {picture.mode}; save it as 8-bit grey")
+    return binary_mask(values)
+
+
+def binary_mask(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Turns grey levels into a mask: object where the level is 128 or more.
+
+    Several channels are one mask drawn in grey, so the brightest channel counts.
+    A fourth (or second) channel is opacity. FSS-1000's masks with four channels
+    are saved from an image editor, opaque throughout: it says nothing about the
+    object, and is used only when the colours are one flat colour.
+
+    Args:
+      values: uint8 [H, W] or [H, W, 1 to 4]; levels 0 and 255, or 0 and 1.
+
+    Returns:
+      uint8 [H, W] of 0 and 1, and what was changed, in words.
+
+    Raises:
+      Refused: a photo instead of a mask, or a mask too dark to mark anything.
+    """
+    notes: list[str] = []
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.shape[-1] in (2, 4):
+        values, alpha = values[..., :-1], values[..., -1:]
+        if np.ptp(values.reshape(-1, values.shape[-1]), axis=0).max() == 0:
+            if np.ptp(alpha) > 0:
+                values = alpha
+                notes.append("mask taken from the alpha channel: colours are uniform")
+    level = values.max(axis=-1)
+    if (values != values[..., :1]).any():
+        codes = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        colours = len(np.unique(codes))
+        if colours > MAX_MASK_COLOURS:
+            raise Refused(
+                f"{colours} colours: a photo, not a mask of object/background"
+            )
+        if (values.min(axis=-1) < THRESHOLD)[level >= THRESHOLD].any():
+            notes.append("coloured mask: brightest channel taken")
+    if level.max() == 1:
+        notes.append("levels 0 and 1 taken as background and object")
+        return level.astype(np.uint8), notes
+    stray = int(np.count_nonzero((level != 0) & (level != 255)))
+    if stray:
+        if level.max() < THRESHOLD:
+            raise Refused(
+                f"brightest level of the mask is {level.max()}, below the threshold "
+                f"{THRESHOLD}: nothing is marked; save it with levels 0 and 255"
+            )
+        notes.append(
+            f"stray grey levels in {stray} of {level.size} pixels, "
+            f"thresholded at {THRESHOLD}"
+        )
+    return (level >= THRESHOLD).astype(np.uint8), notes
+
+
+def _index_mask(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
+    values = np.asarray(picture)
+    if values.ndim == 3:
+        if picture.mode in ("LA", "PA", "RGBA"):
+            values = values[..., :-1]
+        if (values != values[..., :1]).any():
+            raise Refused(
+                "mask has colours where indices are expected; save it as 8-bit grey "
+                "or palette PNG"
+            )
+        values = values[..., 0]
+    if values.min() < 0 or values.max() > UNKNOWN:
+        raise Refused(
+            f"mask has index {values.max()}; indices are 0..254, and 255 for unknown"
+        )
+    values = values.astype(np.uint8)
+    if (values == UNKNOWN).any() and not ((values > 0) & (values < UNKNOWN)).any():
+        raise Refused(
+            "mask has only 0 and 255 (unknown), so no class; if 255 means object, "
+            "convert without --index_masks"
+        )
+    return values, []
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Large pictures and odd metadata are no concern of the user's here.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data))
+            picture.load()
+    except UnidentifiedImageError:
+        what = "empty file" if not data else "not an image file that can be read"
+        raise Refused(what) from None
+    except Image.DecompressionBombError as error:
+        raise Refused(f"too large: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Refused(f"truncated or corrupt image file ({error})") from None
+    return picture
+
+
+def _read_image(data: bytes) -> _Picture:
+    picture = _open(data)
+    notes = []
+    image_format = _STORED_AS.get(picture.format or "")
+    if image_format is None:
+        notes.append(f"{picture.format} stored as PNG")
+        image_format = "png"
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's parser has no common error for broken EXIF data.
+        orientation = 1
+    if orientation in _EXIF_TRANSPOSE:
+        picture = _upright(picture, orientation)
+        notes.append(f"EXIF rotation applied (orientation {orientation})")
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        notes.append("16 bits a pixel reduced to 8")
+    elif mode not in _MODES_KEPT:
+        if mode not in _MODES_CONVERTED:
+            raise Refused(f"pixel type {mode} is not supported; save as 8-bit RGB")
+        if _has_alpha(picture):
+            layer = picture.convert("RGBA")
+            picture = Image.new("RGBA", layer.size, "white")
+            picture.alpha_composite(layer)
+            notes.append(f"{mode} with transparency put on white")
+        else:
+            notes.append(f"{mode} converted to RGB")
+        picture = picture.convert("RGB")
+    return _Picture(picture, image_format, orientation, notes)
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return "A" in picture.getbands() or "transparency" in picture.info
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    return picture.transpose(_EXIF_TRANSPOSE[orientation])
+
+
+def _fit_mask(mask: np.ndarray, image: _Picture, notes: list[str]) -> np.ndarray:
+    """Brings a mask to its image's size if both show the same field of view."""
+    width, height = image.picture.size
+    if mask.shape == (height, width):
+        return mask
+    if image.orientation in _EXIF_SWAPS_SIDES and mask.shape == (width, height):
+        # Drawn on the pixels as stored, by a program that ignores EXIF.
+        notes.append("turned with its image")
+        return np.asarray(_upright(Image.fromarray(mask), image.orientation))
+    rows, columns = mask.shape
+    # Same aspect ratio up to rounding: some scale explains both sides within
+    # half a pixel.
+    low = max((columns - 0.5) / width, (rows - 0.5) / height)
+    high = min((columns + 0.5) / width, (rows + 0.5) / height)
+    if low >= high:
+        raise Refused(
+            f"mask is {columns}x{rows}, image {width}x{height}: not the same aspect "
+            "ratio; draw the mask on this image"
+        )
+    notes.append(f"resized from {columns}x{rows} to the image's {width}x{height}")
+    return _resize_mask(mask, (width, height))
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+
+
+def _size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"

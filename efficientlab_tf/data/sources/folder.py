@@ -1,0 +1,62 @@
+"""A user's own pictures: images/ and masks/ side by side, partners by stem."""
+
+from pathlib import Path
+
+from efficientlab_tf.data.sources.jobs import (
+    ClassJob,
+    list_folders,
+    list_images,
+    match_files,
+)
+from efficientlab_tf.errors import UserError
+
+IMAGES = "images"
+MASKS = "masks"
+
+
+def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
+    """Lists the classes of `input_dir`.
+
+    Args:
+      input_dir: holds images/ and masks/ (one class), or CLASS/images and
+        CLASS/masks (several).
+      class_name: the class if there is one; None names it like the folder.
+
+    Raises:
+      UserError: no such folder, neither layout, or a class name for several.
+    """
+    input_dir = Path(input_dir)
+    folders = list_folders(input_dir)
+    names = [folder.name for folder in folders]
+    if IMAGES in names or MASKS in names:
+        return [_class_job(class_name or input_dir.resolve().name, input_dir)]
+    classes = [
+        folder
+        for folder in folders
+        if (folder / IMAGES).is_dir() or (folder / MASKS).is_dir()
+    ]
+    if not classes:
+        raise UserError(
+            f"{input_dir} has neither {IMAGES}/ and {MASKS}/ nor class folders with "
+            f"these; put the pictures into {input_dir}/{IMAGES} and their masks, of "
+            f"the same names, into {input_dir}/{MASKS}"
+        )
+    if class_name is not None:
+        raise UserError(
+            f"--class_name {class_name} is for one class, but {input_dir} holds "
+            f"{len(classes)} class folders; leave it out, they bear their own names"
+        )
+    return [_class_job(folder.name, folder) for folder in classes]
+
+
+def _class_job(class_name: str, folder: Path) -> ClassJob:
+    return match_files(class_name, _by_stem(folder / IMAGES), _by_stem(folder / MASKS))
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}; {IMAGES}/ and {MASKS}/ go together")
+    files: dict[str, list[Path]] = {}
+    for path in list_images(folder):
+        files.setdefault(path.stem, []).append(path)
+    return files

@@ -1,0 +1,153 @@
+"""Reads classes of image and mask files, several at a time.
+
+One class is one job. Jobs run in spawned processes, since decoding holds the
+interpreter lock too often for threads; neither this module nor what it imports
+needs TensorFlow, so a process starts in a fraction of a second.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+from efficientlab_tf.data.cleaning import CleaningOptions, load_pair
+from efficientlab_tf.data.pair import REFUSED, ClassData, ReportRow
+from efficientlab_tf.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class ClassJob(NamedTuple):
+    """One class to read.
+
+    Attributes:
+      class_name: the class.
+      files: (image, mask) paths in the order to be stored.
+      rows: files that were refused while partners were looked for.
+    """
+
+    class_name: str
+    files: list[tuple[Path, Path]]
+    rows: list[ReportRow]
+
+
+def read_classes(
+    jobs: Sequence[ClassJob], options: CleaningOptions, workers: int
+) -> Iterator[ClassData]:
+    """Runs jobs in `workers` processes (1: in this one); keeps the jobs' order."""
+    if workers <= 1:
+        for job in jobs:
+            yield run_job(job, options)
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, max(len(jobs), 1)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+    )
+    waiting: deque[Future[ClassData]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(run_job, job, options))
+            # Bounds the memory that results take while the shards are written.
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed, likely for lack of memory; give fewer "
+            f"--workers than {workers}"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_job(job: ClassJob, options: CleaningOptions) -> ClassData:
+    """Reads one class."""
+    pairs = []
+    rows = list(job.rows)
+    for image_path, mask_path in job.files:
+        pair, pair_rows = load_pair(job.class_name, image_path, mask_path, options)
+        rows += pair_rows
+        if pair is not None:
+            pairs.append(pair)
+    return ClassData(job.class_name, pairs, rows)
+
+
+def match_files(
+    class_name: str, images: dict[str, list[Path]], masks: dict[str, list[Path]]
+) -> ClassJob:
+    """Matches images and masks of one class by stem.
+
+    Args:
+      class_name: the class.
+      images: stem to image files; of several the first is used.
+      masks: stem to mask files; of several the first is used.
+    """
+    files = []
+    rows = []
+    for stem in sorted(images.keys() | masks.keys(), key=natural_key):
+        for kind, found in (("image", images), ("mask", masks)):
+            for extra in found.get(stem, [])[1:]:
+                reason = f"a second {kind} of the same name; {found[stem][0].name} used"
+                rows.append(ReportRow(class_name, extra.name, REFUSED, reason))
+        if stem not in masks:
+            name = images[stem][0].name
+            rows.append(ReportRow(class_name, name, REFUSED, "image without mask"))
+        elif stem not in images:
+            name = masks[stem][0].name
+            rows.append(ReportRow(class_name, name, REFUSED, "mask without image"))
+        else:
+            files.append((images[stem][0], masks[stem][0]))
+    return ClassJob(class_name, files, rows)
+
+
+def natural_key(text: str) -> tuple:
+    """Sort key that puts "2" before "10"."""
+    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+
+
+def list_folders(directory: Path) -> list[Path]:
+    """Returns the visible folders in `directory`, sorted by name.
+
+    Raises:
+      UserError: no such folder.
+    """
+    if not directory.is_dir():
+        raise UserError(f"no such folder: {directory}; give the folder of the images")
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def list_images(directory: Path) -> list[Path]:
+    """Returns the visible image files in `directory`, sorted by name."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+    )
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C reaches the whole group of processes; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A pool's processes would wait for ever if their parent were killed outright.
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

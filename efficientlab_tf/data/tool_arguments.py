@@ -1,0 +1,51 @@
+"""Command-line arguments that the conversion tools share."""
+
+import argparse
+import os
+
+
+def add_conversion_arguments(
+    parser: argparse.ArgumentParser, *, cleaning: bool = True
+) -> None:
+    """Adds the arguments of every conversion.
+
+    Args:
+      parser: the tool's parser.
+      cleaning: whether pictures are read from files, in parallel, and so can be
+        resized.
+    """
+    add = parser.add_argument
+    add("--input_dir", required=True, help="folder to convert")
+    add("--output_dir", required=True, help="dataset folder to write")
+    add(
+        "--splits",
+        help="class lists: fss1000, fss1000_520, fpk, icons, or files as "
+        "train=FILE,val=FILE,test=FILE",
+    )
+    add(
+        "--min_pairs",
+        type=positive_int,
+        default=2,
+        help="classes with fewer usable pairs are left out (%(default)s)",
+    )
+    add("--overwrite", action="store_true", help="replace a dataset already there")
+    if cleaning:
+        add(
+            "--image_size",
+            type=positive_int,
+            help="resize all pairs to squares of this side (keep their sizes)",
+        )
+        add(
+            "--workers",
+            type=positive_int,
+            default=os.cpu_count() or 1,
+            help="parallel processes (%(default)s)",
+        )
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
