@@ -1,0 +1,216 @@
+"""Meta-tests a learned initialization on classes that it never saw.
+
+    python -m efficientlab_tf.evaluate --model_path=runs/x --output_dir=results/x
+
+Settings that are not given come from the checkpoint's own configuration.
+Writes summary.json, per_class.csv and predictions.png into --output_dir.
+"""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from efficientlab_tf import flags
+from efficientlab_tf.config import DataConfig, EvalConfig
+from efficientlab_tf.data.augment import Augmenter
+from efficientlab_tf.data.episodes import fixed_episodes
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network, Weights
+from efficientlab_tf.losses import Objective
+from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from efficientlab_tf.training.checkpoints import load_model
+from efficientlab_tf.training.evaluation import evaluate, sheet
+from efficientlab_tf.training.run import RunConfig, write_text
+
+_PICTURES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A meta-test with nothing left to default: what the numbers stand for."""
+
+    dataset: str
+    split: str
+    classes: int
+    shots: int
+    queries: int
+    splits_per_task: int
+    inner_learning_rate: float
+    inner_steps: int
+    inner_batch: int
+    augment_rate: float
+    batch_norm: str
+    transductive: bool
+    threshold: float
+    image_size: int
+    seed: int
+
+
+def meta_test(
+    network: Network,
+    weights: Weights,
+    run: RunConfig,
+    config: EvalConfig,
+    *,
+    label: str = "evaluating",
+) -> tuple[Protocol, list[TaskResult], list]:
+    """Evaluates an initialization.
+
+    Args:
+      network: the network.
+      weights: the initialization.
+      run: the configuration that it was trained with, data flags overridden.
+      config: the meta-test; zeros stand for the run's values.
+      label: what the progress bar says.
+
+    Returns:
+      The protocol, one result a task, and one picture example a task.
+
+    Raises:
+      UserError: bad input.
+    """
+    if not run.data.dataset_dir:
+        raise UserError("--dataset_dir is needed: a converted dataset, or sample:icons")
+    manifest = Manifest.load(run.data.dataset_dir)
+    if run.data.splits:
+        manifest = manifest.with_splits(run.data.splits)
+    augment_rate = config.eval_augment_rate
+    if augment_rate < 0:
+        augment_rate = run.learner.augment_rate
+    shots = config.eval_shots or run.data.shots
+    names = manifest.split(config.eval_split)
+    protocol = Protocol(
+        dataset=manifest.name,
+        split=config.eval_split,
+        classes=len(names),
+        shots=shots,
+        queries=config.eval_queries,
+        splits_per_task=config.splits_per_task,
+        inner_learning_rate=config.eval_learning_rate
+        or run.learner.inner_learning_rate,
+        inner_steps=config.eval_steps or run.learner.inner_steps,
+        inner_batch=run.learner.inner_batch,
+        augment_rate=augment_rate,
+        batch_norm=config.batch_norm,
+        transductive=config.batch_norm == "query",
+        threshold=config.threshold,
+        image_size=network.image_shape[0],
+        seed=run.train.seed,
+    )
+    inner = InnerLoop(
+        network,
+        Objective(run.learner.loss, run.learner.l2),
+        batch=run.learner.inner_batch,
+        augment=Augmenter(augment_rate) if augment_rate else None,
+    )
+    segmenter = AdaptFunctions(inner).segmenter(
+        weights,
+        learning_rate=protocol.inner_learning_rate,
+        steps=protocol.inner_steps,
+        batch_norm=protocol.batch_norm,
+    )
+    tasks = fixed_episodes(
+        manifest,
+        names,
+        shots=shots,
+        queries=config.eval_queries or None,
+        splits_per_task=config.splits_per_task,
+        seed=protocol.seed,
+        image_size=network.image_shape[:2],
+    )
+    examples = []
+    total = len(names) * config.splits_per_task
+    with tqdm(total=total, unit="task", desc=label, dynamic_ncols=True) as bar:
+        ious = []
+
+        def on_task(result, example):
+            ious.append(result.iou)
+            if result.draw == 0:
+                examples.append(example)
+            bar.update()
+            bar.set_postfix(IoU=f"{100 * np.mean(ious):.1f}%", refresh=False)
+
+        results = evaluate(
+            segmenter,
+            tasks,
+            classes=network.classes,
+            threshold=protocol.threshold,
+            seed=protocol.seed,
+            on_task=on_task,
+        )
+    return protocol, results, examples
+
+
+def write_results(
+    output_dir: Path, protocol: Protocol, results: list[TaskResult], examples: list
+) -> Summary:
+    """Writes summary.json, per_class.csv and predictions.png.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    summary = Summary.of(results)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        document = {
+            "protocol": dataclasses.asdict(protocol),
+            "metrics": summary.to_dict(),
+        }
+        write_text(output_dir / "summary.json", json.dumps(document, indent=2))
+        with open(output_dir / "per_class.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["class", "draws", "per_image_iou", "class_iou"])
+            by_class: dict[str, list[TaskResult]] = {}
+            for result in sorted(results, key=lambda r: (r.name, r.draw)):
+                by_class.setdefault(result.name, []).append(result)
+            for name, of_class in by_class.items():
+                own = Summary.of(of_class)
+                iou = Interval.of([r.iou for r in of_class]).mean
+                row = [name, len(of_class), f"{iou:.4f}", f"{own.class_iou.mean:.4f}"]
+                writer.writerow(row)
+        # Evenly over the classes in name order: neither the best nor the worst.
+        spread = np.linspace(0, len(examples) - 1, min(_PICTURES, len(examples)))
+        sheet([examples[int(i)] for i in spread]).save(output_dir / "predictions.png")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to --output_dir {output_dir}: {error.strerror}; choose a "
+            "folder that you may write to"
+        ) from error
+    return summary
+
+
+def main() -> None:
+    """Evaluates --model_path as the flags say."""
+    if not flags.FLAGS.model_path:
+        raise UserError("--model_path is needed: a run's folder or a .keras file")
+    config = flags.read(EvalConfig)
+    network, weights, run = load_model(flags.FLAGS.model_path)
+    run = dataclasses.replace(run, data=flags.override(run.data))
+    output_dir = Path(flags.FLAGS.output_dir or Path(flags.FLAGS.model_path) / "eval")
+    protocol, results, examples = meta_test(network, weights, run, config)
+    summary = write_results(output_dir, protocol, results, examples)
+    kind = ", TRANSDUCTIVE (query batch statistics)" if protocol.transductive else ""
+    print(
+        f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "
+        f"{protocol.shots}-shot, {len(results)} tasks, {protocol.inner_steps} steps at "
+        f"{protocol.inner_learning_rate:g}, batch norm {protocol.batch_norm}{kind}"
+    )
+    print(summary.table())
+    print(f"written: {output_dir}/summary.json, per_class.csv, predictions.png")
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.define(DataConfig, EvalConfig)
+    flags.define_text("model_path", "", "A run's folder, or a .keras file.")
+    flags.define_text("output_dir", "", "Where results go; MODEL_PATH/eval if empty.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.run(main)

@@ -1,0 +1,49 @@
+"""Meta-learners: how an initialization is learned and adapted."""
+
+from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners.base import Learner, MetaState
+from efficientlab_tf.learners.fomaml import FOMAML
+from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
+from efficientlab_tf.learners.network import Network, Weights
+from efficientlab_tf.learners.reptile import Reptile
+from efficientlab_tf.learners.segmenter import AdaptFunctions, GradientSegmenter
+
+__all__ = [
+    "FOMAML",
+    "LEARNERS",
+    "AdaptFunctions",
+    "GradientSegmenter",
+    "InnerLoop",
+    "Learner",
+    "MetaState",
+    "Network",
+    "Reptile",
+    "Weights",
+    "build_learner",
+]
+
+LEARNERS: dict[str, type[Learner]] = {"fomaml": FOMAML, "reptile": Reptile}
+
+
+def build_learner(
+    network: Network,
+    config: LearnerConfig,
+    *,
+    meta_steps: int,
+    seed: int = 0,
+    augment: Augment | None = None,
+) -> Learner:
+    """Builds the learner that `config.learner` names; see `Learner`.
+
+    Raises:
+      UserError: no such learner.
+    """
+    if config.learner not in LEARNERS:
+        raise UserError(
+            f"--learner must be one of {', '.join(LEARNERS)}; received "
+            f"{config.learner!r}"
+        )
+    return LEARNERS[config.learner](
+        network, config, meta_steps=meta_steps, seed=seed, augment=augment
+    )

@@ -1,0 +1,193 @@
+"""The contract of a meta-learner: a pure function of its state.
+
+    theta_i = task_update(theta; episode_i)        each task, on its own
+    theta  <- meta_optimizer(theta, mean_i displacement_i)
+
+A subclass is the few lines of one task's update; this module runs them over a
+meta-batch, task after task, so that memory does not grow with the meta-batch.
+"""
+
+import abc
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners.inner_loop import Augment, InnerLoop, fold_in
+from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
+from efficientlab_tf.learners.network import Network, Weights
+from efficientlab_tf.losses import Objective
+
+
+class MetaState(NamedTuple):
+    """Everything that meta-training carries from one meta-step to the next.
+
+    Attributes:
+      theta: tuple of float tensors, the initialization that is learned.
+      statistics: tuple of float tensors, batch normalization's running
+        averages: shared by all tasks and not reset between them.
+      optimizer: tuple of tensors, the meta-optimizer's slots.
+    """
+
+    theta: tuple[tf.Tensor, ...]
+    statistics: tuple[tf.Tensor, ...]
+    optimizer: tuple[tf.Tensor, ...]
+
+    @property
+    def weights(self) -> Weights:
+        """The part that a network is called with."""
+        return Weights(self.theta, self.statistics)
+
+
+class TaskUpdate(NamedTuple):
+    """What one task asks of the initialization.
+
+    Attributes:
+      displacement: tuple of tensors like theta: where the task wants it to go.
+      statistics: the running averages after the task.
+      metrics: scalars by name, for logs; always those of `metric_names`.
+    """
+
+    displacement: tuple[tf.Tensor, ...]
+    statistics: tuple[tf.Tensor, ...]
+    metrics: dict[str, tf.Tensor]
+
+
+class Learner(abc.ABC):
+    """A gradient-based meta-learner.
+
+    Args:
+      network: the pure network.
+      config: algorithm and inner loop.
+      meta_steps: length of the run, for the annealing of the meta-learning rate.
+      seed: decides, with the step and the task's place in the meta-batch, every
+        random choice of `meta_step`.
+      augment: called as augment(images, masks, seed) on inner-loop batches.
+    """
+
+    metric_names: tuple[str, ...]
+    """Names of the metrics of `task_update`; "loss" is among them."""
+
+    def __init__(
+        self,
+        network: Network,
+        config: LearnerConfig,
+        *,
+        meta_steps: int,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ):
+        self.network = network
+        self.config = config
+        self.inner = InnerLoop(
+            network,
+            Objective(config.loss, config.l2),
+            batch=config.inner_batch,
+            augment=augment,
+        )
+        self.schedule = linear_annealing(
+            config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
+        )
+        self._optimizer = meta_optimizer(
+            config.meta_optimizer,
+            self.schedule,
+            network.model.trainable_variables,
+            self.displacement_scale,
+        )
+        self._seed = seed
+
+    @property
+    def displacement_scale(self) -> float:
+        """The displacement is minus this times the learner's meta-gradient."""
+        return 1.0
+
+    @abc.abstractmethod
+    def task_update(
+        self, weights: Weights, episode: Episode, seed: tf.Tensor
+    ) -> TaskUpdate:
+        """Computes one task's update from the initialization; pure."""
+
+    def init(self) -> MetaState:
+        """Returns the state before the first meta-step: the model's weights."""
+        weights = self.network.weights()
+        return MetaState(*weights, self._optimizer.init())
+
+    def displacement(
+        self, state: MetaState, episodes: Episode, step: tf.Tensor
+    ) -> TaskUpdate:
+        """Runs every task of a meta-batch from the same theta.
+
+        Args:
+          state: the learner's state.
+          episodes: a meta-batch; every field has a leading axis of tasks.
+          step: integer scalar, the number of the meta-step.
+
+        Returns:
+          The mean displacement and metrics over tasks, and the running averages
+          after the last task.
+        """
+        tasks = episodes.support_images.shape[0] or tf.shape(episodes.support_images)[0]
+        step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
+
+        def body(i, total, statistics, metrics):
+            # The name stays behind: strings do not belong on an accelerator.
+            episode = Episode(*(field[i] for field in episodes[:4]), name=None)
+            update = self.task_update(
+                Weights(state.theta, statistics), episode, fold_in(step_seed, i)
+            )
+            total = tuple(
+                t + d for t, d in zip(total, update.displacement, strict=True)
+            )
+            metrics = tuple(
+                m + update.metrics[name]
+                for m, name in zip(metrics, self.metric_names, strict=True)
+            )
+            return i + 1, total, update.statistics, metrics
+
+        dtype = self.network.dtype
+        _, total, statistics, metrics = tf.while_loop(
+            lambda i, *_: i < tasks,
+            body,
+            (
+                tf.constant(0),
+                tuple(tf.zeros_like(t) for t in state.theta),
+                state.statistics,
+                tuple(tf.zeros([], dtype) for _ in self.metric_names),
+            ),
+            parallel_iterations=1,
+        )
+        count = tf.cast(tasks, dtype)
+        return TaskUpdate(
+            tuple(t / count for t in total),
+            statistics,
+            {
+                name: m / count
+                for name, m in zip(self.metric_names, metrics, strict=True)
+            },
+        )
+
+    def meta_step(
+        self, state: MetaState, episodes: Episode, step: tf.Tensor
+    ) -> tuple[MetaState, dict[str, tf.Tensor]]:
+        """One step of meta-training.
+
+        Args:
+          state: the learner's state.
+          episodes: a meta-batch; every field has a leading axis of tasks.
+          step: integer scalar, the number of the meta-step, from 0.
+
+        Returns:
+          The next state, and scalars to log: means over tasks, the meta-learning
+          rate and the length of the step that theta took.
+        """
+        update = self.displacement(state, episodes, step)
+        theta, slots = self._optimizer.apply(
+            state.theta, update.displacement, state.optimizer, step
+        )
+        metrics = dict(update.metrics)
+        metrics["meta_learning_rate"] = tf.cast(self.schedule(step), tf.float32)
+        metrics["meta_step_norm"] = tf.linalg.global_norm(
+            [new - old for new, old in zip(theta, state.theta, strict=True)]
+        )
+        return MetaState(theta, update.statistics, slots), metrics

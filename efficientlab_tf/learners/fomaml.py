@@ -1,0 +1,56 @@
+"""First-order MAML (Finn et al. 2017; Hendryx et al., equations 5, 6 and 9).
+
+    theta_tr  = U(theta;    D_tr,  alpha)      K - 1 mini-batches of the support set
+    theta_val = theta_tr - alpha * dL(theta_tr; D_val)/dtheta    one step on the tail
+    theta    <- theta + eps * mean over tasks of (theta_val - theta_tr)
+
+The displacement is the plain gradient at the adapted weights times -alpha:
+first-order by construction, nothing is differentiated twice.
+"""
+
+import tensorflow as tf
+
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.inner_loop import fold_in
+from efficientlab_tf.learners.network import Weights
+
+_TAIL = 1
+
+
+class FOMAML(Learner):
+    """First-order MAML; the episode's query set is the tail, D_val."""
+
+    metric_names = ("loss", "support_loss", "cross_entropy", "soft_iou")
+
+    @property
+    def displacement_scale(self) -> float:
+        """alpha: the displacement is -alpha times the first-order meta-gradient."""
+        return self.config.inner_learning_rate
+
+    def task_update(
+        self, weights: Weights, episode: Episode, seed: tf.Tensor
+    ) -> TaskUpdate:
+        """See the module. Metrics: `loss` on the tail, `support_loss` at theta."""
+        alpha = self.config.inner_learning_rate
+        adapted, losses = self.inner.adapt(
+            *weights,
+            episode.support_images,
+            episode.support_masks,
+            steps=self.config.inner_steps - 1,
+            learning_rate=alpha,
+            seed=seed,
+        )
+        tail = self.inner.gradient(
+            *adapted, episode.query_images, episode.query_masks, fold_in(seed, _TAIL)
+        )
+        return TaskUpdate(
+            tuple(-alpha * g for g in tail.gradient),
+            tail.statistics,
+            {
+                "loss": tail.loss,
+                "support_loss": losses[0],
+                "cross_entropy": tail.parts["cross_entropy"],
+                "soft_iou": tail.parts.get("soft_iou", tf.zeros_like(tail.loss)),
+            },
+        )

@@ -1,0 +1,166 @@
+"""The inner loop: K steps of SGD on a support set, as one `tf.while_loop`.
+
+    for k = 0..K-1:
+        B_k       = mini-batch k of the support set, augmented
+        theta_k+1 = theta_k - alpha * d L(theta_k; B_k) / d theta
+
+(Hendryx et al., equation 5: theta_tr = U(theta; D_tr, omega).) Nothing here
+assigns a variable: weights go in and come out, and every random choice is a
+function of `seed` and k.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from efficientlab_tf.learners.network import Network, Weights
+from efficientlab_tf.losses import Objective
+
+Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+# Salts that keep the random streams of one step apart.
+_DROPOUT, _AUGMENT, _BATCHES = 1, 2, 3
+
+
+class StepResult(NamedTuple):
+    """One evaluation of the loss and its gradient."""
+
+    gradient: tuple[tf.Tensor, ...]
+    statistics: tuple[tf.Tensor, ...]
+    loss: tf.Tensor
+    parts: dict[str, tf.Tensor]
+
+
+def fold_in(seed: tf.Tensor, salt) -> tf.Tensor:
+    """Derives an independent seed, int32 [2], from a seed and an integer."""
+    return tf.random.experimental.stateless_fold_in(seed, salt)
+
+
+def minibatch_indices(
+    count: tf.Tensor | int, batch: int, steps: tf.Tensor | int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Draws mini-batches epoch by epoch from `count` examples.
+
+    The examples are shuffled, read to the end, shuffled again, and so on, and
+    the stream is cut into batches: as Reptile's authors and EfficientLab's do.
+    A batch larger than the support set holds examples more than once.
+
+    Args:
+      count: number of examples.
+      batch: batch size; 0 for `count`.
+      steps: number of batches.
+      seed: int32 [2].
+
+    Returns:
+      int32 [steps, batch].
+    """
+    batch = count if batch == 0 else batch
+    epochs = (steps * batch + count - 1) // count
+    noise = tf.random.stateless_uniform([epochs, count], seed)
+    stream = tf.reshape(tf.argsort(noise, axis=-1), [-1])
+    return tf.reshape(stream[: steps * batch], [steps, batch])
+
+
+class InnerLoop:
+    """SGD on a support set.
+
+    Args:
+      network: the pure network.
+      objective: the loss.
+      batch: examples per step; 0 for the whole support set.
+      augment: called as augment(images, masks, seed) on every mini-batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        *,
+        batch: int = 0,
+        augment: Augment | None = None,
+    ):
+        self.network = network
+        self.objective = objective
+        self.batch = batch
+        self.augment = augment
+
+    def gradient(
+        self, theta, statistics, images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor
+    ) -> StepResult:
+        """Loss and gradient in training mode on one batch, not augmented.
+
+        Args:
+          theta: see `Weights`.
+          statistics: see `Weights`.
+          images: [n, H, W, 3], 0..255.
+          masks: uint8 [n, H, W].
+          seed: int32 [2].
+        """
+        theta = tuple(theta)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(theta)
+            logits, statistics = self.network(
+                theta, statistics, images, training=True, seed=fold_in(seed, _DROPOUT)
+            )
+            loss, parts = self.objective(logits, masks, theta, self.network.decayed)
+        gradient = tape.gradient(
+            loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return StepResult(tuple(gradient), statistics, loss, parts)
+
+    def adapt(
+        self,
+        theta,
+        statistics,
+        images: tf.Tensor,
+        masks: tf.Tensor,
+        *,
+        steps: tf.Tensor | int,
+        learning_rate: tf.Tensor | float,
+        seed: tf.Tensor,
+    ) -> tuple[Weights, tf.Tensor]:
+        """Takes `steps` SGD steps from theta.
+
+        Args:
+          theta: see `Weights`.
+          statistics: see `Weights`.
+          images: uint8 [k, H, W, 3].
+          masks: uint8 [k, H, W].
+          steps: number of steps, may be a tensor; 0 returns what came in.
+          learning_rate: alpha, may be a tensor.
+          seed: int32 [2].
+
+        Returns:
+          The adapted weights, and the loss of each step, float [steps], taken
+          before its update.
+        """
+        count = images.shape[0] or tf.shape(images)[0]
+        batches = minibatch_indices(count, self.batch, steps, fold_in(seed, _BATCHES))
+        dtype = self.network.dtype
+        rate = tf.cast(learning_rate, dtype)
+        losses = tf.TensorArray(dtype, size=steps, element_shape=())
+
+        def body(k, theta, statistics, losses):
+            batch_images = tf.gather(images, batches[k])
+            batch_masks = tf.gather(masks, batches[k])
+            step_seed = fold_in(seed, k + 16)
+            if self.augment is not None:
+                batch_images, batch_masks = self.augment(
+                    batch_images, batch_masks, fold_in(step_seed, _AUGMENT)
+                )
+            step = self.gradient(
+                theta, statistics, batch_images, batch_masks, step_seed
+            )
+            theta = tuple(
+                t - rate * g for t, g in zip(theta, step.gradient, strict=True)
+            )
+            return k + 1, theta, step.statistics, losses.write(k, step.loss)
+
+        _, theta, statistics, losses = tf.while_loop(
+            lambda k, *_: k < steps,
+            body,
+            (tf.constant(0), tuple(theta), tuple(statistics), losses),
+            parallel_iterations=1,
+        )
+        return Weights(theta, statistics), losses.stack()

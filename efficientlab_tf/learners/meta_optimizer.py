@@ -1,0 +1,122 @@
+"""How the initialization follows the tasks' displacements.
+
+Every learner hands over the mean displacement of its tasks: the way along which
+theta should move. Two rules turn it into the next theta:
+
+    interpolate:  theta <- theta + eps_t * displacement         (the papers')
+    Keras:        theta <- optimizer(theta, -displacement / scale)
+
+where eps_t and the Keras optimizer's rate both change linearly from the first
+to the last meta-step, and scale is the factor by which the learner's
+displacement differs from a gradient (FOMAML: the inner learning rate).
+"""
+
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.errors import UserError
+
+_NAMES = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lamb", "lion")
+
+
+class MetaOptimizer(Protocol):
+    """Pure: the slots go in and come out."""
+
+    def init(self) -> tuple[tf.Tensor, ...]:
+        """Returns the slots before the first step."""
+        ...
+
+    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
+        """Returns the next theta and slots; step is an integer scalar tensor."""
+        ...
+
+
+def linear_annealing(first: float, last: float, steps: int):
+    """Returns step -> rate, linear from `first` to `last` over `steps` steps."""
+    return keras.optimizers.schedules.PolynomialDecay(
+        initial_learning_rate=first, decay_steps=steps, end_learning_rate=last
+    )
+
+
+class Interpolation:
+    """theta + eps_t * displacement (Reptile, Nichol and Schulman; Hendryx et al.)."""
+
+    def __init__(self, schedule):
+        self._schedule = schedule
+
+    def init(self) -> tuple[tf.Tensor, ...]:
+        """No slots."""
+        return ()
+
+    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
+        """See the class."""
+        rate = self._schedule(step)
+        moved = tuple(
+            t + tf.cast(rate, t.dtype) * d
+            for t, d in zip(theta, displacement, strict=True)
+        )
+        return moved, slots
+
+
+class KerasOptimizer:
+    """Any Keras optimizer on the meta-gradient.
+
+    Keras's TensorFlow optimizers only update variables in place, so this one
+    owns variables to work in: every call writes its inputs there, lets the
+    optimizer act and reads the results, which keeps `apply` a pure function.
+
+    Args:
+      optimizer: a Keras optimizer.
+      variables: the model's trainable variables; only their shapes, dtypes and
+        names (for weight-decay exclusions) are used.
+      scale: what the displacement is divided by to give the negative gradient.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, variables, scale: float):
+        self._optimizer = optimizer
+        self._scale = scale
+        self._theta = [
+            keras.Variable(v.value, dtype=v.dtype, name=v.name) for v in variables
+        ]
+        optimizer.build(self._theta)
+
+    def init(self) -> tuple[tf.Tensor, ...]:
+        """Returns the optimizer's slots and counters."""
+        return tuple(tf.identity(v.value) for v in self._optimizer.variables)
+
+    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
+        """See the class; the step is counted by the optimizer's own slot."""
+        gradient = [-d / self._scale for d in displacement]
+        work = [*self._theta, *self._optimizer.variables]
+        for variable, value in zip(work, [*theta, *slots], strict=True):
+            variable.value.assign(value)
+        self._optimizer.apply(gradient, self._theta)
+        results = tuple(variable.value.read_value() for variable in work)
+        return results[: len(theta)], results[len(theta) :]
+
+
+def meta_optimizer(name: str, schedule, variables, scale: float) -> MetaOptimizer:
+    """Builds a meta-optimizer by name.
+
+    Args:
+      name: "interpolate" or one of Keras's: sgd, adam, adamw, ...
+      schedule: step -> meta-learning rate.
+      variables: the model's trainable variables.
+      scale: see `KerasOptimizer`.
+
+    Raises:
+      UserError: no such optimizer.
+    """
+    if name == "interpolate":
+        return Interpolation(schedule)
+    if name not in _NAMES:
+        raise UserError(
+            f"--meta_optimizer must be interpolate, {', '.join(_NAMES)}; received "
+            f"{name!r}"
+        )
+    optimizer = keras.optimizers.get(
+        {"class_name": name, "config": {"learning_rate": schedule}}
+    )
+    return KerasOptimizer(optimizer, variables, scale)

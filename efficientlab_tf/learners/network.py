@@ -1,0 +1,126 @@
+"""A Keras functional model as a pure function of its weights."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.models import decay_mask
+
+
+class Weights(NamedTuple):
+    """All that a network's output depends on beside its input.
+
+    Attributes:
+      theta: tuple of float tensors, as `model.trainable_variables`.
+      statistics: tuple of float tensors: running means and variances of batch
+        normalization, as the float ones of `model.non_trainable_variables`.
+    """
+
+    theta: tuple[tf.Tensor, ...]
+    statistics: tuple[tf.Tensor, ...]
+
+
+class Network:
+    """Calls a Keras model without touching its variables.
+
+    Dropout's seed generators are non-trainable variables of a model; here they
+    are filled from `seed` at every call, so that masks are a function of the
+    seed and a step can be recomputed exactly.
+
+    Args:
+      model: a built functional model; images [n, H, W, 3] in 0..255 to logits
+        [n, H, W, K+1].
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self.decayed = decay_mask(model)
+        self._is_seed = [
+            not tf.as_dtype(v.dtype).is_floating for v in model.non_trainable_variables
+        ]
+        self._seed_dtypes = [
+            tf.as_dtype(v.dtype)
+            for v, is_seed in zip(
+                model.non_trainable_variables, self._is_seed, strict=True
+            )
+            if is_seed
+        ]
+        self.dtype = tf.as_dtype(model.trainable_variables[0].dtype)
+        self.image_shape = tuple(model.input_shape[1:])
+        self.classes = model.output_shape[-1] - 1
+
+    def weights(self) -> Weights:
+        """Returns the current values of the model's variables."""
+        return Weights(
+            tuple(v.value for v in self.model.trainable_variables),
+            tuple(
+                v.value
+                for v, is_seed in zip(
+                    self.model.non_trainable_variables, self._is_seed, strict=True
+                )
+                if not is_seed
+            ),
+        )
+
+    def assign(self, weights: Weights) -> None:
+        """Writes `weights` into the model's variables, for saving the model."""
+        for variable, value in zip(
+            self.model.trainable_variables, weights.theta, strict=True
+        ):
+            variable.assign(value)
+        floats = (
+            v
+            for v, is_seed in zip(
+                self.model.non_trainable_variables, self._is_seed, strict=True
+            )
+            if not is_seed
+        )
+        for variable, value in zip(floats, weights.statistics, strict=True):
+            variable.assign(value)
+
+    def __call__(
+        self,
+        theta,
+        statistics,
+        images: tf.Tensor,
+        *,
+        training: bool,
+        seed: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Runs the model.
+
+        Args:
+          theta: see `Weights`.
+          statistics: see `Weights`.
+          images: uint8 or float [n, H, W, 3], 0..255.
+          training: true for batch statistics and dropout.
+          seed: int32 [2], needed when training: decides the dropout masks.
+
+        Returns:
+          Logits [n, H, W, K+1] and the updated statistics.
+        """
+        count = len(self._seed_dtypes)
+        if training and count:
+            limits = {"minval": None, "maxval": None, "dtype": tf.int32}
+            drawn = tf.random.stateless_uniform([count, 2], seed, **limits)
+        else:
+            drawn = tf.zeros([count, 2], tf.int32)
+        seeds = (
+            tf.cast(s, dtype)
+            for s, dtype in zip(
+                tf.unstack(drawn, num=count), self._seed_dtypes, strict=True
+            )
+        )
+        floats = iter(statistics)
+        non_trainable = [
+            next(seeds) if is_seed else next(floats) for is_seed in self._is_seed
+        ]
+        logits, updated = self.model.stateless_call(
+            list(theta), non_trainable, tf.cast(images, self.dtype), training=training
+        )
+        return logits, tuple(
+            value
+            for value, is_seed in zip(updated, self._is_seed, strict=True)
+            if not is_seed
+        )

@@ -1,0 +1,191 @@
+"""The question that every method answers: given a support set, segment a query.
+
+    adapted = segmenter.adapt(support_images, support_masks)
+    probabilities = adapted.predict(query_images)
+
+Gradient learners adapt by SGD from their initialization; the initialization
+itself is never changed, so tasks cannot leak into each other.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from efficientlab_tf.learners.inner_loop import InnerLoop
+from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.models.layers import batch_statistics
+
+BATCH_NORM_MODES = ("running", "support", "query")
+
+
+class Adapted(Protocol):
+    """A segmenter that has seen a support set."""
+
+    def predict(self, query_images: np.ndarray) -> np.ndarray:
+        """Maps images [n, H, W, 3], 0..255, to probabilities float [n, H, W, K+1]."""
+        ...
+
+
+class Segmenter(Protocol):
+    """A few-shot segmentation method."""
+
+    def adapt(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int
+    ) -> Adapted:
+        """Learns from uint8 images [k, H, W, 3] and masks [k, H, W]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientSegmenter:
+    """Segments by SGD from an initialization.
+
+    Attributes:
+      functions: the compiled adapt and predict, shared by every initialization
+        of the same network.
+      weights: the initialization.
+      learning_rate: of the inner loop.
+      steps: of the inner loop; 0 predicts with the initialization itself.
+      batch_norm: "running", "support" or "query"; see `AdaptFunctions.predict`.
+    """
+
+    functions: "AdaptFunctions"
+    weights: Weights
+    learning_rate: float
+    steps: int
+    batch_norm: str = "running"
+
+    def adapt(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+    ) -> "GradientAdapted":
+        """Adapts to a support set.
+
+        Args:
+          support_images: uint8 [k, H, W, 3], 0..255.
+          support_masks: uint8 [k, H, W]; 0..K, 255 unknown.
+          seed: decides mini-batches, augmentation and dropout.
+        """
+        adapted, losses = self.functions.adapt(
+            self.weights,
+            tf.convert_to_tensor(support_images),
+            tf.convert_to_tensor(support_masks),
+            tf.constant(self.steps),
+            tf.constant(self.learning_rate, tf.float32),
+            tf.constant([seed % 2**31, 0]),
+        )
+        if self.batch_norm == "support":
+            adapted = self.functions.support_statistics(
+                adapted, tf.convert_to_tensor(support_images)
+            )
+        return GradientAdapted(self.functions, adapted, losses, self.batch_norm)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientAdapted:
+    """A network adapted to one support set.
+
+    Attributes:
+      functions: see `GradientSegmenter`.
+      weights: the adapted weights.
+      losses: float [steps], the support loss before each step.
+      batch_norm: see `GradientSegmenter`.
+    """
+
+    functions: "AdaptFunctions"
+    weights: Weights
+    losses: tf.Tensor
+    batch_norm: str
+
+    def predict(self, query_images: np.ndarray, batch: int = 8) -> np.ndarray:
+        """Predicts class probabilities.
+
+        Args:
+          query_images: uint8 or float [n, H, W, 3], 0..255.
+          batch: images at a time. It changes nothing but memory, except with
+            batch_norm "query", which takes all images at once.
+
+        Returns:
+          float32 [n, H, W, K+1].
+        """
+        if self.batch_norm == "query":
+            batch = len(query_images)
+        parts = [
+            self.functions.predict(
+                self.weights,
+                tf.convert_to_tensor(query_images[i : i + batch]),
+                self.batch_norm == "query",
+            ).numpy()
+            for i in range(0, len(query_images), batch)
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+
+class AdaptFunctions:
+    """Adaptation and prediction of one network, compiled once.
+
+    Args:
+      inner: the inner loop.
+    """
+
+    def __init__(self, inner: InnerLoop):
+        self.inner = inner
+        height, width, channels = inner.network.image_shape
+        self._images = tf.TensorSpec([None, height, width, channels], tf.uint8)
+        self._masks = tf.TensorSpec([None, height, width], tf.uint8)
+        self._adapt = tf.function(self._adapt_graph, reduce_retracing=True)
+        self._statistics = tf.function(self._statistics_graph, reduce_retracing=True)
+        self._predict = tf.function(self._predict_graph, reduce_retracing=True)
+
+    def segmenter(
+        self, weights: Weights, *, learning_rate: float, steps: int, batch_norm: str
+    ) -> GradientSegmenter:
+        """Returns a segmenter that starts from `weights`."""
+        if batch_norm not in BATCH_NORM_MODES:
+            raise ValueError(
+                f"batch_norm must be one of {BATCH_NORM_MODES}, received {batch_norm!r}"
+            )
+        return GradientSegmenter(self, weights, learning_rate, steps, batch_norm)
+
+    def adapt(self, weights, images, masks, steps, learning_rate, seed):
+        """Returns the weights after the inner loop, and its losses."""
+        return self._adapt(weights, images, masks, steps, learning_rate, seed)
+
+    def support_statistics(self, weights: Weights, images: tf.Tensor) -> Weights:
+        """Replaces the running averages by the statistics of the support set.
+
+        One forward pass under the adapted weights, without dropout: the running
+        averages lag behind adaptation, and this uses no query image.
+        """
+        return self._statistics(weights, images)
+
+    def predict(self, weights: Weights, images: tf.Tensor, transductive: bool):
+        """Returns probabilities [n, H, W, K+1].
+
+        With `transductive` the statistics of this very batch normalize it.
+        """
+        return self._predict(weights, images, transductive)
+
+    def _adapt_graph(self, weights, images, masks, steps, learning_rate, seed):
+        return self.inner.adapt(
+            *weights,
+            tf.ensure_shape(images, self._images.shape),
+            tf.ensure_shape(masks, self._masks.shape),
+            steps=steps,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+
+    def _statistics_graph(self, weights, images):
+        with batch_statistics(momentum=0.0):
+            _, statistics = self.inner.network(*weights, images, training=False)
+        return Weights(weights.theta, statistics)
+
+    def _predict_graph(self, weights, images, transductive):
+        if transductive:
+            with batch_statistics():
+                logits, _ = self.inner.network(*weights, images, training=False)
+        else:
+            logits, _ = self.inner.network(*weights, images, training=False)
+        return tf.nn.softmax(logits)

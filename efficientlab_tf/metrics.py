@@ -1,0 +1,180 @@
+"""Measures of a segmentation, each under the name of the papers that use it.
+
+The numbers of different papers are not comparable; every table of this package
+says which one it shows:
+
+  per_image_iou   IoU of each image, averaged over a task's images, then over
+                  tasks, with a 95% confidence interval over tasks (Hendryx et
+                  al., table 2; an image with neither truth nor prediction
+                  counts as 1).
+  class_iou       per class: summed intersections over summed unions of all its
+                  images; then the mean over classes (Shaban et al., HSNet).
+  fb_iou          mean of the foreground's and the background's IoU, both
+                  summed over everything, classes ignored.
+  positive_iou    the foreground part of fb_iou (Rakelly et al.'s "IU of the
+                  positives").
+
+All are computed from confusion counts of single images, so neither the order
+of tasks nor how they are batched changes them. Pixels labelled 255 count
+nowhere.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from efficientlab_tf.episode import IGNORE
+
+EPSILON = 1e-7
+
+
+def predicted_masks(probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Turns probabilities [n, H, W, K+1] into masks uint8 [n, H, W].
+
+    For one foreground class a pixel is foreground if its probability exceeds
+    `threshold`; for more classes the likeliest one wins.
+    """
+    if probabilities.shape[-1] == 2:
+        return (probabilities[..., 1] > threshold).astype(np.uint8)
+    return np.argmax(probabilities, axis=-1).astype(np.uint8)
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts pixels of each image by true and predicted class.
+
+    Args:
+      truth: uint8 [n, H, W]; 0..classes, 255 unknown.
+      predicted: uint8 [n, H, W]; 0..classes.
+      classes: K, the number of foreground classes.
+
+    Returns:
+      int64 [n, K+1, K+1]; entry [i, t, p] counts pixels of true class t that
+      were predicted as p.
+    """
+    size = classes + 1
+    counts = np.zeros((len(truth), size, size), np.int64)
+    for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
+        known = t != IGNORE
+        joint = t[known].astype(np.int64) * size + p[known]
+        counts[i] = np.bincount(joint, minlength=size * size).reshape(size, size)
+    return counts
+
+
+def _intersection_union(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns intersections and unions [..., K+1] of counts [..., K+1, K+1]."""
+    intersection = np.diagonal(counts, axis1=-2, axis2=-1)
+    return intersection, counts.sum(-1) + counts.sum(-2) - intersection
+
+
+def image_iou(counts: np.ndarray) -> np.ndarray:
+    """IoU of each image [n], averaged over its foreground classes."""
+    intersection, union = _intersection_union(counts)
+    iou = (intersection + EPSILON) / (union + EPSILON)
+    return iou[:, 1:].mean(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean with the half-width of its 95% confidence interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        """Normal approximation, 1.96 standard errors; half-width 0 for one value."""
+        values = np.asarray(values, np.float64)
+        if len(values) < 2:
+            return cls(float(values.mean()), 0.0)
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        return cls(float(values.mean()), float(1.96 * error))
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """What one task (a class and one draw of its examples) came to.
+
+    Attributes:
+      name: the class; for K > 1 the classes' names joined by "+".
+      draw: which of the class's random support/query splits.
+      counts: int64 [queries, K+1, K+1], see `confusion`.
+    """
+
+    name: str
+    draw: int
+    counts: np.ndarray
+
+    @property
+    def iou(self) -> float:
+        """The task's mean per-image IoU."""
+        return float(image_iou(self.counts).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """All measures over a set of tasks; see the module's docstring."""
+
+    per_image_iou: Interval
+    class_iou: Interval
+    fb_iou: float
+    positive_iou: float
+    tasks: int
+
+    @classmethod
+    def of(cls, results: Sequence[TaskResult]) -> "Summary":
+        """Sums up task results, in any order.
+
+        Raises:
+          ValueError: there are no results.
+        """
+        if not results:
+            raise ValueError("a summary needs at least one task result, received none")
+        by_class: dict[str, np.ndarray] = {}
+        # Sorted, so that the sums and so the last digits do not depend on order.
+        ordered = sorted(results, key=lambda r: (r.name, r.draw))
+        for result in ordered:
+            ways = result.name.split("+")
+            intersection, union = _intersection_union(result.counts.sum(0))
+            for way, name in enumerate(ways, start=1):
+                pair = np.array([intersection[way], union[way]])
+                by_class[name] = by_class.get(name, 0) + pair
+        binary = sum(_foreground_background(r.counts.sum(0)) for r in ordered)
+        intersection, union = _intersection_union(binary)
+        both = (intersection + EPSILON) / (union + EPSILON)
+        return cls(
+            per_image_iou=Interval.of([r.iou for r in ordered]),
+            class_iou=Interval.of(
+                [(i + EPSILON) / (u + EPSILON) for i, u in by_class.values()]
+            ),
+            fb_iou=float(both.mean()),
+            positive_iou=float(both[1]),
+            tasks=len(results),
+        )
+
+    def to_dict(self) -> dict:
+        """Plain numbers in 0..1, for JSON."""
+        return dataclasses.asdict(self)
+
+    def table(self) -> str:
+        """A few lines of text, percentages, one measure a line."""
+        rows = [
+            ("per-image IoU (Hendryx et al.)", str(self.per_image_iou)),
+            ("class-wise IoU (Shaban et al., HSNet)", str(self.class_iou)),
+            ("FB-IoU", f"{100 * self.fb_iou:.2f}"),
+            ("positive IoU (Rakelly et al.)", f"{100 * self.positive_iou:.2f}"),
+        ]
+        return "\n".join(f"  {label:<40}{value} %" for label, value in rows)
+
+
+def _foreground_background(counts: np.ndarray) -> np.ndarray:
+    """Merges all foreground classes: [K+1, K+1] to [2, 2]."""
+    return np.array(
+        [
+            [counts[0, 0], counts[0, 1:].sum()],
+            [counts[1:, 0].sum(), counts[1:, 1:].sum()],
+        ]
+    )

@@ -1,0 +1,76 @@
+"""Meta-trains a segmentation network.
+
+    python -m efficientlab_tf.train --flagfile=flags/quickstart.flags --run_dir=runs/x
+
+Later flags override earlier ones, also those of a flagfile. Ctrl-C and SIGTERM
+save and exit; `--run_dir=... --resume` goes on.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from efficientlab_tf import flags
+from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.training.loop import train
+from efficientlab_tf.training.run import RunConfig
+
+RESUMABLE = frozenset(
+    {
+        *("run_dir", "dataset_dir", "cache_gb"),
+        *("validate_every", "val_episodes", "log_every", "save_every", "keep"),
+        *("inner_learning_rate", "meta_learning_rate", "meta_learning_rate_final"),
+        "meta_steps",
+    }
+)
+"""Flags that may change when a run is resumed: they leave its state loadable."""
+
+
+def config_from_flags() -> RunConfig:
+    """Builds the run's configuration from the flags alone."""
+    return RunConfig(
+        flags.read(DataConfig),
+        flags.read(ModelConfig),
+        flags.read(LearnerConfig),
+        flags.read(TrainConfig),
+    )
+
+
+def resumed_config() -> RunConfig:
+    """Reads the configuration of the run in --run_dir, with allowed changes.
+
+    Raises:
+      UserError: there is no run, or a flag differs that must not.
+    """
+    run_dir = flags.FLAGS.run_dir
+    if not run_dir:
+        raise UserError("--resume needs --run_dir: the folder of the run to continue")
+    saved = RunConfig.load(Path(run_dir))
+    groups = {}
+    for field in dataclasses.fields(saved):
+        group = getattr(saved, field.name)
+        for name, value in flags.given(group).items():
+            if value != getattr(group, name) and name not in RESUMABLE:
+                raise UserError(
+                    f"--{name}={value} differs from the run's {getattr(group, name)}; "
+                    f"leave it out to resume {run_dir}, or start a new --run_dir"
+                )
+        groups[field.name] = flags.override(group)
+    return RunConfig(**groups)
+
+
+def main() -> None:
+    """Trains or resumes, as the flags say."""
+    resume = flags.FLAGS.resume
+    train(resumed_config() if resume else config_from_flags(), resume=resume)
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.define(DataConfig, ModelConfig, LearnerConfig, TrainConfig)
+    flags.define_switch("resume", "Continue the run in --run_dir.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.run(main)

@@ -1,0 +1,1 @@
+"""The outer loop: training, checkpoints, summaries, evaluation."""

@@ -1,0 +1,204 @@
+"""Checkpoints of a meta-state, and loading whatever a user calls a model.
+
+A checkpoint is written whole before it is pointed to, so a job that is killed
+while saving resumes from the one before.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import MetaState, Network, Weights
+from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
+
+_METADATA = "efficientlab_tf.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      run_dir: the run's folder.
+      state: a state of the run's learner; only shapes and dtypes matter.
+      keep: how many of the newest to keep, beside the best.
+    """
+
+    def __init__(self, run_dir: Path, state: MetaState, keep: int = 3):
+        self._variables = tf.nest.map_structure(
+            lambda t: tf.Variable(t, trainable=False), state
+        )
+        self._step = tf.Variable(0, dtype=tf.int64)
+        self._score = tf.Variable(-1.0, dtype=tf.float64)
+        checkpoint = tf.train.Checkpoint(
+            theta=list(self._variables.theta),
+            statistics=list(self._variables.statistics),
+            optimizer=list(self._variables.optimizer),
+            step=self._step,
+            best_score=self._score,
+        )
+        self._checkpoint = checkpoint
+        self._newest = tf.train.CheckpointManager(
+            checkpoint, str(run_dir / "checkpoints"), keep, checkpoint_name="ckpt"
+        )
+        self._best = tf.train.CheckpointManager(
+            checkpoint, str(run_dir / "best"), 1, checkpoint_name="best"
+        )
+
+    @property
+    def best_score(self) -> float:
+        """The best validation score so far; -1 before the first validation."""
+        return float(self._score)
+
+    def save(self, state: MetaState, step: int) -> None:
+        """Saves the state before meta-step `step`."""
+        self._assign(state, step)
+        self._write(self._newest, step)
+
+    def save_if_best(self, state: MetaState, step: int, score: float) -> bool:
+        """Saves the state as the best one if its score is; returns whether."""
+        if score <= self.best_score:
+            return False
+        self._score.assign(score)
+        self._assign(state, step)
+        self._write(self._best, step)
+        return True
+
+    def restore(self) -> tuple[MetaState, int] | None:
+        """Returns the newest state and its step, or None if nothing was saved.
+
+        Raises:
+          UserError: the checkpoint is of another architecture, or unreadable.
+        """
+        return self._restore(self._newest.latest_checkpoint)
+
+    def restore_best(self) -> tuple[MetaState, int] | None:
+        """Returns the best state and its step; without validation the newest."""
+        return self._restore(self._best.latest_checkpoint) or self.restore()
+
+    def _write(self, manager: tf.train.CheckpointManager, step: int) -> None:
+        try:
+            manager.save(checkpoint_number=step)
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"cannot save a checkpoint to {manager.directory}: {error}; free some "
+                "space or make the folder writable, then --resume from the last one"
+            ) from error
+
+    def _assign(self, state: MetaState, step: int) -> None:
+        tf.nest.map_structure(lambda v, t: v.assign(t), self._variables, state)
+        self._step.assign(step)
+
+    def _restore(self, path: str | None) -> tuple[MetaState, int] | None:
+        if path is None:
+            return None
+        try:
+            status = self._checkpoint.restore(path)
+            status.assert_existing_objects_matched()
+            status.assert_consumed()
+        except (ValueError, AssertionError) as error:
+            raise UserError(
+                f"checkpoint {path} is of another architecture or meta-optimizer than "
+                "this run's flags describe; use the flags that it was trained with "
+                "(run.flags beside it)"
+            ) from error
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"checkpoint {path} cannot be read: {error.message.splitlines()[0]}; "
+                "delete it to fall back to the one before"
+            ) from error
+        state = tf.nest.map_structure(lambda v: v.read_value(), self._variables)
+        return state, int(self._step)
+
+
+def save_keras(
+    path: Path, network: Network, weights: Weights, config: RunConfig
+) -> None:
+    """Writes a .keras file that also holds the run's configuration.
+
+    The configuration is one more member of the zip archive that a .keras file
+    is; Keras itself does not mind it.
+    """
+    network.assign(weights)
+    network.model.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_METADATA, json.dumps(config.to_dict()))
+
+
+def load_model(path: str) -> tuple[Network, Weights, RunConfig]:
+    """Loads a learned initialization.
+
+    Args:
+      path: a run's folder (its best checkpoint), or a .keras file.
+
+    Raises:
+      UserError: no such thing, or not readable as such.
+    """
+    source = Path(path)
+    if source.is_dir():
+        config = RunConfig.load(source)
+        network = build_network(config.model)
+        weights = network.weights()
+        # The optimizer's slots are not needed, so a plain restore by name of
+        # the weights alone would do; matching all of them is what detects a
+        # checkpoint of another architecture.
+        restored = _restore_weights(source, weights)
+        if restored is None:
+            if (source / MODEL_FILE).is_file():
+                return load_model(str(source / MODEL_FILE))
+            raise UserError(
+                f"{source} holds no checkpoint yet; train until the first --save_every"
+            )
+        return network, restored, config
+    if not source.is_file():
+        raise UserError(f"no such run folder or .keras file: {source}")
+    try:
+        model = keras.models.load_model(source, compile=False)
+        with zipfile.ZipFile(source) as archive:
+            names = archive.namelist()
+            metadata = archive.read(_METADATA) if _METADATA in names else None
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{source} cannot be read as a .keras model ({reason}); give a file that "
+            "this package wrote"
+        ) from error
+    config = RunConfig.from_dict(json.loads(metadata)) if metadata else RunConfig()
+    network = Network(model)
+    return network, network.weights(), config
+
+
+def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
+    path = tf.train.latest_checkpoint(str(run_dir / "best")) or (
+        tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
+    )
+    if path is None:
+        return None
+    variables = tf.nest.map_structure(tf.Variable, weights)
+    checkpoint = tf.train.Checkpoint(
+        theta=list(variables.theta), statistics=list(variables.statistics)
+    )
+    try:
+        reader = tf.train.load_checkpoint(path)
+        saved = sum(
+            name.startswith(("theta/", "statistics/"))
+            for name in reader.get_variable_to_shape_map()
+        )
+        if saved != len(tf.nest.flatten(weights)):
+            raise ValueError("number of variables differs")
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()
+    except (ValueError, AssertionError) as error:
+        raise UserError(
+            f"checkpoint {path} is of another architecture than {run_dir}/config.json "
+            "describes; restore the config.json that it was trained with"
+        ) from error
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"checkpoint {path} cannot be read: {error.message.splitlines()[0]}"
+        ) from error
+    return tf.nest.map_structure(lambda v: v.read_value(), variables)

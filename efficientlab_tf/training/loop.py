@@ -1,0 +1,278 @@
+"""Meta-training: episodes in, meta-steps, checkpoints out."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import AdaptFunctions, Learner, MetaState
+from efficientlab_tf.metrics import Interval
+from efficientlab_tf.training.checkpoints import Checkpoints, save_keras
+from efficientlab_tf.training.evaluation import evaluate
+from efficientlab_tf.training.run import (
+    MODEL_FILE,
+    RunConfig,
+    build_network,
+    build_run_learner,
+)
+from efficientlab_tf.training.summaries import Summaries
+
+_PICTURES = 6
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a flag that the loop reads between steps.
+
+    A second Ctrl-C acts at once.
+    """
+
+    def __init__(self):
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+    def _handle(self, number, frame) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    @classmethod
+    @contextlib.contextmanager
+    def on_signals(cls) -> Iterator["StopRequest"]:
+        """Installs the handlers for the duration of the context."""
+        stop = cls()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, stop._handle) for number in numbers]
+        try:
+            yield stop
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+class Validation:
+    """Fixed validation episodes, evaluated with the training's inner loop.
+
+    Args:
+      config: the run's.
+      manifest: the dataset's.
+      functions: the compiled adaptation of the run's network.
+    """
+
+    def __init__(self, config: RunConfig, manifest: Manifest, functions):
+        self._config = config
+        self._functions = functions
+        data = config.data
+        names = manifest.split(data.val_split)
+        self._tasks = list(
+            fixed_episodes(
+                manifest,
+                names[: config.train.val_episodes],
+                shots=data.shots,
+                queries=data.queries,
+                splits_per_task=1,
+                seed=config.train.seed,
+                image_size=config.model.image_size,
+            )
+        )
+
+    def __call__(self, state: MetaState):
+        """Returns the mean per-image IoU (an `Interval`) and a few examples."""
+        learner = self._config.learner
+        segmenter = self._functions.segmenter(
+            state.weights,
+            learning_rate=learner.inner_learning_rate,
+            steps=learner.inner_steps,
+            batch_norm="running",
+        )
+        examples = []
+        results = evaluate(
+            segmenter,
+            self._tasks,
+            classes=self._config.model.num_classes,
+            on_task=lambda result, example: examples.append(example),
+        )
+        return Interval.of([r.iou for r in results]), examples[:_PICTURES]
+
+
+def train(config: RunConfig, *, resume: bool = False) -> None:
+    """Meta-trains, from the start or from the newest checkpoint.
+
+    Args:
+      config: the run.
+      resume: continue the run that `config.train.run_dir` holds.
+
+    Raises:
+      UserError: bad input; nothing that was already written is lost.
+    """
+    if not config.train.run_dir:
+        raise UserError("--run_dir is needed: a folder for checkpoints and logs")
+    if not config.data.dataset_dir:
+        raise UserError(
+            "--dataset_dir is needed: a converted dataset, or sample:icons for the one "
+            "that ships with the package"
+        )
+    if config.data.ways != config.model.num_classes:
+        raise UserError(
+            f"--ways={config.data.ways} needs --num_classes={config.data.ways}, "
+            f"received --num_classes={config.model.num_classes}"
+        )
+    run_dir = Path(config.train.run_dir)
+    manifest = Manifest.load(config.data.dataset_dir)
+    if config.data.splits:
+        manifest = manifest.with_splits(config.data.splits)
+
+    network = build_network(config.model, config.train.seed)
+    learner = build_run_learner(config, network)
+    state, first_step = learner.init(), 0
+    checkpoints = Checkpoints(run_dir, state, config.train.keep)
+    restored = checkpoints.restore()
+    if restored and not resume:
+        raise UserError(
+            f"{run_dir} already holds a run at step {restored[1]}; add --resume to "
+            "continue it, or choose another --run_dir"
+        )
+    if resume and not restored:
+        raise UserError(
+            f"{run_dir} holds no checkpoint to resume from; leave out --resume"
+        )
+    if restored:
+        state, first_step = restored
+    config.save(run_dir)
+    summaries = Summaries(run_dir / "logs")
+    if not resume:
+        summaries.hyperparameters(config)
+
+    functions = AdaptFunctions(learner.inner)
+    validation = (
+        Validation(config, manifest, functions) if config.data.val_split else None
+    )
+    episodes = _episodes(config, manifest, first_step)
+    print(
+        f"run {run_dir}: {config.learner.learner}, "
+        f"{network.model.count_params():,} weights, "
+        f"{len(manifest.split(config.data.train_split))} training classes; "
+        "building the graph"
+    )
+    with StopRequest.on_signals() as stop:
+        state, step = _loop(
+            config,
+            learner,
+            state,
+            first_step,
+            episodes,
+            checkpoints,
+            summaries,
+            validation,
+            stop,
+        )
+    checkpoints.save(state, step)
+    summaries.flush()
+    best = checkpoints.restore_best()
+    save_keras(run_dir / MODEL_FILE, network, best[0].weights, config)
+    if step < config.train.meta_steps:
+        print(
+            f"stopped at step {step} of {config.train.meta_steps}, saved; resume with: "
+            f"python -m efficientlab_tf.train --run_dir={run_dir} --resume"
+        )
+    else:
+        print(
+            f"finished {step} meta-steps; best validation IoU "
+            f"{100 * checkpoints.best_score:.2f} % at step {best[1]}; "
+            f"initialization in {run_dir / MODEL_FILE}, TensorBoard logs in "
+            f"{run_dir / 'logs'}"
+        )
+
+
+def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
+    data = config.data
+    return episode_dataset(
+        manifest,
+        data.train_split,
+        ways=data.ways,
+        shots=data.shots,
+        queries=data.queries,
+        seed=config.train.seed,
+        image_size=config.model.image_size,
+        start_step=first_step,
+        meta_batch=config.train.meta_batch,
+        cache_bytes=data.cache_bytes,
+    ).prefetch(2)
+
+
+def _loop(
+    config: RunConfig,
+    learner: Learner,
+    state: MetaState,
+    first_step: int,
+    episodes: tf.data.Dataset,
+    checkpoints: Checkpoints,
+    summaries: Summaries,
+    validation: Validation | None,
+    stop: StopRequest,
+) -> tuple[MetaState, int]:
+    """Runs meta-steps until the last one or until asked to stop."""
+    settings = config.train
+    meta_step = tf.function(learner.meta_step)
+    bar = tqdm(
+        total=settings.meta_steps,
+        initial=first_step,
+        unit="step",
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+    step = first_step
+    since, since_step = time.monotonic(), step
+    with bar:
+        for batch in episodes:
+            if stop or step >= settings.meta_steps:
+                break
+            new_state, metrics = meta_step(
+                state, batch._replace(name=None), tf.constant(step, tf.int64)
+            )
+            loss = float(metrics["loss"])
+            if not math.isfinite(loss):
+                checkpoints.save(state, step)
+                raise UserError(
+                    f"the loss became {loss} at step {step}; the state before that step "
+                    f"is saved: --resume with a lower --inner_learning_rate or "
+                    f"--meta_learning_rate"
+                )
+            state = new_state
+            step += 1
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if step % settings.log_every == 0:
+                now = time.monotonic()
+                scalars = {f"train/{k}": float(v) for k, v in metrics.items()}
+                scalars["train/inner_learning_rate"] = (
+                    config.learner.inner_learning_rate
+                )
+                rate = (step - since_step) * settings.meta_batch / (now - since)
+                scalars["train/episodes_per_second"] = rate
+                since, since_step = now, step
+                summaries.scalars(scalars, step)
+            if validation and (
+                step % settings.validate_every == 0 or step == settings.meta_steps
+            ):
+                iou, examples = validation(state)
+                improved = checkpoints.save_if_best(state, step, iou.mean)
+                summaries.scalars({"validation/per_image_iou": iou.mean}, step)
+                summaries.predictions(examples, step)
+                bar.write(
+                    f"step {step}: validation IoU {iou} %"
+                    + (" (best so far)" if improved else "")
+                )
+                since, since_step = time.monotonic(), step
+            if step % settings.save_every == 0:
+                checkpoints.save(state, step)
+                summaries.flush()
+    return state, step

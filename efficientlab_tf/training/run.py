@@ -1,0 +1,139 @@
+"""A run: its configuration, and the network and learner it describes.
+
+run_dir/
+  run.flags      every effective flag; can be given to --flagfile again
+  config.json    the same, for programs
+  checkpoints/   the newest few
+  best/          the best by validation
+  logs/          TensorBoard
+  model.keras    the learned initialization (the best by validation)
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.data.augment import Augmenter
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import Learner, Network, build_learner
+from efficientlab_tf.models import build_model
+
+CONFIG_FILE = "config.json"
+FLAG_FILE = "run.flags"
+MODEL_FILE = "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run does."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict:
+        """Nested plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+          TypeError: a name that no configuration has.
+        """
+        return cls(
+            **{
+                field.name: field.type(**values[field.name])
+                for field in dataclasses.fields(cls)
+            }
+        )
+
+    def to_flags(self) -> str:
+        """One `--name=value` line for each field, for a flagfile."""
+        lines = []
+        for group in dataclasses.fields(self):
+            lines.append(f"# {group.name}")
+            for name, value in dataclasses.asdict(getattr(self, group.name)).items():
+                text = str(value).lower() if isinstance(value, bool) else value
+                lines.append(f"--{name}={text}")
+        return "\n".join(lines) + "\n"
+
+    def save(self, run_dir: Path) -> None:
+        """Writes config.json and run.flags.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_text(run_dir / FLAG_FILE, self.to_flags())
+            write_text(run_dir / CONFIG_FILE, json.dumps(self.to_dict(), indent=2))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to --run_dir {run_dir}: {error.strerror}; choose a "
+                "folder that you may write to"
+            ) from error
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "RunConfig":
+        """Reads config.json.
+
+        Raises:
+          UserError: there is none, or it is not one of this version's.
+        """
+        path = run_dir / CONFIG_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{run_dir} is not a run: it has no {CONFIG_FILE}; give the --run_dir "
+                "of a training, or a .keras file"
+            )
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read as a run's configuration ({error}); restore it "
+                "or start a new run"
+            ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def build_network(config: ModelConfig, seed: int = 0) -> Network:
+    """Builds the network with its initial weights, a function of `seed`.
+
+    Raises:
+      UserError: an impossible combination.
+    """
+    options = dataclasses.asdict(config)
+    name = options.pop("model")
+    stages = options["rsd_stages"]
+    try:
+        options["rsd_stages"] = tuple(int(stage) for stage in stages.split(","))
+    except ValueError as error:
+        raise UserError(
+            f"--rsd_stages must be stage numbers joined by commas, such as 3 or 6,3; "
+            f"received {stages!r}"
+        ) from error
+    options["weights"] = options["weights"] or None
+    return Network(build_model(name, seed=seed, **options))
+
+
+def build_run_learner(config: RunConfig, network: Network) -> Learner:
+    """Builds the learner of a run, with its augmentation."""
+    rate = config.learner.augment_rate
+    return build_learner(
+        network,
+        config.learner,
+        meta_steps=config.train.meta_steps,
+        seed=config.train.seed,
+        augment=Augmenter(rate) if rate else None,
+    )

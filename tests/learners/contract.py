@@ -1,0 +1,175 @@
+"""What every gradient-based meta-learner must do; each learner's test inherits it."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners import Network, build_learner
+from tests.models.tiny import tiny_network
+
+SIZE = 32
+CONFIG = LearnerConfig(
+    inner_learning_rate=0.1,
+    inner_steps=4,
+    inner_batch=4,
+    l2=1e-4,
+    augment_rate=0.0,
+    meta_optimizer="interpolate",
+    meta_learning_rate=1.0,
+    meta_learning_rate_final=1.0,
+)
+
+
+def episodes(tasks: int, seed: int = 0, shots: int = 3, queries: int = 3) -> Episode:
+    """Discs of one random colour a task, over noise of the others' colours."""
+    rng = np.random.default_rng(seed)
+    count = shots + queries
+    y, x = np.mgrid[:SIZE, :SIZE]
+    images = np.zeros((tasks, count, SIZE, SIZE, 3), np.uint8)
+    masks = np.zeros((tasks, count, SIZE, SIZE), np.uint8)
+    for task in range(tasks):
+        colour = rng.integers(0, 256, 3)
+        for i in range(count):
+            cy, cx = rng.integers(10, SIZE - 10, 2)
+            disc = (y - cy) ** 2 + (x - cx) ** 2 < 64
+            picture = rng.integers(0, 256, (SIZE, SIZE, 3)) // 3
+            picture[disc] = colour
+            images[task, i], masks[task, i] = picture, disc
+    tensors = [tf.constant(a) for a in (images, masks)]
+    return Episode(
+        tensors[0][:, :shots],
+        tensors[1][:, :shots],
+        tensors[0][:, shots:],
+        tensors[1][:, shots:],
+        tf.constant([f"task{i}" for i in range(tasks)]),
+    )
+
+
+class LearnerContract:
+    """Subclasses set `name`."""
+
+    name: str
+
+    def learner(self, dropout: float = 0.0, **changes):
+        config = dataclasses.replace(CONFIG, learner=self.name, **changes)
+        # One set of initial weights for all learners of a test.
+        tf.keras.utils.set_random_seed(7)
+        network = Network(tiny_network(SIZE, dropout=dropout))
+        return build_learner(network, config, meta_steps=100, seed=3)
+
+    def test_loss_is_finite_and_at_chance_at_initialisation(self):
+        learner = self.learner(l2=0.0, loss="cross_entropy")
+        _, metrics = learner.meta_step(learner.init(), episodes(2), tf.constant(0))
+        assert set(learner.metric_names) <= set(metrics)
+        for name, value in metrics.items():
+            assert np.isfinite(value), name
+        # Two classes: log 2, give or take what random features do to it.
+        assert 0.3 < float(metrics["support_loss"]) < 1.3
+
+    def test_improves_with_meta_steps(self):
+        learner = self.learner()
+        step = tf.function(learner.meta_step)
+        state = learner.init()
+        losses = []
+        for i in range(30):
+            state, metrics = step(state, episodes(2, seed=i), tf.constant(i))
+            losses.append(float(metrics["loss"]))
+        assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+    def test_adaptation_leaves_theta_untouched(self):
+        learner = self.learner()
+        before = [v.numpy().copy() for v in learner.network.model.variables]
+        state = learner.init()
+        theta = [t.numpy().copy() for t in state.theta]
+        learner.meta_step(state, episodes(2), tf.constant(0))
+        for old, variable in zip(before, learner.network.model.variables, strict=True):
+            np.testing.assert_array_equal(old, variable.numpy())
+        for old, tensor in zip(theta, state.theta, strict=True):
+            np.testing.assert_array_equal(old, tensor.numpy())
+
+    def test_update_is_a_function_of_seed_and_step(self):
+        learner = self.learner(dropout=0.3)
+        state, batch = learner.init(), episodes(2)
+        step = tf.function(learner.meta_step)
+        first, _ = step(state, batch, tf.constant(5))
+        again, _ = step(state, batch, tf.constant(5))
+        other, _ = step(state, batch, tf.constant(6))
+        for a, b in zip(first.theta, again.theta, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert any(
+            np.any(a != b) for a, b in zip(first.theta, other.theta, strict=True)
+        )
+
+    def test_graph_and_eager_agree(self):
+        learner = self.learner(dropout=0.3)
+        state, batch = learner.init(), episodes(2)
+        eager, _ = learner.meta_step(state, batch, tf.constant(1))
+        graph, _ = tf.function(learner.meta_step)(state, batch, tf.constant(1))
+        for a, b in zip(eager.theta, graph.theta, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5)
+
+    def test_displacement_is_the_mean_over_tasks(self):
+        learner = self.learner()
+        state, both = learner.init(), episodes(2)
+        together = learner.displacement(state, both, tf.constant(0)).displacement
+        # In training mode a task's update does not read the running averages,
+        # so tasks are independent but for their seeds.
+        step_seed = _step_seed(3, 0)
+        single = [
+            learner.task_update(
+                state.weights,
+                Episode(*(field[i] for field in both)),
+                tf.random.experimental.stateless_fold_in(step_seed, i),
+            ).displacement
+            for i in range(2)
+        ]
+        for mean, a, b in zip(together, *single, strict=True):
+            np.testing.assert_allclose(mean, (a + b) / 2, atol=1e-5)
+
+    def test_running_averages_pass_from_task_to_task(self):
+        learner = self.learner()
+        state, batch = learner.init(), episodes(3)
+        one = Episode(*(field[:1] for field in batch))
+        after_one = learner.displacement(state, one, tf.constant(0)).statistics
+        after_all = learner.displacement(state, batch, tf.constant(0)).statistics
+        distance = [
+            sum(
+                float(tf.norm(s - s0))
+                for s, s0 in zip(stats, state.statistics, strict=True)
+            )
+            for stats in (after_one, after_all)
+        ]
+        assert 0 < distance[0] < distance[1]
+
+    def test_keras_meta_optimizer_improves_too(self):
+        learner = self.learner(
+            meta_optimizer="adam",
+            meta_learning_rate=1e-2,
+            meta_learning_rate_final=1e-3,
+        )
+        step = tf.function(learner.meta_step)
+        state = learner.init()
+        losses = []
+        for i in range(25):
+            state, metrics = step(state, episodes(2, seed=i), tf.constant(i))
+            losses.append(float(metrics["loss"]))
+        assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+    def test_interpolation_follows_linear_annealing(self):
+        learner = self.learner(meta_learning_rate=0.5, meta_learning_rate_final=0.0)
+        state, batch = learner.init(), episodes(1)
+        for step, rate in ((0, 0.5), (50, 0.25), (100, 0.0), (150, 0.0)):
+            update = learner.displacement(state, batch, tf.constant(step))
+            moved, metrics = learner.meta_step(state, batch, tf.constant(step))
+            assert abs(float(metrics["meta_learning_rate"]) - rate) < 1e-6
+            for new, old, d in zip(
+                moved.theta, state.theta, update.displacement, strict=True
+            ):
+                np.testing.assert_allclose(new, old + rate * d, atol=1e-5)
+
+
+def _step_seed(seed: int, step: int) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), step)

@@ -1,0 +1,136 @@
+"""FOMAML and Reptile: the contract, and what each of them is by definition."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import Network, build_learner
+from efficientlab_tf.learners.inner_loop import minibatch_indices
+from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
+from tests.models.tiny import tiny_network
+
+
+def _task(seed=0) -> Episode:
+    return Episode(*(field[0] for field in episodes(1, seed)))
+
+
+class TestFOMAML(LearnerContract):
+    name = "fomaml"
+
+    def test_direction_is_the_plain_gradient_at_the_adapted_weights(self):
+        learner = self.learner(inner_batch=0)
+        state, task = learner.init(), _task()
+        seed = tf.constant([1, 2])
+        update = learner.task_update(state.weights, task, seed)
+        # By hand, eagerly, one variable-free step after the other.
+        theta, statistics = state.weights
+        rate = CONFIG.inner_learning_rate
+
+        def gradient(theta, statistics, images, masks):
+            with tf.GradientTape() as tape:
+                tape.watch(theta)
+                logits, statistics = learner.network(
+                    theta, statistics, images, training=True, seed=seed
+                )
+                loss, _ = learner.inner.objective(
+                    logits, masks, theta, learner.network.decayed
+                )
+            return tape.gradient(loss, theta), statistics
+
+        for _ in range(CONFIG.inner_steps - 1):
+            g, statistics = gradient(
+                theta, statistics, task.support_images, task.support_masks
+            )
+            theta = tuple(t - rate * x for t, x in zip(theta, g, strict=True))
+        g, _ = gradient(theta, statistics, task.query_images, task.query_masks)
+        for displacement, x in zip(update.displacement, g, strict=True):
+            np.testing.assert_allclose(displacement, -rate * x, atol=1e-5)
+
+    def test_needs_a_step_before_the_tail(self):
+        with pytest.raises(UserError, match="inner_steps must be at least 2"):
+            dataclasses.replace(CONFIG, learner="fomaml", inner_steps=1)
+
+
+class TestReptile(LearnerContract):
+    name = "reptile"
+
+    def test_displacement_is_what_sgd_on_both_sets_did(self):
+        learner = self.learner(inner_batch=0)
+        state, task = learner.init(), _task()
+        seed = tf.constant([1, 2])
+        update = learner.task_update(state.weights, task, seed)
+        images = tf.concat([task.support_images, task.query_images], 0)
+        masks = tf.concat([task.support_masks, task.query_masks], 0)
+        adapted, losses = learner.inner.adapt(
+            *state.weights,
+            images,
+            masks,
+            steps=CONFIG.inner_steps,
+            learning_rate=CONFIG.inner_learning_rate,
+            seed=seed,
+        )
+        assert losses.shape == (CONFIG.inner_steps,)
+        assert float(losses[-1]) < float(losses[0])
+        for d, new, old in zip(
+            update.displacement, adapted.theta, state.theta, strict=True
+        ):
+            np.testing.assert_allclose(d, new - old, atol=1e-5)
+
+
+def test_minibatches_run_through_the_examples_epoch_by_epoch():
+    stream = minibatch_indices(5, 8, 10, tf.constant([0, 1])).numpy().ravel()
+    assert stream.shape == (80,)
+    epochs = stream.reshape(16, 5)
+    assert (np.sort(epochs, axis=1) == np.arange(5)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > 8
+
+
+def test_batch_zero_is_the_whole_support_set():
+    batches = minibatch_indices(tf.constant(3), 0, tf.constant(4), tf.constant([0, 1]))
+    assert (np.sort(batches, axis=1) == np.arange(3)).all()
+
+
+def test_zero_steps_adapt_nothing():
+    network = Network(tiny_network(SIZE))
+    learner = build_learner(network, CONFIG, meta_steps=10)
+    task = _task()
+    weights, losses = learner.inner.adapt(
+        *network.weights(),
+        task.support_images,
+        task.support_masks,
+        steps=tf.constant(0),
+        learning_rate=0.1,
+        seed=tf.constant([0, 0]),
+    )
+    assert losses.shape == (0,)
+    for new, old in zip(weights.theta, network.weights().theta, strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
+        ({"inner_batch": -1}, "inner_batch must be 0"),
+        ({"augment_rate": 1.5}, "augment_rate must be in"),
+        ({"l2": -0.1}, "l2 must not be negative"),
+        ({"meta_learning_rate": -1.0}, "meta_learning_rate must not be negative"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        LearnerConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"learner": "none"}, {"meta_optimizer": "gradient-descent"}]
+)
+def test_unknown_names_are_refused(change):
+    network = Network(tiny_network(SIZE))
+    with pytest.raises(UserError, match="received 'none'|received 'gradient-descent'"):
+        build_learner(network, dataclasses.replace(CONFIG, **change), meta_steps=10)
