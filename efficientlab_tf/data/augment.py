@@ -1,0 +1,295 @@
+"""Random changes to images and their masks, a pure function of a seed.
+
+The paper's recipe (Hendryx et al. 2019, section 5): random translation,
+horizontal flip, random erasing (Zhong et al. 2017), additive Gaussian noise and
+brightness, each drawn for each image by itself with probability `rate`.
+
+Keras's random layers draw the changes and, where they can, apply them. They are
+made for a seed that they own and advance; here every number comes from the seed
+tensor of the call, so an inner loop, an evaluation or a resumed run sees the
+same changes again.
+
+Operations that move pixels work on "pixels", where red, green, blue and mask of
+one place lie together, so an image and its mask cannot part. Of uint8 images,
+the four bytes are one int32, [n, H, W, 1], which halves the cost of the recipe;
+of float images they are float32 [n, H, W, 4].
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.errors import UserError
+
+
+class StatelessSeeds(keras.random.SeedGenerator):
+    """A Keras seed generator whose seeds follow from one seed tensor.
+
+    Keras's own generator counts in a variable, so what it gives depends on all
+    the calls before. This one counts in Python, from zero for each instance:
+    make a new one wherever the same numbers shall come again.
+    """
+
+    def __init__(self, key: tf.Tensor):
+        """Starts the sequence that `key`, int32 [2], stands for."""
+        # Not calling super().__init__ is the point: it creates the variable,
+        # which a `tf.function` or a `tf.data` map may not do.
+        self._key = key
+        self._count = 0
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """Returns the next seed, int32 [2]."""
+        del ordered
+        self._count += 1
+        return tf.random.experimental.stateless_fold_in(self._key, self._count)
+
+
+class Options(NamedTuple):
+    """Options of the operations; `Augmenter` explains them."""
+
+    translation: float
+    noise_stddev: float
+    brightness: float
+    erase_area: tuple[float, float]
+
+
+# An operation takes pixels (see above) or float32 images [n, H, W, 3], bool [n]
+# saying which images to change, and seeds; it returns the changed tensor.
+Operation = Callable[[tf.Tensor, tf.Tensor, StatelessSeeds], tf.Tensor]
+
+
+def _join(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """Returns images and masks as pixels."""
+    if images.dtype != tf.uint8:
+        images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
+    channels = tf.concat([images, masks[..., tf.newaxis]], axis=-1)
+    if channels.dtype != tf.uint8:
+        return channels
+    return tf.bitcast(channels, tf.int32)[..., tf.newaxis]
+
+
+def _part(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns pixels as float32 images and uint8 masks."""
+    if pixels.dtype == tf.int32:
+        pixels = tf.bitcast(pixels[..., 0], tf.uint8)
+    return tf.cast(pixels[..., :3], tf.float32), tf.cast(pixels[..., 3], tf.uint8)
+
+
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+def _translation(options: Options) -> Operation:
+    layer = keras.layers.RandomTranslation(
+        options.translation, options.translation, dtype="float32"
+    )
+
+    def apply(pixels, chosen, seeds):
+        drawn = layer.get_random_transformation(pixels, seed=seeds)["translations"]
+        shifts = tf.where(chosen[:, tf.newaxis], drawn, 0.0)
+        right, down = tf.unstack(tf.cast(tf.round(shifts), tf.int32), axis=1)
+        # The layer draws, but does not move: XLA has no kernel for the operation
+        # below it, so an inner loop compiled for a GPU could not hold it, and
+        # Keras 3.12 interpolates between the labels of a mask.
+        height, width = tf.shape(pixels)[1], tf.shape(pixels)[2]
+        rows = tf.range(height) - down[:, tf.newaxis]
+        columns = tf.range(width) - right[:, tf.newaxis]
+        covered = ((rows >= 0) & (rows < height))[:, :, tf.newaxis]
+        covered &= ((columns >= 0) & (columns < width))[:, tf.newaxis, :]
+        rows = tf.clip_by_value(rows, 0, height - 1)
+        columns = tf.clip_by_value(columns, 0, width - 1)
+        pixels = tf.gather(pixels, rows, axis=1, batch_dims=1)
+        pixels = tf.gather(pixels, columns, axis=2, batch_dims=1)
+        return tf.where(covered[..., tf.newaxis], pixels, tf.zeros((), pixels.dtype))
+
+    return apply
+
+
+def _flip(options: Options) -> Operation:
+    del options
+
+    def apply(pixels, chosen, seeds):
+        # `chosen` is the only draw. keras.layers.RandomFlip would turn the
+        # pixels into floats.
+        del seeds
+        return tf.where(_per_image(chosen), tf.reverse(pixels, axis=[2]), pixels)
+
+    return apply
+
+
+def _erasing(options: Options) -> Operation:
+    layer = keras.layers.RandomErasing(
+        scale=options.erase_area, fill_value=0.0, dtype="float32"
+    )
+
+    def apply(pixels, chosen, seeds):
+        # Of RandomErasing only the rectangles are used: it leaves masks alone,
+        # and its random fill is a normal clipped to 0..255, so half of it is
+        # black. Zhong et al. fill with values uniform in 0..255.
+        drawn = layer.get_random_transformation(pixels[..., :1], seed=seeds)
+        erased = drawn["batch_masks"] & _per_image(chosen)
+        fill = tf.random.stateless_uniform(
+            tf.shape(pixels)[:3], seeds.next(), None, None, dtype=tf.int32
+        )
+        # Three random bytes of colour; the fourth, the mask, is background.
+        fill = tf.bitwise.bitwise_and(fill, 0x00FFFFFF)[..., tf.newaxis]
+        if pixels.dtype != tf.int32:
+            fill = tf.cast(tf.bitcast(fill[..., 0], tf.uint8), tf.float32)
+        return tf.where(erased, fill, pixels)
+
+    return apply
+
+
+def _noise(options: Options) -> Operation:
+    def apply(images, chosen, seeds):
+        # keras.layers.GaussianNoise can neither be seeded by a tensor nor be
+        # chosen per image.
+        stddev = tf.where(chosen, options.noise_stddev, 0.0)
+        noise = tf.random.stateless_normal(tf.shape(images), seeds.next())
+        images += noise * _per_image(stddev)
+        return tf.clip_by_value(images, 0.0, 255.0)
+
+    return apply
+
+
+def _brightness(options: Options) -> Operation:
+    layer = keras.layers.RandomBrightness(
+        options.brightness / 255.0, value_range=(0, 255), dtype="float32"
+    )
+
+    def apply(images, chosen, seeds):
+        drawn = layer.get_random_transformation(images, seed=seeds)
+        drawn["rgb_delta"] *= _per_image(tf.cast(chosen, tf.float32))
+        return layer.transform_images(images, drawn)
+
+    return apply
+
+
+PIXEL_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
+    "translation": _translation,
+    "flip": _flip,
+    "erasing": _erasing,
+}
+COLOUR_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
+    "noise": _noise,
+    "brightness": _brightness,
+}
+
+PAPER = ("translation", "flip", "erasing", "noise", "brightness")
+"""The recipe of Hendryx et al. 2019, section 5."""
+
+
+class Augmenter:
+    """Changes images and masks at random; the seed alone decides how.
+
+    Stateless: equal seeds give equal results, eagerly, in a `tf.function`, in
+    the body of a `tf.while_loop` and in `tf.data`. Under XLA (`jit_compile=True`)
+    it works and is as deterministic, but TensorFlow's generators give other
+    numbers there. Make it outside of all these: Keras's layers create (unused)
+    variables when they are made.
+
+    Example:
+      augmenter = Augmenter(rate=0.5)
+      images, masks = augmenter(images, masks, seed=tf.constant([seed, step]))
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        translation: float = 0.1,
+        noise_stddev: float = 5.1,
+        brightness: float = 12.75,
+        erase_area: tuple[float, float] = (0.02, 0.10),
+        names: Sequence[str] = PAPER,
+    ):
+        """Chooses the recipe.
+
+        Args:
+          rate: probability of each operation for each image; 0 changes nothing.
+          translation: largest shift as a part of height and width (0.1 of 224 is
+            22 pixels), in whole pixels; the uncovered border becomes black, its
+            mask background.
+          noise_stddev: standard deviation of the noise, of 0..255.
+          brightness: largest change of a whole image's brightness, of 0..255.
+          erase_area: smallest and largest part of the image to erase; erased
+            pixels get random colours and the mask of background.
+          names: which operations, in the order of application, except that
+            those on colours only (`COLOUR_OPERATIONS`) come after the others.
+
+        Raises:
+          UserError: if an option is out of range or a name is unknown.
+        """
+        self.rate = _checked("rate", rate, 0, 1)
+        self.names = tuple(names)
+        smallest, largest = erase_area
+        options = Options(
+            translation=_checked("translation", translation, 0, 1),
+            noise_stddev=_checked("noise_stddev", noise_stddev, 0, 255),
+            brightness=_checked("brightness", brightness, 0, 255),
+            erase_area=(
+                _checked("smallest erase_area", smallest, 0, 1),
+                _checked("largest erase_area", largest, smallest, 1),
+            ),
+        )
+        known = {**PIXEL_OPERATIONS, **COLOUR_OPERATIONS}
+        for name in self.names:
+            if name not in known:
+                raise UserError(
+                    f"augmentation: unknown operation {name!r}; choose from "
+                    f"{', '.join(known)}"
+                )
+        operations = {name: known[name](options) for name in self.names}
+        self._on_pixels, self._on_colours = (
+            [(name, operations[name]) for name in self.names if name in table]
+            for table in (PIXEL_OPERATIONS, COLOUR_OPERATIONS)
+        )
+
+    def __call__(
+        self, images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Augments a batch.
+
+        Args:
+          images: uint8 or float [n, H, W, 3], in 0..255.
+          masks: uint8 [n, H, W]; 255 (unknown) moves with the image like any
+            other label, and becomes background where the image is erased.
+          seed: int32 or uint32 [2].
+
+        Returns:
+          images float32 [n, H, W, 3] in 0..255, and masks uint8 [n, H, W].
+        """
+        images = tf.convert_to_tensor(images)
+        masks = tf.convert_to_tensor(masks)
+        if self.rate == 0:
+            return tf.cast(images, tf.float32), masks
+        seed = tf.bitcast(seed, tf.int32)
+        pixels = self._applied(self._on_pixels, _join(images, masks), seed)
+        images, masks = _part(pixels)
+        return self._applied(self._on_colours, images, seed), masks
+
+    def _applied(
+        self,
+        operations: list[tuple[str, Operation]],
+        tensor: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        for name, operation in operations:
+            # By name, so that a recipe with more operations draws the same.
+            number = zlib.crc32(name.encode()) >> 1
+            key = tf.random.experimental.stateless_fold_in(seed, number)
+            seeds = StatelessSeeds(key)
+            draws = tf.random.stateless_uniform(tf.shape(tensor)[:1], seeds.next())
+            tensor = operation(tensor, draws < self.rate, seeds)
+        return tensor
+
+
+def _checked(name: str, value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise UserError(
+            f"augmentation: expected {name} in {low:g}..{high:g}, received {value}"
+        )
+    return float(value)
