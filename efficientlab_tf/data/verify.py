@@ -16,6 +16,7 @@ from efficientlab_tf.data.records import (
     decode_pair,
     file_sha256,
     parse_record,
+    read_shard,
 )
 
 
@@ -111,10 +112,7 @@ def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], int]:
     count = 0
     # Checksums in Python are slow, and needed only where the digest differs.
     if intact:
-        frames = (
-            (index, record.numpy(), "")
-            for index, record in enumerate(tf.data.TFRecordDataset(str(path)))
-        )
+        frames = ((i, record, "") for i, record in enumerate(read_shard(path)))
     else:
         frames = read_frames(path)
     for index, record, fault in frames:

@@ -1,0 +1,74 @@
+"""Looks into a dataset: counts, and a sheet of examples with their masks."""
+
+import numpy as np
+from PIL import Image
+
+from efficientlab_tf.data.manifest import ALL, Manifest
+from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.pictures import contact_sheet, outline, overlay
+
+CELL = 128
+
+
+def counts_table(manifest: Manifest) -> str:
+    """Returns a table: per split classes, pairs, fewest and most pairs a class."""
+    in_splits = {name for names in manifest.splits.values() for name in names}
+    parts = {
+        **manifest.splits,
+        "no split": [name for name in manifest.classes if name not in in_splits],
+        ALL: list(manifest.classes),
+    }
+    lines = [f"{'split':<10}{'classes':>8}{'pairs':>8}{'fewest':>8}{'most':>8}"]
+    for part, names in parts.items():
+        if names:
+            counts = [manifest.classes[name].count for name in names]
+            lines.append(
+                f"{part:<10}{len(counts):>8}{sum(counts):>8}"
+                f"{min(counts):>8}{max(counts):>8}"
+            )
+    return "\n".join(lines)
+
+
+def example_sheet(
+    manifest: Manifest, split: str, max_classes: int, max_examples: int
+) -> Image.Image:
+    """Draws examples of classes spread evenly over a split, one row a class.
+
+    Args:
+      manifest: the dataset.
+      split: which of its splits; "all" for every class.
+      max_classes: number of rows, at most.
+      max_examples: number of columns, at most.
+
+    Raises:
+      UserError: no such split, or a shard cannot be read.
+    """
+    names = manifest.split(split)
+    picks = np.linspace(0, len(names) - 1, min(max_classes, len(names))).round()
+    rows = []
+    captions = []
+    for name in (names[int(pick)] for pick in picks):
+        records = list(read_shard(manifest.shard_path(name)))
+        row = []
+        marked = []
+        for record in records[:max_examples]:
+            image, mask = (tensor.numpy() for tensor in decode_pair(record, None))
+            marked.append(np.mean((mask > 0) & (mask != IGNORE)))
+            image, mask = _enlarge(image, mask)
+            row.append(outline(overlay(image, mask, alpha=0.3), mask, width=1))
+        rows.append(row)
+        captions.append(
+            f"{name}: {len(row)} of {len(records)} pairs; the object covers "
+            f"{100 * min(marked):.0f} to {100 * max(marked):.0f} % of the image"
+        )
+    return contact_sheet(rows, captions, cell=CELL)
+
+
+def _enlarge(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales a pair to the cell, so that the outline stays one pixel wide."""
+    scale = CELL / max(mask.shape)
+    size = tuple(max(round(side * scale), 1) for side in reversed(mask.shape))
+    image = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    mask = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+    return np.asarray(image), np.asarray(mask)

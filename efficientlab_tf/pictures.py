@@ -1,0 +1,188 @@
+"""Pictures for people to look at: masks over images, and sheets of many of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from efficientlab_tf.episode import IGNORE
+
+PALETTE = (
+    (255, 45, 85),
+    (0, 200, 255),
+    (255, 200, 0),
+    (80, 220, 100),
+    (190, 100, 255),
+    (255, 130, 40),
+    (40, 110, 255),
+    (255, 140, 200),
+)
+"""Colours of the classes 1, 2, ...; they repeat."""
+UNKNOWN_GREY = 128
+HATCH_PERIOD = 6
+
+_BACKGROUND = (255, 255, 255)
+_INK = (30, 30, 30)
+_FAINT_INK = (110, 110, 110)
+
+Color = tuple[int, int, int]
+
+
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    color: Color | None = None,
+    alpha: float = 0.45,
+) -> np.ndarray:
+    """Tints an image where its mask marks a class; hatches it where unknown.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
+      color: RGB of every class; None takes each class's own from `PALETTE`.
+      alpha: opacity of the tint, 0 to 1.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ValueError: image and mask do not fit together.
+    """
+    _check(image, mask)
+    marked = _is_class(mask)
+    result = image.astype(np.float32)
+    tint = _class_colors(mask, color)[marked]
+    result[marked] = (1 - alpha) * result[marked] + alpha * tint
+    rows, columns = np.indices(mask.shape)
+    stripes = (rows + columns) % HATCH_PERIOD < HATCH_PERIOD / 2
+    unknown = mask == IGNORE
+    result[unknown] = (result[unknown] + UNKNOWN_GREY) / 2
+    result[unknown & stripes] = UNKNOWN_GREY
+    return result.round().astype(np.uint8)
+
+
+def outline(
+    image: np.ndarray,
+    mask: np.ndarray,
+    color: Color | None = None,
+    width: int = 1,
+) -> np.ndarray:
+    """Draws the borders of a mask's classes, inside them.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
+      color: RGB of every class; None takes each class's own from `PALETTE`.
+      width: of the line, in pixels.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ValueError: image and mask do not fit together.
+    """
+    _check(image, mask)
+    rows, columns = mask.shape
+    # The image's own edge is no border: the object goes on behind it.
+    padded = np.pad(mask, width, mode="edge")
+    border = np.zeros(mask.shape, bool)
+    for down in range(2 * width + 1):
+        for right in range(2 * width + 1):
+            border |= padded[down : down + rows, right : right + columns] != mask
+    border &= _is_class(mask)
+    result = image.copy()
+    result[border] = _class_colors(mask, color)[border]
+    return result
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray | Image.Image | None]],
+    row_captions: Sequence[str] | None = None,
+    column_captions: Sequence[str] | None = None,
+    cell: int = 128,
+) -> Image.Image:
+    """Lays pictures out in rows and columns.
+
+    Args:
+      rows: pictures, uint8 [H, W, 3] or [H, W] or Pillow images, of any size;
+        each is scaled to fit into its cell. None leaves a cell empty, and rows
+        may differ in length.
+      row_captions: a line under each row.
+      column_captions: a line over each column.
+      cell: side of a cell in pixels.
+
+    Returns:
+      An RGB image.
+
+    Raises:
+      ValueError: no rows, or captions that do not match them.
+    """
+    if not rows or not any(rows):
+        raise ValueError("a contact sheet needs at least one picture")
+    columns = max(len(row) for row in rows)
+    for captions, count, what in (
+        (row_captions, len(rows), "rows"),
+        (column_captions, columns, "columns"),
+    ):
+        if captions is not None and len(captions) != count:
+            raise ValueError(f"{len(captions)} captions for {count} {what}")
+    gap = max(cell // 24, 3)
+    font = ImageFont.load_default(size=max(cell / 9, 11))
+    line = round(font.size * 1.5)
+    header = line if column_captions else 0
+    footer = line if row_captions else 0
+    pitch = cell + footer + gap
+    width = gap + columns * (cell + gap)
+    height = gap + header + len(rows) * pitch
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for index, caption in enumerate(column_captions or ()):
+        center = gap + index * (cell + gap) + cell / 2
+        text = _shorten(caption, font, cell)
+        draw.text((center, gap + line / 2), text, _FAINT_INK, font, anchor="mm")
+    for index, row in enumerate(rows):
+        top = gap + header + index * pitch
+        for column, picture in enumerate(row):
+            if picture is not None:
+                fitted = _fit(picture, cell)
+                left = gap + column * (cell + gap) + (cell - fitted.width) // 2
+                sheet.paste(fitted, (left, top + (cell - fitted.height) // 2))
+        if row_captions:
+            text = _shorten(row_captions[index], font, width - 2 * gap)
+            draw.text((gap, top + cell + line / 2), text, _INK, font, anchor="lm")
+    return sheet
+
+
+def _fit(picture: np.ndarray | Image.Image, cell: int) -> Image.Image:
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(np.ascontiguousarray(picture))
+    picture = picture.convert("RGB")
+    scale = cell / max(picture.size)
+    size = tuple(max(round(side * scale), 1) for side in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _is_class(mask: np.ndarray) -> np.ndarray:
+    return (mask > 0) & (mask != IGNORE)
+
+
+def _class_colors(mask: np.ndarray, color: Color | None) -> np.ndarray:
+    """Returns uint8 [H, W, 3]: each pixel's class's colour."""
+    palette = np.array(PALETTE if color is None else [color], np.uint8)
+    return palette[(mask.astype(np.int64) - 1) % len(palette)]
+
+
+def _check(image: np.ndarray, mask: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.shape != (*mask.shape, 3):
+        raise ValueError(
+            f"expected an image uint8 [H, W, 3] and its mask [H, W], received "
+            f"{image.dtype} {list(image.shape)} and {list(mask.shape)}"
+        )
