@@ -51,11 +51,12 @@ class Network:
         self.classes = model.output_shape[-1] - 1
 
     def weights(self) -> Weights:
-        """Returns the current values of the model's variables."""
+        """Returns a copy of the current values of the model's variables."""
+        # `value` is the variable itself in Keras's TensorFlow backend.
         return Weights(
-            tuple(v.value for v in self.model.trainable_variables),
+            tuple(tf.identity(v.value) for v in self.model.trainable_variables),
             tuple(
-                v.value
+                tf.identity(v.value)
                 for v, is_seed in zip(
                     self.model.non_trainable_variables, self._is_seed, strict=True
                 )

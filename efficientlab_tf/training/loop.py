@@ -103,12 +103,15 @@ class Validation:
         return Interval.of([r.iou for r in results]), examples[:_PICTURES]
 
 
-def train(config: RunConfig, *, resume: bool = False) -> None:
+def train(config: RunConfig, *, resume: bool = False) -> bool:
     """Meta-trains, from the start or from the newest checkpoint.
 
     Args:
       config: the run.
       resume: continue the run that `config.train.run_dir` holds.
+
+    Returns:
+      Whether the run is finished; false if it was asked to stop before.
 
     Raises:
       UserError: bad input; nothing that was already written is lost.
@@ -178,7 +181,8 @@ def train(config: RunConfig, *, resume: bool = False) -> None:
     summaries.flush()
     best = checkpoints.restore_best()
     save_keras(run_dir / MODEL_FILE, network, best[0].weights, config)
-    if step < config.train.meta_steps:
+    finished = step >= config.train.meta_steps
+    if not finished:
         print(
             f"stopped at step {step} of {config.train.meta_steps}, saved; resume with: "
             f"python -m efficientlab_tf.train --run_dir={run_dir} --resume"
@@ -190,6 +194,7 @@ def train(config: RunConfig, *, resume: bool = False) -> None:
             f"initialization in {run_dir / MODEL_FILE}, TensorBoard logs in "
             f"{run_dir / 'logs'}"
         )
+    return finished
 
 
 def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
@@ -242,8 +247,8 @@ def _loop(
             if not math.isfinite(loss):
                 checkpoints.save(state, step)
                 raise UserError(
-                    f"the loss became {loss} at step {step}; the state before that step "
-                    f"is saved: --resume with a lower --inner_learning_rate or "
+                    f"the loss became {loss} at step {step}; the state before it is "
+                    f"saved: --resume with a lower --inner_learning_rate or "
                     f"--meta_learning_rate"
                 )
             state = new_state

@@ -14,6 +14,8 @@ import json
 import os
 from pathlib import Path
 
+import keras
+
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.errors import UserError
@@ -124,7 +126,8 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
             f"received {stages!r}"
         ) from error
     options["weights"] = options["weights"] or None
-    return Network(build_model(name, seed=seed, **options))
+    keras.utils.set_random_seed(seed)
+    return Network(build_model(name, **options))
 
 
 def build_run_learner(config: RunConfig, network: Network) -> Learner:

@@ -1,0 +1,31 @@
+# make quickstart   a network learns to segment classes it has never seen (minutes)
+# make test         the tests
+# make lint         ruff
+#
+# Each makes .venv first if it is not there yet. PYTHON=... chooses an interpreter.
+
+SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	command -v $$p > /dev/null && $$p -c '$(SUPPORTED)' && echo $$p && break; done)
+VENV = .venv
+INSTALLED = $(VENV)/.installed
+
+.PHONY: quickstart test lint
+
+quickstart: $(INSTALLED)
+	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(INSTALLED): setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.10 to 3.13;" \
+		"install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --upgrade -q pip
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,1 @@
+"""Measurements; `tools/benchmark.py` runs them."""

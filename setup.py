@@ -1,0 +1,41 @@
+"""Metadata and dependencies; versions that were tested together: constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "efficientlab_tf/__init__.py").read_text()
+).group(1)
+
+setup(
+    name="efficientlab_tf",
+    version=VERSION,
+    description="Few-shot image segmentation by meta-learning, in TensorFlow and Keras",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["efficientlab_tf", "efficientlab_tf.*"]),
+    package_data={
+        "efficientlab_tf.data": ["splits/*", "sample/*", "sample/*/*"],
+        "efficientlab_tf.models": ["weights/*"],
+    },
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.12,<4",
+        "numpy>=2.0",
+        "pillow>=11",
+        "absl-py>=2.1",
+        "tensorboard>=2.20",
+        "tqdm>=4.66",
+        "psutil>=6",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "dev": ["pytest>=8", "ruff>=0.9"],
+    },
+)

@@ -1,0 +1,103 @@
+"""Each measure against its definition, computed by hand."""
+
+import numpy as np
+import pytest
+
+from efficientlab_tf.metrics import (
+    Interval,
+    Summary,
+    TaskResult,
+    confusion,
+    image_iou,
+    predicted_masks,
+)
+
+
+def _task(name, truth, predicted, draw=0, classes=1):
+    truth, predicted = (np.array(a, np.uint8) for a in (truth, predicted))
+    return TaskResult(name, draw, confusion(truth, predicted, classes))
+
+
+def test_iou_of_simple_masks():
+    truth = np.array([[[1, 1, 0, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]], np.uint8)
+    predicted = np.array([[[1, 0, 1, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]], np.uint8)
+    np.testing.assert_allclose(
+        image_iou(confusion(truth, predicted, 1)), [1 / 3, 1, 0], atol=1e-6
+    )
+
+
+def test_unknown_pixels_are_not_counted():
+    truth = np.array([[[1, 255, 0, 255]]], np.uint8)
+    predicted = np.array([[[1, 1, 0, 0]]], np.uint8)
+    counts = confusion(truth, predicted, 1)
+    assert counts.sum() == 2
+    np.testing.assert_allclose(image_iou(counts), [1.0])
+
+
+def test_all_measures_of_two_classes():
+    cat = _task(
+        "cat", [[[1, 1, 1, 0]], [[1, 0, 0, 0]]], [[[1, 1, 0, 0]], [[0, 1, 0, 0]]]
+    )
+    dog = _task("dog", [[[1, 1, 0, 0]]], [[[1, 1, 0, 0]]])
+    summary = Summary.of([cat, dog])
+    # Per image 2/3 and 0 -> the cat's task 1/3; the dog's 1.
+    np.testing.assert_allclose(summary.per_image_iou.mean, (1 / 3 + 1) / 2, atol=1e-6)
+    # The cat's sums: 2 over 3 + 2; the dog's: 2 over 2.
+    np.testing.assert_allclose(summary.class_iou.mean, (2 / 5 + 1) / 2, atol=1e-6)
+    # Foreground 4 over 7; background 5 of 8, union 8.
+    np.testing.assert_allclose(summary.positive_iou, 4 / 7, atol=1e-6)
+    np.testing.assert_allclose(summary.fb_iou, (4 / 7 + 5 / 8) / 2, atol=1e-6)
+
+
+def test_draws_of_one_class_are_summed_before_dividing():
+    first = _task("cat", [[[1, 0, 0]]], [[[1, 0, 0]]], draw=0)
+    second = _task("cat", [[[1, 1, 1]]], [[[0, 0, 0]]], draw=1)
+    summary = Summary.of([first, second])
+    np.testing.assert_allclose(summary.class_iou.mean, 1 / 4, atol=1e-6)
+    np.testing.assert_allclose(summary.per_image_iou.mean, 1 / 2, atol=1e-6)
+    assert summary.tasks == 2
+
+
+def test_order_of_tasks_changes_no_digit():
+    rng = np.random.default_rng(0)
+    tasks = [
+        _task(
+            f"c{i % 7}",
+            rng.integers(0, 2, (3, 5, 5)),
+            rng.integers(0, 2, (3, 5, 5)),
+            draw=i // 7,
+        )
+        for i in range(21)
+    ]
+    assert Summary.of(tasks) == Summary.of(tasks[::-1])
+
+
+def test_interval_is_the_normal_approximation():
+    values = [0.1, 0.4, 0.4, 0.7]
+    interval = Interval.of(values)
+    assert interval.mean == pytest.approx(0.4)
+    assert interval.half_width == pytest.approx(1.96 * np.std(values, ddof=1) / 2)
+    assert str(interval) == "40.00 ± 24.00"
+    assert Interval.of([0.3]).half_width == 0.0
+
+
+def test_several_classes():
+    task = _task("cat+dog", [[[1, 2, 2, 0]]], [[[1, 2, 1, 0]]], classes=2)
+    np.testing.assert_allclose(image_iou(task.counts), [1 / 2], atol=1e-6)
+    own = Summary.of([task])
+    np.testing.assert_allclose(own.class_iou.mean, (1 / 2 + 1 / 2) / 2, atol=1e-6)
+    # Confusing one foreground class with another is no error of FB-IoU.
+    np.testing.assert_allclose(own.fb_iou, 1.0)
+
+
+def test_predicted_masks():
+    probabilities = np.array([[[[0.6, 0.4], [0.3, 0.7]]]])
+    assert predicted_masks(probabilities).tolist() == [[[0, 1]]]
+    assert predicted_masks(probabilities, 0.35).tolist() == [[[1, 1]]]
+    three = np.array([[[[0.2, 0.5, 0.3], [0.5, 0.1, 0.4]]]])
+    assert predicted_masks(three).tolist() == [[[1, 0]]]
+
+
+def test_no_results_is_an_error():
+    with pytest.raises(ValueError, match="at least one task"):
+        Summary.of([])
