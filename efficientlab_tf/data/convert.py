@@ -13,7 +13,7 @@ from tqdm import tqdm
 from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.pair import CHANGED, REFUSED, ClassData, ReportRow
 from efficientlab_tf.data.records import write_shard
-from efficientlab_tf.data.split_lists import check_splits, load_splits
+from efficientlab_tf.data.split_lists import load_splits, resolve_splits
 from efficientlab_tf.errors import UserError
 
 REPORT = "report.csv"
@@ -65,7 +65,7 @@ def convert(
         name a class that the input lacks.
     """
     split_lists = load_splits(splits) if splits else {}
-    check_splits(split_lists, set(class_names))
+    split_lists = resolve_splits(split_lists, set(class_names))
     output_dir = Path(output_dir)
     if (output_dir / FILENAME).exists() and not overwrite:
         raise UserError(

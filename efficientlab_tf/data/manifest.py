@@ -16,7 +16,11 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from efficientlab_tf.data.split_lists import check_splits, load_splits
+from efficientlab_tf.data.split_lists import (
+    check_splits,
+    load_splits,
+    resolve_splits,
+)
 from efficientlab_tf.errors import UserError
 
 FILENAME = "dataset.json"
@@ -175,9 +179,7 @@ class Manifest:
           UserError: unknown spec, a class in two splits, or a listed class that
             the dataset lacks.
         """
-        splits = load_splits(spec)
-        check_splits(splits, self.classes)
-        return replace(self, splits=splits)
+        return replace(self, splits=resolve_splits(load_splits(spec), self.classes))
 
     def shard_path(self, class_name: str) -> Path:
         """Returns the path of a class's shard.

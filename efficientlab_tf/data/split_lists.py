@@ -29,6 +29,9 @@ SPLIT_NAMES = ("train", "val", "test")
 def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
     """Reads the class lists of a protocol or of files.
 
+    In fss1000_train the class that its publication spells "thors_hammer", quote
+    marks included, bears its folder's name, thor's_hammer.
+
     Args:
       spec: a key of `NAMED_SPLITS`, or files as "train=FILE,val=FILE,test=FILE"
         (any of the three), one class name a line; blank lines and lines that
@@ -94,6 +97,36 @@ def check_splits(
             f"the splits list {len(missing)} classes that the data lacks: "
             f"{shown}{more}; add the data or choose other splits"
         )
+
+
+def resolve_splits(
+    splits: Mapping[str, Collection[str]], available_classes: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Spells listed classes as the data does where only quote marks differ.
+
+    FSS-1000's folder thor's_hammer is also published as thors_hammer and as
+    "thors_hammer".
+
+    Returns:
+      The splits; names without such a counterpart in the data stay as they are.
+
+    Raises:
+      UserError: as `check_splits` does.
+    """
+    spelling = {_unquoted(name): name for name in available_classes}
+    resolved = {
+        split: tuple(
+            name if name in available_classes else spelling.get(_unquoted(name), name)
+            for name in names
+        )
+        for split, names in splits.items()
+    }
+    check_splits(resolved, available_classes)
+    return resolved
+
+
+def _unquoted(name: str) -> str:
+    return name.replace("'", "").replace('"', "")
 
 
 def _names(where: str, text: str) -> tuple[str, ...]:

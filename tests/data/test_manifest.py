@@ -1,0 +1,141 @@
+"""dataset.json: round trip, splits, the shipped samples, and each way to be broken."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from efficientlab_tf.data.manifest import ClassEntry, Manifest
+from efficientlab_tf.data.split_lists import load_splits
+from efficientlab_tf.errors import UserError
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    names = ["ant", "bee", "cow"]
+    for name in names:
+        (tmp_path / f"{name}.tfrecord").write_bytes(b"")
+    manifest = Manifest(
+        name="animals",
+        classes={name: ClassEntry(f"{name}.tfrecord", 4, "00") for name in names},
+        splits={"train": ("cow", "ant"), "test": ("bee",), "val": ()},
+        directory=tmp_path,
+    )
+    manifest.save()
+    return manifest
+
+
+def edit(manifest, **changes):
+    path = manifest.directory / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def fails(what, *arguments):
+    """Calls `what` and returns the message of its one-line UserError."""
+    with pytest.raises(UserError) as info:
+        what(*arguments)
+    assert "\n" not in str(info.value)
+    return str(info.value)
+
+
+def test_roundtrip(manifest):
+    assert Manifest.load(manifest.directory) == manifest
+    assert Manifest.load(str(manifest.directory)) == manifest
+    assert manifest.shard_path("bee") == manifest.directory / "bee.tfrecord"
+
+
+def test_splits_keep_their_order(manifest):
+    assert manifest.split("train") == ("cow", "ant")
+    assert manifest.split("all") == ("ant", "bee", "cow")
+
+
+def test_unknown_split_lists_the_others(manifest):
+    message = fails(manifest.split, "dev")
+    assert "'dev'" in message and "train, test, val, all" in message
+
+
+def test_empty_split(manifest):
+    assert "'val'" in fails(manifest.split, "val")
+
+
+def test_unknown_class(manifest):
+    assert "'dog'" in fails(manifest.shard_path, "dog")
+
+
+def test_with_splits_from_files(manifest, tmp_path):
+    (tmp_path / "train.txt").write_text("bee\n")
+    (tmp_path / "test.txt").write_text("ant\ncow\n")
+    spec = f"train={tmp_path}/train.txt,test={tmp_path}/test.txt"
+    changed = manifest.with_splits(spec)
+    assert changed.splits == {"train": ("bee",), "test": ("ant", "cow")}
+    (tmp_path / "test.txt").write_text("ant\nyak\n")
+    assert "'yak'" in fails(manifest.with_splits, spec)
+    (tmp_path / "test.txt").write_text("bee\n")
+    assert "'bee'" in fails(manifest.with_splits, spec)
+
+
+@pytest.mark.parametrize("name, classes", [("icons", 204), ("nuclei", 2)])
+def test_shipped_samples(name, classes):
+    sample = Manifest.load(f"sample:{name}")
+    assert sample.name == name
+    assert len(sample.classes) == classes
+    assert len(sample.split("test")) >= 2
+    assert (sample.directory.parent / "LICENSES.md").is_file()
+
+
+def test_sample_classes_follow_the_published_splits():
+    sample = Manifest.load("sample:icons")
+    for split, published in load_splits("icons").items():
+        assert set(sample.split(split)) < set(published)
+
+
+def test_unknown_sample_lists_the_others():
+    message = fails(Manifest.load, "sample:trees")
+    assert "sample:icons, sample:nuclei" in message
+
+
+def test_no_such_folder(tmp_path):
+    assert str(tmp_path / "none") in fails(Manifest.load, tmp_path / "none")
+
+
+def test_folder_without_manifest(tmp_path):
+    message = fails(Manifest.load, tmp_path)
+    assert "has no dataset.json" in message and "convert_folder.py" in message
+
+
+def test_not_json(manifest):
+    (manifest.directory / "dataset.json").write_text('{"classes": ')
+    assert "cannot understand" in fails(Manifest.load, manifest.directory)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"format": 2}, "format 2, expected 1"),
+        ({"classes": {"ant": {"shard": "ant.tfrecord", "count": 4}}}, "'sha256'"),
+        ({"classes": ["ant"]}, "cannot understand"),
+        ({"splits": {"train": None}}, "cannot understand"),
+        ({"splits": {"train": ["ant"], "test": ["ant"]}}, "'ant' is in the splits"),
+        ({"splits": {"train": ["yak"]}}, "'yak' (train)"),
+    ],
+)
+def test_inconsistent_contents(manifest, changes, expected):
+    edit(manifest, **changes)
+    assert expected in fails(Manifest.load, manifest.directory)
+
+
+def test_missing_shard(manifest):
+    manifest.shard_path("bee").unlink()
+    message = fails(Manifest.load, manifest.directory)
+    assert "lacks 1 of 3 shards" in message and "bee.tfrecord" in message
+
+
+def test_save_where_nothing_can_be_written(manifest, tmp_path):
+    moved = replace(manifest, directory=tmp_path / "none")
+    assert "cannot write" in fails(moved.save)
+
+
+def test_save_checks_splits_and_keeps_the_old_file(manifest):
+    bad = replace(manifest, splits={"train": ("ant",), "val": ("ant",)})
+    assert "'ant'" in fails(bad.save)
+    assert Manifest.load(manifest.directory) == manifest

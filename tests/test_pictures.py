@@ -1,0 +1,116 @@
+"""Masks over images, and sheets of them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientlab_tf.pictures import (
+    PALETTE,
+    UNKNOWN_GREY,
+    contact_sheet,
+    outline,
+    overlay,
+)
+
+RED = (255, 0, 0)
+
+
+def grey_image(height=20, width=30):
+    return np.full((height, width, 3), 100, np.uint8)
+
+
+def test_overlay_tints_the_object_only():
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:10, 5:10] = 1
+    result = overlay(grey_image(), mask, color=RED, alpha=0.5)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result[mask == 0], 100)
+    np.testing.assert_array_equal(np.unique(result[mask == 1], axis=0), [[178, 50, 50]])
+
+
+def test_each_class_has_its_colour():
+    mask = np.array([[1, 2, len(PALETTE) + 1]], np.uint8)
+    result = overlay(np.zeros((1, 3, 3), np.uint8), mask, alpha=1.0)
+    np.testing.assert_array_equal(result[0], [PALETTE[0], PALETTE[1], PALETTE[0]])
+
+
+def test_unknown_pixels_are_hatched_in_grey():
+    mask = np.full((20, 30), 255, np.uint8)
+    result = overlay(np.zeros((20, 30, 3), np.uint8), mask, color=RED)
+    assert (result == result[..., :1]).all()
+    levels, counts = np.unique(result, return_counts=True)
+    assert list(levels) == [UNKNOWN_GREY // 2, UNKNOWN_GREY]
+    assert counts.min() > result.size / 3
+
+
+def test_outline_runs_inside_the_object_and_not_along_the_image_edge():
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:12, :8] = 1
+    expected = np.zeros(mask.shape, bool)
+    expected[[5, 11], :8] = True
+    expected[5:12, 7] = True
+    result = outline(grey_image(), mask, color=RED)
+    np.testing.assert_array_equal((result == RED).all(-1), expected)
+    thick = outline(grey_image(), mask, color=RED, width=2)
+    assert (thick == RED).all(-1).sum() > expected.sum()
+
+
+def test_outline_parts_touching_classes():
+    mask = np.ones((4, 6), np.uint8)
+    mask[:, 3:] = 2
+    result = outline(np.zeros((4, 6, 3), np.uint8), mask)
+    np.testing.assert_array_equal(result[:, 2], np.tile(PALETTE[0], (4, 1)))
+    np.testing.assert_array_equal(result[:, 3], np.tile(PALETTE[1], (4, 1)))
+    assert not result[:, [0, 1, 4, 5]].any()
+
+
+def test_image_and_mask_must_fit():
+    mask = np.zeros((20, 20), np.uint8)
+    for draw in (overlay, outline):
+        with pytest.raises(ValueError, match=r"\[20, 30, 3\] and \[20, 20\]"):
+            draw(grey_image(), mask)
+        with pytest.raises(ValueError, match="float32"):
+            draw(grey_image(20, 20).astype(np.float32), mask)
+
+
+def test_sheet_places_each_picture_in_its_cell():
+    colours = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200), (90, 90, 0)]]
+    rows = [[np.full((8, 8, 3), c, np.uint8) for c in row] for row in colours]
+    sheet = np.asarray(contact_sheet(rows, cell=48))
+    gap = 3
+    assert sheet.shape == (2 * (48 + gap) + gap, 2 * (48 + gap) + gap, 3)
+    for i, row in enumerate(colours):
+        for j, colour in enumerate(row):
+            cell = sheet[gap + i * 51 :, gap + j * 51 :][:48, :48]
+            assert (cell == colour).all()
+
+
+def test_sheet_keeps_aspect_ratios_and_empty_cells():
+    wide = Image.new("L", (40, 20), 0)
+    sheet = np.asarray(contact_sheet([[wide, None], [wide]], cell=40))
+    dark = (sheet == 0).all(-1)
+    assert dark.sum() == 2 * 40 * 20
+    assert dark[:, :43].sum() == dark.sum()
+
+
+def test_captions_take_room_and_are_drawn():
+    rows = [[grey_image()] * 2] * 2
+    plain = contact_sheet(rows, cell=64)
+    captions = [
+        "bear, IoU 0.71",
+        "a name so long that no sheet could ever hold it " * 9,
+    ]
+    full = contact_sheet(rows, captions, ["support", "prediction"], cell=64)
+    assert full.width == plain.width and full.height > plain.height
+    assert (np.asarray(full) < 60).any()
+
+
+@pytest.mark.parametrize("rows", [[], [[]]])
+def test_sheet_of_nothing(rows):
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet(rows)
+
+
+def test_captions_must_match():
+    with pytest.raises(ValueError, match="1 captions for 2 columns"):
+        contact_sheet([[grey_image(), grey_image()]], column_captions=["support"])
