@@ -8,6 +8,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import backbones, decoders
 
 DECODERS = ("none", "auto_deeplab", "rsd")
+_DTYPES = ("float32", "float64")
 
 
 def efficientlab(
@@ -43,7 +44,7 @@ def efficientlab(
       drop_connect: stochastic depth at the encoder's end; see `build_encoder`.
       weights: None for random weights, or "imagenet" for the encoder's. The decoder
         starts from Glorot uniform kernels (paper, footnote 7).
-      dtype: Keras dtype policy of all layers: "float32", or "float64" for proofs.
+      dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
       A functional model from images [N, H, W, 3], RGB 0..255, uint8 or float (cast
@@ -57,6 +58,7 @@ def efficientlab(
     size = _image_size(image_size)
     _check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
     _check(weights in (None, "imagenet"), "weights", 'None or "imagenet"', weights)
+    _check(dtype in _DTYPES, "dtype", f"one of {', '.join(_DTYPES)}", dtype)
     _check(
         isinstance(num_classes, int) and num_classes >= 1,
         "num_classes",

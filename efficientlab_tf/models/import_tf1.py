@@ -181,7 +181,7 @@ def _scopes(layers: list[str], encoder: str, legacy: bool) -> dict[str, str]:
 def _readable(prefix: str) -> Iterator[None]:
     try:
         yield
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:
         raise UserError(
             f"{prefix}: expected a TensorFlow checkpoint (files {prefix}.index and "
             f"{prefix}.data-*), could not read it; give the path without its ending"
