@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from efficientlab_tf.errors import UserError, run_command
 
@@ -87,5 +87,8 @@ def run(main: Callable[[], int | None]) -> None:
 
         run_command(checked)
 
+    # Lines appear when they are printed, also in a file; TensorFlow's remarks on
+    # its own checkpoints would break up the progress bar.
     sys.stdout.reconfigure(line_buffering=True)
+    logging.set_verbosity(logging.ERROR)
     app.run(start)
