@@ -41,12 +41,13 @@ def read_classes(
     jobs: Sequence[ClassJob], options: CleaningOptions, workers: int
 ) -> Iterator[ClassData]:
     """Runs jobs in `workers` processes (1: in this one); keeps the jobs' order."""
+    workers = min(workers, len(jobs))
     if workers <= 1:
         for job in jobs:
             yield run_job(job, options)
         return
     pool = ProcessPoolExecutor(
-        min(workers, max(len(jobs), 1)),
+        workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare_worker,
     )
