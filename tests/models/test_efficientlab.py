@@ -165,7 +165,7 @@ def test_second_derivative_of_the_whole_network():
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         )
 
-    assert hessian_error(loss, theta, step=1e-6) < 1e-5
+    assert hessian_error(loss, theta, step=1e-7) < 1e-7
 
 
 @pytest.mark.parametrize(
