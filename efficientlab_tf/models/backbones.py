@@ -77,8 +77,9 @@ def build_encoder(
     Args:
       name: one of `BACKBONES`.
       image_size: height and width, each divisible by 32.
-      drop_connect: rate of stochastic depth. It grows linearly with the block's
-        index, from 0 to this rate at the end of the encoder; 0 leaves it out.
+      drop_connect: rate of stochastic depth. As in the authors' network it grows
+        linearly over the encoder's blocks: block i of n has i / n of it. (Keras
+        counts the blocks behind the encoder too.) 0 leaves it out.
       weights: None (random) or "imagenet".
 
     Raises:
