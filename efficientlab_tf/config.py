@@ -33,7 +33,7 @@ class DataConfig:
         "Class lists to use instead of the dataset's own: fss1000, fss1000_520, icons, "
         "fpk, or train=FILE,val=FILE,test=FILE.",
     )
-    train_split: str = _field("train", "Split(s) to meta-train on, joined by '+'.")
+    train_split: str = _field("train", "Split to meta-train on.")
     val_split: str = _field("val", "Split for validation; empty for none.")
     shots: int = _field(5, "Support examples per class and episode.")
     queries: int = _field(

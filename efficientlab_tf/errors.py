@@ -12,12 +12,15 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its status.
 
     A `UserError` becomes one line on stderr and exit status 2: whoever typed
-    the command needs the sentence, not the stack. Any other exception is a
-    bug in this package and keeps its trace.
+    the command needs the sentence, not the stack. Ctrl-C exits with 130. Any
+    other exception is a bug in this package and keeps its trace.
     """
     try:
         status = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(status or 0)

@@ -1,0 +1,180 @@
+"""The commands as a user types them, each in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientlab_tf.data.manifest import Manifest
+
+ROOT = Path(__file__).parent.parent
+MODEL = [
+    *("--dataset_dir=sample:icons", "--image_size=32", "--backbone=EfficientNetLite0"),
+    *("--inner_steps=2", "--inner_batch=0", "--meta_batch=1", "--cache_gb=0.1"),
+    *("--augment_rate=0", "--val_episodes=2", "--save_every=2"),
+]
+
+
+def _start(command: str, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"efficientlab_tf.{command}", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def _run(command: str, *arguments: str) -> tuple[int, str, str]:
+    process = _start(command, *arguments)
+    out, err = process.communicate(timeout=400)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("splits")
+    manifest = Manifest.load("sample:icons")
+    parts = []
+    for split, count in (("train", 3), ("val", 2), ("test", 3)):
+        path = folder / f"{split}.txt"
+        path.write_text("\n".join(manifest.split(split)[:count]) + "\n")
+        parts.append(f"{split}={path}")
+    return "--splits=" + ",".join(parts)
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory, splits) -> tuple[Path, int, str]:
+    """A training that got SIGTERM after its first checkpoint."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    process = _start(
+        "train",
+        *MODEL,
+        splits,
+        f"--run_dir={run_dir}",
+        "--meta_steps=100000",
+        "--validate_every=100000",
+    )
+    deadline = time.monotonic() + 300
+    while not list(run_dir.glob("checkpoints/ckpt-*.index")):
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < deadline, "no checkpoint within 300 s"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    return run_dir, process.returncode, out
+
+
+def test_sigterm_saves_and_exits_with_zero(stopped_run):
+    run_dir, status, out = stopped_run
+    assert status == 0
+    assert f"resume with: python -m efficientlab_tf.train --run_dir={run_dir}" in out
+    assert (run_dir / "model.keras").is_file()
+
+
+def test_resume_then_evaluate(stopped_run, tmp_path):
+    run_dir, _, _ = stopped_run
+    newest = max(
+        int(path.stem.split("-")[1])
+        for path in run_dir.glob("checkpoints/ckpt-*.index")
+    )
+    status, out, err = _run(
+        *("train", f"--run_dir={run_dir}", "--resume"),
+        f"--meta_steps={newest + 2}",
+    )
+    assert status == 0, err[-2000:]
+    assert f"finished {newest + 2} meta-steps" in out
+    status, out, err = _run(
+        *("evaluate", f"--model_path={run_dir}", f"--output_dir={tmp_path}"),
+        *("--splits_per_task=1", "--batch_norm=support"),
+    )
+    assert status == 0, err[-2000:]
+    assert "per-image IoU" in out and "3 tasks" in out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["protocol"]["batch_norm"] == "support"
+    assert summary["metrics"]["tasks"] == 3
+    assert 0 <= summary["metrics"]["per_image_iou"]["mean"] <= 1
+    assert len((tmp_path / "per_class.csv").read_text().splitlines()) == 4
+    with Image.open(tmp_path / "predictions.png") as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_saved_flags_are_a_flagfile(stopped_run, tmp_path):
+    run_dir, _, _ = stopped_run
+    status, _, err = _run(
+        *("train", f"--flagfile={run_dir / 'run.flags'}", "--dataset_dir=nowhere"),
+        f"--run_dir={tmp_path / 'new'}",
+    )
+    assert status == 2
+    assert err.splitlines()[-1].startswith("error: no dataset folder nowhere")
+
+
+def test_resume_refuses_another_network(stopped_run):
+    run_dir, _, _ = stopped_run
+    status, _, err = _run(
+        "train", f"--run_dir={run_dir}", "--resume", "--image_size=64"
+    )
+    assert status == 2
+    assert "--image_size=64 differs from the run's 32" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("train", ["--no_such_flag=1"], "Unknown command line flag 'no_such_flag'"),
+        ("train", ["--meta_steps=many"], "meta_steps"),
+        ("train", ["--image_size=100"], "--image_size must be a positive multiple"),
+        ("train", ["stray"], "unexpected argument 'stray'"),
+        ("train", ["--flagfile=nowhere.flags"], "nowhere.flags"),
+        ("train", ["--resume"], "--resume needs --run_dir"),
+        ("evaluate", [], "--model_path is needed"),
+        ("evaluate", ["--model_path=nowhere"], "no such run folder or .keras file"),
+    ],
+)
+def test_bad_command_lines_say_what_to_do(command, arguments, message):
+    status, _, err = _run(command, *arguments)
+    assert status != 0
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flags")), ids=str)
+def test_every_flagfile_is_understood_and_explained(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# python -m efficientlab_tf.")
+    known = _known_flags()
+    for line in lines:
+        if line.startswith("--"):
+            assert line[2:].split("=")[0].removeprefix("no") in known | {
+                name.removeprefix("no") for name in known
+            }, line
+
+
+def _known_flags() -> set[str]:
+    import dataclasses
+
+    from efficientlab_tf import config
+
+    groups = ("DataConfig", "ModelConfig", "LearnerConfig", "TrainConfig", "EvalConfig")
+    return {
+        field.name
+        for group in groups
+        for field in dataclasses.fields(getattr(config, group))
+    }
+
+
+def test_environment_is_not_needed():
+    # A fresh process without PYTHONPATH finds the installed package.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    code = "import efficientlab_tf; print(efficientlab_tf.__version__)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, cwd="/"
+    )
+    assert run.returncode == 0

@@ -1,0 +1,223 @@
+"""The training loop on a network of a few thousand parameters and real pictures."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import Network
+from efficientlab_tf.training import checkpoints, loop
+from efficientlab_tf.training.checkpoints import Checkpoints, load_model
+from efficientlab_tf.training.run import MODEL_FILE, RunConfig
+from tests.models.tiny import tiny_network
+
+
+@pytest.fixture(autouse=True)
+def tiny_models(monkeypatch):
+    def build(config: ModelConfig, seed: int = 0) -> Network:
+        keras.utils.set_random_seed(seed)
+        return Network(tiny_network(config.image_size, dropout=config.final_dropout))
+
+    monkeypatch.setattr(loop, "build_network", build)
+    monkeypatch.setattr(checkpoints, "build_network", build)
+
+
+@pytest.fixture
+def config(tmp_path, sample_classes):
+    train, val = sample_classes
+    (tmp_path / "train.txt").write_text("\n".join(train[:4]) + "\n")
+    (tmp_path / "val.txt").write_text("\n".join(val[:2]) + "\n")
+    splits = f"train={tmp_path / 'train.txt'},val={tmp_path / 'val.txt'}"
+    return RunConfig(
+        DataConfig(dataset_dir="sample:icons", splits=splits, cache_gb=0.1),
+        ModelConfig(image_size=32, final_dropout=0.2),
+        LearnerConfig(
+            inner_learning_rate=0.05,
+            inner_steps=3,
+            meta_optimizer="adam",
+            meta_learning_rate=1e-2,
+        ),
+        TrainConfig(
+            run_dir=str(tmp_path / "run"),
+            meta_steps=6,
+            meta_batch=2,
+            validate_every=3,
+            val_episodes=2,
+            log_every=1,
+            save_every=2,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def sample_classes():
+    from efficientlab_tf.data.manifest import Manifest
+
+    manifest = Manifest.load("sample:icons")
+    return manifest.split("train"), manifest.split("val")
+
+
+def _stop_after(monkeypatch, steps: int) -> None:
+    """Makes the loop see a stop request when it is about to take step `steps`."""
+    asked = iter(range(1000))
+    monkeypatch.setattr(loop.StopRequest, "__bool__", lambda self: next(asked) >= steps)
+
+
+def _saved(run_dir) -> dict[str, np.ndarray]:
+    path = tf.train.latest_checkpoint(f"{run_dir}/checkpoints")
+    reader = tf.train.load_checkpoint(path)
+    names = sorted(
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith(("theta/", "statistics/", "optimizer/", "step/"))
+    )
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
+    assert loop.train(config)
+    run_dir = tmp_path / "run"
+    assert (run_dir / "run.flags").is_file()
+    assert list((run_dir / "checkpoints").glob("ckpt-6.index"))
+    assert list((run_dir / "best").glob("best-*.index"))
+    assert len(list((run_dir / "checkpoints").glob("*.index"))) == 3
+    tags = set()
+    for path in (run_dir / "logs").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {
+        "train/loss",
+        "train/cross_entropy",
+        "train/meta_step_norm",
+        "train/meta_learning_rate",
+        "train/inner_learning_rate",
+        "train/episodes_per_second",
+        "validation/per_image_iou",
+        "validation/predictions",
+        "_hparams_/session_start_info",
+    } <= tags
+    assert "finished 6 meta-steps" in capsys.readouterr().out
+    network, weights, loaded = load_model(str(run_dir))
+    assert loaded == config
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    expected, _ = network(*weights, images, training=False)
+    _, from_keras, keras_config = load_model(str(run_dir / MODEL_FILE))
+    assert keras_config == config
+    got, _ = network(*from_keras, images, training=False)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_stopped_and_resumed_run_equals_one_in_one_go(config, tmp_path, monkeypatch):
+    loop.train(config)
+    other = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, run_dir=str(tmp_path / "other")),
+    )
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        assert not loop.train(other)
+    assert list((tmp_path / "other" / "checkpoints").glob("ckpt-3.index"))
+    assert loop.train(other, resume=True)
+    one, two = _saved(tmp_path / "run"), _saved(tmp_path / "other")
+    assert one.keys() == two.keys()
+    assert len(one) > 20
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_stopping_says_how_to_resume(config, monkeypatch, capsys):
+    _stop_after(monkeypatch, 1)
+    loop.train(config)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert f"--run_dir={config.train.run_dir} --resume" in line
+
+
+def test_a_run_is_not_overwritten(config, monkeypatch):
+    _stop_after(monkeypatch, 1)
+    loop.train(config)
+    with pytest.raises(UserError, match="already holds a run at step 1; add --resume"):
+        loop.train(config)
+
+
+def test_nothing_to_resume(config):
+    with pytest.raises(UserError, match="no checkpoint to resume"):
+        loop.train(config, resume=True)
+
+
+def test_an_infinite_loss_stops_with_the_last_good_state(config, tmp_path):
+    learner = dataclasses.replace(config.learner, inner_learning_rate=1e30)
+    with pytest.raises(UserError, match="loss became .* --resume with a lower"):
+        loop.train(dataclasses.replace(config, learner=learner))
+    saved = _saved(tmp_path / "run")
+    assert saved and all(np.isfinite(value).all() for value in saved.values())
+
+
+def test_unwritable_run_dir(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    train = dataclasses.replace(config.train, run_dir=str(tmp_path / "file" / "run"))
+    with pytest.raises(UserError, match="cannot write to --run_dir"):
+        loop.train(dataclasses.replace(config, train=train))
+
+
+@pytest.mark.parametrize(
+    ("group", "change", "message"),
+    [
+        ("data", {"dataset_dir": ""}, "--dataset_dir is needed"),
+        ("data", {"dataset_dir": "nowhere"}, "no dataset folder nowhere"),
+        ("data", {"ways": 2}, "--num_classes=2"),
+        ("data", {"shots": 8}, "10"),
+        ("data", {"train_split": "none"}, "no split 'none'"),
+        ("train", {"run_dir": ""}, "--run_dir is needed"),
+    ],
+)
+def test_bad_settings_are_named(config, group, change, message):
+    changed = dataclasses.replace(getattr(config, group), **change)
+    with pytest.raises(UserError, match=message):
+        loop.train(dataclasses.replace(config, **{group: changed}))
+
+
+def test_checkpoint_of_another_architecture(config, tmp_path, monkeypatch):
+    _stop_after(monkeypatch, 1)
+    loop.train(config)
+    monkeypatch.setattr(
+        checkpoints,
+        "build_network",
+        lambda *_: Network(tiny_network(32, num_classes=3)),
+    )
+    with pytest.raises(UserError, match="another architecture"):
+        load_model(config.train.run_dir)
+    other = Network(tiny_network(32, num_classes=3))
+    from efficientlab_tf.learners import build_learner
+
+    state = build_learner(other, config.learner, meta_steps=6).init()
+    with pytest.raises(UserError, match="another architecture"):
+        Checkpoints(tmp_path / "run", state).restore()
+
+
+def test_truncated_checkpoint(config, tmp_path, monkeypatch):
+    _stop_after(monkeypatch, 1)
+    loop.train(config)
+    for path in (tmp_path / "run").glob("*/*.data-*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_model(config.train.run_dir)
+
+
+def test_not_a_model(tmp_path):
+    (tmp_path / "x.keras").write_bytes(b"not a zip")
+    for path, message in (
+        (tmp_path / "none", "no such run folder"),
+        (tmp_path, "is not a run"),
+        (tmp_path / "x.keras", "cannot be read as a .keras model"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_model(str(path))
+
+
+def test_configuration_survives_json(config):
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
