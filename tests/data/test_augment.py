@@ -112,7 +112,7 @@ def test_types_shapes_and_range(name):
     assert set(np.unique(new_masks)) <= {0, 1, 255}
 
 
-def test_mask_moves_with_the_image_in_the_whole_recipe():
+def test_mask_moves_with_the_image_through_several_operations():
     # Without noise, brightness and erased colours, channel 0 must stay the mask.
     images, masks = batch()
     augmenter = Augmenter(0.8, names=["translation", "flip"])

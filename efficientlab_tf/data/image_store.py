@@ -1,0 +1,195 @@
+"""Decoded images of many classes, read inside the graph.
+
+All shards are decoded once, at the start: so a damaged record is found before
+the work begins, and named. What fits in a budget of memory stays, as uint8; the
+images of the other classes are read and decoded again whenever they are drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import psutil
+import tensorflow as tf
+
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.errors import UserError
+
+# Classes are kept in variables of about this size: while one is made, it is in
+# memory twice.
+_CHUNK_BYTES = 256 * 2**20
+
+
+class ImageStore:
+    """The decoded pairs of some classes of a dataset.
+
+    Attributes:
+      class_names: the classes; their order gives `class_index` its meaning.
+      counts: number of pairs of each class.
+      image_size: (height, width) in pixels.
+      cached_classes: how many classes are in memory.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        class_names: Sequence[str],
+        image_size: int | tuple[int, int],
+        cache_bytes: int | None = None,
+    ):
+        """Decodes every shard and keeps what fits.
+
+        Args:
+          manifest: of the dataset.
+          class_names: classes to serve.
+          image_size: side of a square, or (height, width), in pixels.
+          cache_bytes: memory for decoded images; None is half of what is free.
+
+        Raises:
+          UserError: a shard is missing, damaged or of another length than the
+            manifest says, or one of its records cannot be decoded.
+        """
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
+        height, width = (int(side) for side in image_size)
+        if min(height, width) < 1:
+            raise UserError(f"image_size must be positive, received {height}x{width}")
+        if cache_bytes is None:
+            cache_bytes = psutil.virtual_memory().available // 2
+        self.class_names = tuple(class_names)
+        self.image_size = (height, width)
+        self.counts = tuple(manifest.classes[name].count for name in class_names)
+        self._paths = [str(manifest.shard_path(name)) for name in class_names]
+        # Images must stay out of the memory of a GPU.
+        with tf.device("CPU:0"):
+            self._fill(manifest, cache_bytes)
+
+    def _fill(self, manifest: Manifest, cache_bytes: int) -> None:
+        pair_bytes = self.image_size[0] * self.image_size[1] * 4
+        chunks: list[tuple[tf.Variable, ...]] = []
+        parts: list[tuple[tf.Tensor, tf.Tensor]] = []
+        places: list[tuple[int, int] | None] = []  # chunk, first row in it
+        rows = 0
+
+        def close_chunk() -> None:
+            # Variables, since `tf.data` copies a tensor that a map captures when
+            # it makes an iterator.
+            tensors = (tf.concat(tensors, 0) for tensors in zip(*parts, strict=True))
+            chunks.append(tuple(tf.Variable(t, trainable=False) for t in tensors))
+            parts.clear()
+
+        decoded = self._decoded_classes(manifest)
+        for count, pairs in zip(self.counts, decoded, strict=True):
+            if count * pair_bytes > cache_bytes:
+                places.append(None)
+                continue
+            cache_bytes -= count * pair_bytes
+            places.append((len(chunks), rows))
+            parts.append(pairs)
+            rows += count
+            if rows * pair_bytes >= _CHUNK_BYTES:
+                close_chunk()
+                rows = 0
+        if parts:
+            close_chunk()
+        self._chunks = chunks
+        self.cached_classes = sum(place is not None for place in places)
+        # A class outside the memory has the place after the last chunk.
+        self._chunk_of_class, self._first_row = zip(
+            *(place or (len(chunks), 0) for place in places), strict=True
+        )
+        self._lookup = tf.function(
+            self._lookup_in_graph,
+            input_signature=[
+                tf.TensorSpec([], tf.int32),
+                tf.TensorSpec([None], tf.int32),
+            ],
+        )
+
+    def images(
+        self, class_index: tf.Tensor, example_indices: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns some pairs of one class; works eagerly and in `tf.data`.
+
+        Args:
+          class_index: int32 scalar, of `class_names`.
+          example_indices: int32 [k], each below the class's count.
+
+        Returns:
+          images uint8 [k, H, W, 3] and masks uint8 [k, H, W].
+        """
+        images, masks = self._lookup(class_index, example_indices)
+        count = tf.convert_to_tensor(example_indices).shape[0]
+        images = tf.ensure_shape(images, [count, *self.image_size, 3])
+        return images, tf.ensure_shape(masks, [count, *self.image_size])
+
+    def _lookup_in_graph(self, class_index, example_indices):
+        rows = tf.gather(tf.constant(self._first_row), class_index) + example_indices
+
+        def from_memory(images, masks):
+            return lambda: (tf.gather(images, rows), tf.gather(masks, rows))
+
+        def from_shard():
+            path = tf.gather(tf.constant(self._paths), class_index)
+            count = tf.gather(tf.constant(self.counts, tf.int64), class_index)
+            records = tf.data.TFRecordDataset(path).batch(count).get_single_element()
+            return self._decoded(tf.gather(records, example_indices))
+
+        branches = [from_memory(*chunk) for chunk in self._chunks]
+        if self.cached_classes < len(self.class_names):
+            branches.append(from_shard)
+        chunk = tf.gather(tf.constant(self._chunk_of_class), class_index)
+        return tf.switch_case(chunk, branches)
+
+    def _decoded(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.map_fn(
+            lambda record: decode_pair(record, self.image_size),
+            records,
+            fn_output_signature=(tf.uint8, tf.uint8),
+        )
+
+    def _decoded_classes(
+        self, manifest: Manifest
+    ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Yields each class's images and masks, decoded in parallel, in order."""
+
+        def decode_class(path, count):
+            records = tf.data.TFRecordDataset(path).batch(count + 1)
+            records = records.get_single_element()
+            with tf.control_dependencies(
+                [tf.debugging.assert_equal(tf.size(records, tf.int64), count)]
+            ):
+                return self._decoded(records)
+
+        shards = tf.data.Dataset.from_tensor_slices(
+            (self._paths, tf.constant(self.counts, tf.int64))
+        )
+        decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
+        for name in self.class_names:
+            try:
+                pairs = next(decoded)
+            except tf.errors.OpError as error:
+                raise self._fault(manifest, name, error) from error
+            yield pairs
+
+    def _fault(self, manifest: Manifest, name: str, error: Exception) -> UserError:
+        """Returns what is wrong with a shard, having looked record by record."""
+        path = manifest.shard_path(name)
+        advice = "copy the file again or convert the dataset again"
+        index = -1
+        try:
+            for index, record in enumerate(read_shard(path)):  # noqa: B007
+                decode_pair(tf.constant(record), self.image_size)
+        except tf.errors.OpError as fault:
+            reason = fault.message.splitlines()[0]
+            return UserError(
+                f"shard {path}, record {index}: cannot decode it ({reason}); {advice}"
+            )
+        except UserError as fault:
+            return fault
+        expected = manifest.classes[name].count
+        if index + 1 != expected:
+            return UserError(
+                f"shard {path}: {index + 1} records, but the manifest says {expected}; "
+                f"{advice}"
+            )
+        return UserError(f"cannot read shard {path}: {str(error).splitlines()[0]}")
