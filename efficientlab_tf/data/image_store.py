@@ -5,6 +5,7 @@ the work begins, and named. What fits in a budget of memory stays, as uint8; the
 images of the other classes are read and decoded again whenever they are drawn.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 import psutil
@@ -171,7 +172,9 @@ class ImageStore:
                 raise self._fault(manifest, name, error) from error
             yield pairs
 
-    def _fault(self, manifest: Manifest, name: str, error: Exception) -> UserError:
+    def _fault(
+        self, manifest: Manifest, name: str, error: tf.errors.OpError
+    ) -> UserError:
         """Returns what is wrong with a shard, having looked record by record."""
         path = manifest.shard_path(name)
         advice = "copy the file again or convert the dataset again"
@@ -180,9 +183,9 @@ class ImageStore:
             for index, record in enumerate(read_shard(path)):  # noqa: B007
                 decode_pair(tf.constant(record), self.image_size)
         except tf.errors.OpError as fault:
-            reason = fault.message.splitlines()[0]
             return UserError(
-                f"shard {path}, record {index}: cannot decode it ({reason}); {advice}"
+                f"shard {path}, record {index}: cannot decode it ({_reason(fault)}); "
+                f"{advice}"
             )
         except UserError as fault:
             return fault
@@ -192,4 +195,10 @@ class ImageStore:
                 f"shard {path}: {index + 1} records, but the manifest says {expected}; "
                 f"{advice}"
             )
-        return UserError(f"cannot read shard {path}: {str(error).splitlines()[0]}")
+        return UserError(f"shard {path}: cannot read it ({_reason(error)}); {advice}")
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """Returns TensorFlow's message without the names of its nodes."""
+    first_line = (error.message or type(error).__name__).splitlines()[0]
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", first_line).strip()

@@ -110,9 +110,9 @@ DAMAGE = [
     (drop_all, "0 records, but the manifest says 2"),
     (drop_record, "1 records, but the manifest says 2"),
     (add_records, "5 records, but the manifest says 2"),
-    (break_image, "record 1: cannot decode it"),
-    (break_mask, "record 1: cannot decode it"),
-    (store_foreign_records, "record 0: cannot decode it"),
+    (break_image, "record 1: cannot decode it (Invalid PNG"),
+    (break_mask, "record 1: cannot decode it (Unknown image file format"),
+    (store_foreign_records, "record 0: cannot decode it (Could not parse"),
     (remove, "no shard"),
 ]
 
