@@ -129,11 +129,9 @@ class LearnerConfig:
             f"--inner_learning_rate must be positive, received "
             f"{self.inner_learning_rate}",
         )
-        least = 2 if self.learner == "fomaml" else 1
         _require(
-            self.inner_steps >= least,
-            f"--inner_steps must be at least {least} for {self.learner}, received "
-            f"{self.inner_steps}: the last step of FOMAML is the one on the tail",
+            self.inner_steps >= 1,
+            f"--inner_steps must be at least 1, received {self.inner_steps}",
         )
         _require(
             self.inner_batch >= 0,
@@ -174,22 +172,12 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Meta-testing: how a checkpoint is adapted to new classes and judged."""
+    """Meta-testing: how a checkpoint is judged on classes that it never saw."""
 
     eval_split: str = _field("test", "Split to evaluate on.")
-    eval_shots: int = _field(0, "Support examples per class; 0 is the run's --shots.")
     splits_per_task: int = _field(2, "Random support/query splits of each class.")
     eval_queries: int = _field(
         0, "Query examples per class; 0 takes all that are not support."
-    )
-    eval_learning_rate: float = _field(
-        0.0, "Inner learning rate in meta-testing; 0 is the checkpoint's."
-    )
-    eval_steps: int = _field(
-        0, "Inner steps in meta-testing; 0 is the checkpoint's number."
-    )
-    eval_augment_rate: float = _field(
-        -1.0, "Augmentation of the support set in meta-testing; -1 is the training's."
     )
     batch_norm: str = _field(
         "running",
@@ -209,6 +197,7 @@ class EvalConfig:
             0 < self.threshold < 1,
             f"--threshold must be in (0, 1), received {self.threshold}",
         )
-        for name in ("eval_shots", "eval_queries", "eval_learning_rate", "eval_steps"):
-            value = getattr(self, name)
-            _require(value >= 0, f"--{name} must not be negative, received {value}")
+        _require(
+            self.eval_queries >= 0,
+            f"--eval_queries must not be negative, received {self.eval_queries}",
+        )

@@ -15,17 +15,21 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf import flags
-from efficientlab_tf.config import DataConfig, EvalConfig
-from efficientlab_tf.data.augment import Augmenter
+from efficientlab_tf.config import DataConfig, EvalConfig, LearnerConfig
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network, Weights
-from efficientlab_tf.losses import Objective
+from efficientlab_tf.learners import AdaptFunctions, Network, Weights
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
 from efficientlab_tf.training.checkpoints import load_model
 from efficientlab_tf.training.evaluation import evaluate, sheet
-from efficientlab_tf.training.run import RunConfig, write_text
+from efficientlab_tf.training.run import RunConfig, build_inner_loop, write_text
+
+INNER_LOOP = (
+    *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),
+    "augment_rate",
+)
+"""What a meta-test may do otherwise than the training did."""
 
 _PICTURES = 12
 
@@ -64,8 +68,9 @@ def meta_test(
     Args:
       network: the network.
       weights: the initialization.
-      run: the configuration that it was trained with, data flags overridden.
-      config: the meta-test; zeros stand for the run's values.
+      run: the configuration that it was trained with, or as much of it as the
+        meta-test is to differ in: its data and its inner loop are used.
+      config: the meta-test.
       label: what the progress bar says.
 
     Returns:
@@ -79,36 +84,25 @@ def meta_test(
     manifest = Manifest.load(run.data.dataset_dir)
     if run.data.splits:
         manifest = manifest.with_splits(run.data.splits)
-    augment_rate = config.eval_augment_rate
-    if augment_rate < 0:
-        augment_rate = run.learner.augment_rate
-    shots = config.eval_shots or run.data.shots
     names = manifest.split(config.eval_split)
     protocol = Protocol(
         dataset=manifest.name,
         split=config.eval_split,
         classes=len(names),
-        shots=shots,
+        shots=run.data.shots,
         queries=config.eval_queries,
         splits_per_task=config.splits_per_task,
-        inner_learning_rate=config.eval_learning_rate
-        or run.learner.inner_learning_rate,
-        inner_steps=config.eval_steps or run.learner.inner_steps,
+        inner_learning_rate=run.learner.inner_learning_rate,
+        inner_steps=run.learner.inner_steps,
         inner_batch=run.learner.inner_batch,
-        augment_rate=augment_rate,
+        augment_rate=run.learner.augment_rate,
         batch_norm=config.batch_norm,
         transductive=config.batch_norm == "query",
         threshold=config.threshold,
         image_size=network.image_shape[0],
         seed=run.train.seed,
     )
-    inner = InnerLoop(
-        network,
-        Objective(run.learner.loss, run.learner.l2),
-        batch=run.learner.inner_batch,
-        augment=Augmenter(augment_rate) if augment_rate else None,
-    )
-    segmenter = AdaptFunctions(inner).segmenter(
+    segmenter = AdaptFunctions(build_inner_loop(run.learner, network)).segmenter(
         weights,
         learning_rate=protocol.inner_learning_rate,
         steps=protocol.inner_steps,
@@ -117,7 +111,7 @@ def meta_test(
     tasks = fixed_episodes(
         manifest,
         names,
-        shots=shots,
+        shots=protocol.shots,
         queries=config.eval_queries or None,
         splits_per_task=config.splits_per_task,
         seed=protocol.seed,
@@ -190,7 +184,9 @@ def main() -> None:
         raise UserError("--model_path is needed: a run's folder or a .keras file")
     config = flags.read(EvalConfig)
     network, weights, run = load_model(flags.FLAGS.model_path)
-    run = dataclasses.replace(run, data=flags.override(run.data))
+    run = dataclasses.replace(
+        run, data=flags.override(run.data), learner=flags.override(run.learner)
+    )
     output_dir = Path(flags.FLAGS.output_dir or Path(flags.FLAGS.model_path) / "eval")
     protocol, results, examples = meta_test(network, weights, run, config)
     summary = write_results(output_dir, protocol, results, examples)
@@ -207,6 +203,7 @@ def main() -> None:
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, EvalConfig)
+    flags.define(LearnerConfig, only=INNER_LOOP)
     flags.define_text("model_path", "", "A run's folder, or a .keras file.")
     flags.define_text("output_dir", "", "Where results go; MODEL_PATH/eval if empty.")
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from absl import app, flags, logging
 
+from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.errors import UserError, run_command
 
 Config = TypeVar("Config")
@@ -14,10 +15,17 @@ Config = TypeVar("Config")
 FLAGS = flags.FLAGS
 
 
-def define(*configs: type) -> None:
-    """Defines a flag for each field of the given configuration dataclasses."""
+def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
+    """Defines a flag for each field of the given configuration dataclasses.
+
+    Args:
+      *configs: the dataclasses.
+      only: names of the fields that get a flag; None for all.
+    """
     for config in configs:
         for field in dataclasses.fields(config):
+            if only is not None and field.name not in only:
+                continue
             help_text = field.metadata["help"]
             choices = field.metadata["choices"]
             if choices:

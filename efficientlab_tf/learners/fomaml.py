@@ -10,18 +10,32 @@ first-order by construction, nothing is differentiated twice.
 
 import tensorflow as tf
 
+from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
 from efficientlab_tf.learners.inner_loop import fold_in
-from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.learners.network import Network, Weights
 
 _TAIL = 1
 
 
 class FOMAML(Learner):
-    """First-order MAML; the episode's query set is the tail, D_val."""
+    """First-order MAML; the episode's query set is the tail, D_val.
+
+    Raises:
+      UserError: fewer than two inner steps.
+    """
 
     metric_names = ("loss", "support_loss", "cross_entropy", "soft_iou")
+
+    def __init__(self, network: Network, config: LearnerConfig, **options):
+        if config.inner_steps < 2:
+            raise UserError(
+                f"--inner_steps must be at least 2 for fomaml, received "
+                f"{config.inner_steps}: its last step is the one on the tail"
+            )
+        super().__init__(network, config, **options)
 
     @property
     def displacement_scale(self) -> float:

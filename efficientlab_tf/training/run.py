@@ -19,7 +19,14 @@ import keras
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Learner, Network, build_learner
+from efficientlab_tf.learners import (
+    Augment,
+    InnerLoop,
+    Learner,
+    Network,
+    build_learner,
+)
+from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import build_model
 
 CONFIG_FILE = "config.json"
@@ -130,13 +137,27 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
     return Network(build_model(name, **options))
 
 
+def build_augment(config: LearnerConfig) -> Augment | None:
+    """Returns the augmentation of inner-loop batches; None at rate 0."""
+    return Augmenter(config.augment_rate) if config.augment_rate else None
+
+
+def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
+    """Builds the inner loop alone, for meta-testing."""
+    return InnerLoop(
+        network,
+        Objective(config.loss, config.l2),
+        batch=config.inner_batch,
+        augment=build_augment(config),
+    )
+
+
 def build_run_learner(config: RunConfig, network: Network) -> Learner:
-    """Builds the learner of a run, with its augmentation."""
-    rate = config.learner.augment_rate
+    """Builds the learner of a run."""
     return build_learner(
         network,
         config.learner,
         meta_steps=config.train.meta_steps,
         seed=config.train.seed,
-        augment=Augmenter(rate) if rate else None,
+        augment=build_augment(config.learner),
     )

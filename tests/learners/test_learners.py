@@ -53,7 +53,7 @@ class TestFOMAML(LearnerContract):
 
     def test_needs_a_step_before_the_tail(self):
         with pytest.raises(UserError, match="inner_steps must be at least 2"):
-            dataclasses.replace(CONFIG, learner="fomaml", inner_steps=1)
+            self.learner(inner_steps=1)
 
 
 class TestReptile(LearnerContract):
@@ -116,6 +116,7 @@ def test_zero_steps_adapt_nothing():
     ("change", "message"),
     [
         ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
+        ({"inner_steps": 0}, "inner_steps must be at least 1"),
         ({"inner_batch": -1}, "inner_batch must be 0"),
         ({"augment_rate": 1.5}, "augment_rate must be in"),
         ({"l2": -0.1}, "l2 must not be negative"),

@@ -1,0 +1,43 @@
+"""Imports TensorFlow without its start-up remarks; entry points import this first.
+
+TensorFlow 2.21 prints half a dozen lines about oneDNN, CPU instructions and
+absent CUDA drivers, which TF_CPP_MIN_LOG_LEVEL does not reach, one of them
+marked as an error on every computer without a GPU. Whatever else is written
+during the import is shown.
+"""
+
+import os
+import re
+import sys
+import tempfile
+
+_REMARKS = re.compile(
+    r"All log messages before absl::InitializeLog"
+    r"|port\.cc:\d+\] oneDNN custom operations"
+    r"|cudart_stub\.cc:\d+\] Could not find cuda drivers"
+    r"|cpu_feature_guard\.cc"
+    r"|To enable the following instructions"
+    r"|failed call to cuInit"
+)
+
+
+def _import_tensorflow() -> None:
+    # Written by C++ to the descriptor, so sys.stderr cannot catch it.
+    with tempfile.TemporaryFile() as caught:
+        sys.stderr.flush()
+        shown = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines():
+                if not _REMARKS.search(line):
+                    print(line, file=sys.stderr)
+
+
+_import_tensorflow()
