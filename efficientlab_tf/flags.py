@@ -38,16 +38,25 @@ def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
                 flags.DEFINE_float(field.name, field.default, help_text)
             else:
                 flags.DEFINE_string(field.name, field.default, help_text)
+            _show_in_help(field.name)
+
+
+def _show_in_help(name: str) -> None:
+    # --help lists the flags of the module that was started, and absl takes a
+    # flag to be of the module that defined it: this one.
+    FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
 def define_switch(name: str, help_text: str) -> None:
     """Defines a boolean flag that belongs to a command, not to a configuration."""
     flags.DEFINE_bool(name, False, help_text)
+    _show_in_help(name)
 
 
 def define_text(name: str, default: str, help_text: str) -> None:
     """Defines a string flag that belongs to a command, not to a configuration."""
     flags.DEFINE_string(name, default, help_text)
+    _show_in_help(name)
 
 
 def read(config: type[Config]) -> Config:

@@ -22,8 +22,9 @@ from efficientlab_tf.config import (
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluate import meta_test, write_results
 from efficientlab_tf.metrics import Summary
-from efficientlab_tf.pictures import contact_sheet, overlay
+from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.training.checkpoints import load_model
+from efficientlab_tf.training.evaluation import marked
 from efficientlab_tf.training.loop import train
 from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
 
@@ -38,11 +39,11 @@ def comparison_sheet(untrained: list, learned: list):
         before, after = untrained[i], learned[i]
         rows.append(
             [
-                overlay(after.support_image, after.support_mask),
+                marked(after.support_image, after.support_mask),
                 after.query_image,
-                overlay(after.query_image, after.query_mask),
-                overlay(before.query_image, before.predicted),
-                overlay(after.query_image, after.predicted),
+                marked(after.query_image, after.query_mask),
+                marked(before.query_image, before.predicted),
+                marked(after.query_image, after.predicted),
             ]
         )
         captions.append(f"{before.caption} -> {after.caption.rsplit(' ', 1)[1]}")
@@ -50,7 +51,7 @@ def comparison_sheet(untrained: list, learned: list):
         rows,
         row_captions=captions,
         column_captions=[
-            "support (1 of 5)",
+            "support",
             "query",
             "ground truth",
             "untrained",

@@ -145,6 +145,11 @@ def test_bad_command_lines_say_what_to_do(command, arguments, message):
     assert "Traceback" not in err
 
 
+def test_help_lists_the_flags():
+    _, out, _ = _run("train", "--help")
+    assert "--inner_learning_rate" in out and "--[no]resume" in out
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flags")), ids=str)
 def test_every_flagfile_is_understood_and_explained(path):
     lines = path.read_text().splitlines()

@@ -14,7 +14,7 @@ from PIL import Image
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.segmenter import Segmenter
 from efficientlab_tf.metrics import TaskResult, confusion, image_iou, predicted_masks
-from efficientlab_tf.pictures import contact_sheet, overlay
+from efficientlab_tf.pictures import contact_sheet, outline, overlay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +94,19 @@ def evaluate(
     return results
 
 
+def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Tints and outlines a mask: a tint alone is lost on things of its colour."""
+    return outline(overlay(image, mask), mask, color=(255, 255, 255))
+
+
 def sheet(examples: list[Example], cell: int = 128) -> Image.Image:
     """Draws one row an example: support, query, ground truth, prediction."""
     rows = [
         [
-            overlay(e.support_image, e.support_mask),
+            marked(e.support_image, e.support_mask),
             e.query_image,
-            overlay(e.query_image, e.query_mask),
-            overlay(e.query_image, e.predicted),
+            marked(e.query_image, e.query_mask),
+            marked(e.query_image, e.predicted),
         ]
         for e in examples
     ]
