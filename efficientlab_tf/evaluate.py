@@ -81,6 +81,11 @@ def meta_test(
     """
     if not run.data.dataset_dir:
         raise UserError("--dataset_dir is needed: a converted dataset, or sample:icons")
+    if network.classes > 1:
+        raise UserError(
+            f"a meta-test is one-way, but the network tells {network.classes} classes "
+            "apart; give a model with --num_classes=1"
+        )
     manifest = Manifest.load(run.data.dataset_dir)
     if run.data.splits:
         manifest = manifest.with_splits(run.data.splits)

@@ -51,7 +51,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     import_tf1.load_efficientlab_checkpoint(model, options.checkpoint)
     model.save(output)
-    print(f"{output}: {architecture}, {model.count_params():,} parameters")
+    stages = ",".join(str(stage) for stage in architecture.get("rsd_stages", ()))
+    print(
+        f"{output}: {architecture['backbone']}, decoder {architecture['decoder']} "
+        f"{stages}, {model.count_params():,} weights"
+    )
 
 
 if __name__ == "__main__":

@@ -128,6 +128,11 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
             f"--ways={config.data.ways} needs --num_classes={config.data.ways}, "
             f"received --num_classes={config.model.num_classes}"
         )
+    if config.data.ways > 1 and config.data.val_split:
+        raise UserError(
+            f"validation is one-way, received --ways={config.data.ways}: give "
+            "--val_split= (empty)"
+        )
     run_dir = Path(config.train.run_dir)
     manifest = Manifest.load(config.data.dataset_dir)
     if config.data.splits:

@@ -181,6 +181,13 @@ def test_bad_settings_are_named(config, group, change, message):
         loop.train(dataclasses.replace(config, **{group: changed}))
 
 
+def test_several_ways_are_not_validated_one_way(config):
+    data = dataclasses.replace(config.data, ways=2)
+    model = dataclasses.replace(config.model, num_classes=2)
+    with pytest.raises(UserError, match="validation is one-way"):
+        loop.train(dataclasses.replace(config, data=data, model=model))
+
+
 def test_checkpoint_of_another_architecture(config, tmp_path, monkeypatch):
     _stop_after(monkeypatch, 1)
     loop.train(config)
