@@ -98,8 +98,16 @@ class ModelConfig:
 class LearnerConfig:
     """The meta-learning algorithm and its inner loop."""
 
-    learner: str = _field("fomaml", "Algorithm.", ("fomaml", "reptile"))
-    inner_learning_rate: float = _field(0.005, "SGD learning rate of the inner loop.")
+    learner: str = _field(
+        "fomaml", "Algorithm.", ("fomaml", "reptile", "maml", "meta_sgd")
+    )
+    first_order: bool = _field(
+        False, "MAML and Meta-SGD: leave the second derivatives out."
+    )
+    inner_learning_rate: float = _field(
+        0.005,
+        "SGD learning rate of the inner loop; Meta-SGD's learned rates start there.",
+    )
     inner_steps: int = _field(
         5, "SGD steps of the inner loop; FOMAML's last one is the step on the tail."
     )

@@ -21,7 +21,8 @@ class Reptile(Learner):
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` of the last step, `support_loss` at theta."""
         adapted, losses = self.inner.adapt(
-            *weights,
+            weights.theta,
+            weights.statistics,
             tf.concat([episode.support_images, episode.query_images], 0),
             tf.concat([episode.support_masks, episode.query_masks], 0),
             steps=self.config.inner_steps,

@@ -23,19 +23,21 @@ CONFIG = LearnerConfig(
 )
 
 
-def episodes(tasks: int, seed: int = 0, shots: int = 3, queries: int = 3) -> Episode:
+def episodes(
+    tasks: int, seed: int = 0, shots: int = 3, queries: int = 3, size: int = SIZE
+) -> Episode:
     """Discs of one random colour a task, over noise of the others' colours."""
     rng = np.random.default_rng(seed)
     count = shots + queries
-    y, x = np.mgrid[:SIZE, :SIZE]
-    images = np.zeros((tasks, count, SIZE, SIZE, 3), np.uint8)
-    masks = np.zeros((tasks, count, SIZE, SIZE), np.uint8)
+    y, x = np.mgrid[:size, :size]
+    images = np.zeros((tasks, count, size, size, 3), np.uint8)
+    masks = np.zeros((tasks, count, size, size), np.uint8)
     for task in range(tasks):
         colour = rng.integers(0, 256, 3)
         for i in range(count):
-            cy, cx = rng.integers(10, SIZE - 10, 2)
-            disc = (y - cy) ** 2 + (x - cx) ** 2 < 64
-            picture = rng.integers(0, 256, (SIZE, SIZE, 3)) // 3
+            cy, cx = rng.integers(size * 5 // 16, size - size * 5 // 16, 2)
+            disc = (y - cy) ** 2 + (x - cx) ** 2 < (size // 4) ** 2
+            picture = rng.integers(0, 256, (size, size, 3)) // 3
             picture[disc] = colour
             images[task, i], masks[task, i] = picture, disc
     tensors = [tf.constant(a) for a in (images, masks)]
@@ -49,12 +51,15 @@ def episodes(tasks: int, seed: int = 0, shots: int = 3, queries: int = 3) -> Epi
 
 
 class LearnerContract:
-    """Subclasses set `name`."""
+    """Subclasses set `name`, and `changes` to `CONFIG` where they need them."""
 
     name: str
+    changes: dict = {}
 
     def learner(self, dropout: float = 0.0, **changes):
-        config = dataclasses.replace(CONFIG, learner=self.name, **changes)
+        config = dataclasses.replace(
+            CONFIG, learner=self.name, **(self.changes | changes)
+        )
         # One set of initial weights for all learners of a test.
         tf.keras.utils.set_random_seed(7)
         network = Network(tiny_network(SIZE, dropout=dropout))

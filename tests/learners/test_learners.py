@@ -28,7 +28,7 @@ class TestFOMAML(LearnerContract):
         seed = tf.constant([1, 2])
         update = learner.task_update(state.weights, task, seed)
         # By hand, eagerly, one variable-free step after the other.
-        theta, statistics = state.weights
+        theta, statistics = state.theta, state.statistics
         rate = CONFIG.inner_learning_rate
 
         def gradient(theta, statistics, images, masks):
@@ -67,7 +67,8 @@ class TestReptile(LearnerContract):
         images = tf.concat([task.support_images, task.query_images], 0)
         masks = tf.concat([task.support_masks, task.query_masks], 0)
         adapted, losses = learner.inner.adapt(
-            *state.weights,
+            state.theta,
+            state.statistics,
             images,
             masks,
             steps=CONFIG.inner_steps,
@@ -100,7 +101,7 @@ def test_zero_steps_adapt_nothing():
     learner = build_learner(network, CONFIG, meta_steps=10)
     task = _task()
     weights, losses = learner.inner.adapt(
-        *network.weights(),
+        *network.weights()[:2],
         task.support_images,
         task.support_masks,
         steps=tf.constant(0),

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network
+from efficientlab_tf.learners import AdaptFunctions, Network
 from efficientlab_tf.training import checkpoints, loop
 from efficientlab_tf.training.checkpoints import Checkpoints, load_model
-from efficientlab_tf.training.run import MODEL_FILE, RunConfig
+from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_inner_loop
 from tests.models.tiny import tiny_network
 
 
@@ -68,13 +68,14 @@ def _stop_after(monkeypatch, steps: int) -> None:
     monkeypatch.setattr(loop.StopRequest, "__bool__", lambda self: next(asked) >= steps)
 
 
-def _saved(run_dir) -> dict[str, np.ndarray]:
+_ALL = ("theta/", "statistics/", "optimizer/", "step/", "rates/")
+
+
+def _saved(run_dir, prefixes=_ALL) -> dict[str, np.ndarray]:
     path = tf.train.latest_checkpoint(f"{run_dir}/checkpoints")
     reader = tf.train.load_checkpoint(path)
     names = sorted(
-        name
-        for name in reader.get_variable_to_shape_map()
-        if name.startswith(("theta/", "statistics/", "optimizer/", "step/"))
+        name for name in reader.get_variable_to_shape_map() if name.startswith(prefixes)
     )
     return {name: reader.get_tensor(name) for name in names}
 
@@ -105,10 +106,10 @@ def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
     network, weights, loaded = load_model(str(run_dir))
     assert loaded == config
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    expected, _ = network(*weights, images, training=False)
+    expected, _ = network(*weights[:2], images, training=False)
     _, from_keras, keras_config = load_model(str(run_dir / MODEL_FILE))
     assert keras_config == config
-    got, _ = network(*from_keras, images, training=False)
+    got, _ = network(*from_keras[:2], images, training=False)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
@@ -128,6 +129,36 @@ def test_a_stopped_and_resumed_run_equals_one_in_one_go(config, tmp_path, monkey
     assert len(one) > 20
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_learned_rates_travel_with_the_initialization(config, tmp_path, monkeypatch):
+    learner = dataclasses.replace(config.learner, learner="meta_sgd", inner_steps=1)
+    config = dataclasses.replace(config, learner=learner)
+    _stop_after(monkeypatch, 2)
+    loop.train(config)
+    network, weights, _ = load_model(str(tmp_path / "run"))
+    # Adam has moved every rate by about its own rate, 1e-2.
+    assert any(np.any(np.abs(r - 0.05) > 1e-3) for r in weights.rates)
+    rates = _saved(tmp_path / "run", ("rates/",))
+    assert len(rates) == len(weights.theta)
+    _, from_keras, _ = load_model(str(tmp_path / "run" / MODEL_FILE))
+    for i, (a, b) in enumerate(zip(weights.rates, from_keras.rates, strict=True)):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, rates[f"rates/{i}/.ATTRIBUTES/VARIABLE_VALUE"])
+    # One step of the segmenter is theta - rates * gradient.
+    functions = AdaptFunctions(build_inner_loop(learner, network))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    masks = (images[..., 0] > 99).astype(np.uint8)
+    learned, fixed = (
+        functions.segmenter(w, learning_rate=0.05, steps=1, batch_norm="running")
+        .adapt(images, masks)
+        .weights.theta
+        for w in (weights, weights._replace(rates=()))
+    )
+    for theta, a, b, r in zip(
+        weights.theta, learned, fixed, weights.rates, strict=True
+    ):
+        np.testing.assert_allclose(a - theta, (b - theta) * r / 0.05, atol=1e-5)
 
 
 def test_stopping_says_how_to_resume(config, monkeypatch, capsys):

@@ -1,0 +1,164 @@
+"""MAML with its exact meta-gradient, in memory that does not grow with a step's graph.
+
+    theta_k+1 = theta_k - alpha * g_k,   g_k = dL(theta_k; B_k)/dtheta,   k = 0..K-1
+    v_K       = dL(theta_K; query)/dtheta
+    v_k       = v_k+1 - d/dtheta [ g_k . (alpha * v_k+1) ]          k = K-1..0
+    theta    <- meta_optimizer(theta, mean over tasks of v_0)
+
+(Finn et al. 2017, equation 1.) v_0 = d L(theta_K; query) / d theta_0: each
+Jacobian d theta_k+1 / d theta_k = 1 - alpha H_k is symmetric in H_k, so its
+transpose acts on v by one Hessian-vector product. Only theta_0..theta_K-1 are
+kept; step k is computed again when the second loop comes back to it, from the
+same mini-batch, augmentation and dropout masks. The unrolled inner loop is never
+differentiated, so neither memory nor the graph grow with K.
+
+K = `inner_steps` steps on the support set, then the query's gradient. FOMAML
+counts the step on its tail among the inner steps, so MAML with `first_order` and
+K steps goes the way of FOMAML with K + 1.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.inner_loop import fold_in, sgd
+from efficientlab_tf.learners.network import Weights
+
+_QUERY = 1
+
+
+class Trajectory(NamedTuple):
+    """The way that the inner loop took.
+
+    Attributes:
+      points: theta_0..theta_K-1, one TensorArray for each tensor of theta.
+      end: theta_K.
+      statistics: the running averages after the last step.
+      first_loss: the support loss at theta_0.
+    """
+
+    points: tuple[tf.TensorArray, ...]
+    end: tuple[tf.Tensor, ...]
+    statistics: tuple[tf.Tensor, ...]
+    first_loss: tf.Tensor
+
+
+class MAML(Learner):
+    """Model-agnostic meta-learning; `first_order` drops the Hessians (v_0 = v_K).
+
+    The displacement is minus the meta-gradient, so the meta-optimizer
+    "interpolate" is plain SGD on it.
+    """
+
+    metric_names = ("loss", "support_loss", "cross_entropy", "soft_iou")
+
+    @property
+    def second_order(self) -> bool:
+        """Whether the meta-gradient holds second derivatives."""
+        return not self.config.first_order
+
+    def task_update(
+        self, weights: Weights, episode: Episode, seed: tf.Tensor
+    ) -> TaskUpdate:
+        """See the module. Metrics: `loss` on the query, `support_loss` at theta."""
+        rates = self.rates(weights)
+        batch = self.inner.batches(
+            episode.support_images,
+            episode.support_masks,
+            steps=self.config.inner_steps,
+            seed=seed,
+        )
+        trajectory = self._forward(weights, rates, batch)
+        query = self.inner.gradient(
+            trajectory.end,
+            trajectory.statistics,
+            episode.query_images,
+            episode.query_masks,
+            fold_in(seed, _QUERY),
+        )
+        gradient, rates_gradient = self._backward(
+            trajectory, weights, rates, batch, query.gradient
+        )
+        return TaskUpdate(
+            tuple(-g for g in gradient),
+            query.statistics,
+            {
+                "loss": query.loss,
+                "support_loss": trajectory.first_loss,
+                "cross_entropy": query.parts["cross_entropy"],
+                "soft_iou": query.parts.get("soft_iou", tf.zeros_like(query.loss)),
+            },
+            tuple(-g for g in rates_gradient),
+        )
+
+    def rates(self, weights: Weights) -> tuple[tf.Tensor, ...]:
+        """alpha for each tensor of theta: a scalar or like the tensor."""
+        alpha = tf.constant(self.config.inner_learning_rate, self.network.dtype)
+        return weights.rates or (alpha,) * len(weights.theta)
+
+    def _forward(self, weights: Weights, rates, batch) -> Trajectory:
+        steps = self.config.inner_steps
+
+        def body(k, points, theta, statistics, first_loss):
+            points = tuple(p.write(k, t) for p, t in zip(points, theta, strict=True))
+            step = self.inner.gradient(theta, statistics, *batch(k))
+            first_loss = tf.where(k == 0, step.loss, first_loss)
+            theta = sgd(theta, rates, step.gradient)
+            return k + 1, points, theta, step.statistics, first_loss
+
+        points = tuple(
+            tf.TensorArray(t.dtype, steps, element_shape=t.shape) for t in weights.theta
+        )
+        zero = tf.zeros([], self.network.dtype)
+        _, *trajectory = tf.while_loop(
+            lambda k, *_: k < steps,
+            body,
+            (tf.constant(0), points, weights.theta, weights.statistics, zero),
+            parallel_iterations=1,
+        )
+        return Trajectory(*trajectory)
+
+    def _backward(self, trajectory: Trajectory, weights, rates, batch, v):
+        """Returns v_0, and the gradient of the rates: () if none are learned."""
+        learns_rates = bool(weights.rates)
+        if not (self.second_order or learns_rates):
+            return v, ()
+
+        def body(k, v, rates_gradient):
+            theta = tuple(points.read(k) for points in trajectory.points)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(theta)
+                # Outputs in training mode do not depend on the running averages,
+                # so those that entered step k are not needed again.
+                step = self.inner.gradient(theta, weights.statistics, *batch(k))
+                product = tf.add_n(
+                    [
+                        tf.reduce_sum(g * tf.stop_gradient(rate * u))
+                        for g, rate, u in zip(step.gradient, rates, v, strict=True)
+                    ]
+                )
+            if learns_rates:
+                rates_gradient = tuple(
+                    r - g * u
+                    for r, g, u in zip(rates_gradient, step.gradient, v, strict=True)
+                )
+            if self.second_order:
+                products = tape.gradient(
+                    product, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+                )
+                v = tuple(u - p for u, p in zip(v, products, strict=True))
+            return k - 1, tuple(v), rates_gradient
+
+        _, v, rates_gradient = tf.while_loop(
+            lambda k, *_: k >= 0,
+            body,
+            (
+                tf.constant(self.config.inner_steps - 1),
+                tuple(v),
+                tuple(tf.zeros_like(r) for r in weights.rates),
+            ),
+            parallel_iterations=1,
+        )
+        return v, rates_gradient
