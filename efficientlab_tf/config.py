@@ -61,9 +61,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network. See `efficientlab_tf.models.efficientlab`."""
+    """The network. See `efficientlab_tf.models`.
 
-    model: str = _field("efficientlab", "Network.", ("efficientlab",))
+    Meta-DRN has only a size and classes: the other fields must be left alone.
+    """
+
+    model: str = _field("efficientlab", "Network.", ("efficientlab", "meta_drn"))
     image_size: int = _field(224, "Side of the square input, divisible by 32.")
     backbone: str = _field(
         "EfficientNetB0", "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0."

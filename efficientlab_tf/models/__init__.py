@@ -8,11 +8,15 @@ import keras
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.efficientlab import efficientlab
+from efficientlab_tf.models.meta_drn import meta_drn
 
-MODELS: dict[str, Callable[..., keras.Model]] = {"efficientlab": efficientlab}
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "efficientlab": efficientlab,
+    "meta_drn": meta_drn,
+}
 """Every network by the name that commands know it by."""
 
-__all__ = ["MODELS", "build_model", "decay_mask", "efficientlab"]
+__all__ = ["MODELS", "build_model", "decay_mask", "efficientlab", "meta_drn"]
 
 
 def build_model(name: str, **options: Any) -> keras.Model:

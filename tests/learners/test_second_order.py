@@ -145,6 +145,16 @@ def test_meta_gradient_of_efficientlab():
     assert max(errors.values()) < 1e-4
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+def test_meta_gradient_of_meta_drn(name, steps):
+    model = build_model("meta_drn", image_size=16, width=0.05, dtype="float64")
+    learner = _learner(name, steps, model, inner_learning_rate=0.01)
+    # Leaky ReLU has a corner too.
+    errors = finite_difference_errors(learner, _task(), step=1e-7)
+    assert max(errors.values()) < 1e-4
+
+
 @pytest.mark.parametrize("name", ["maml", "meta_sgd"])
 def test_meta_gradient_equals_that_of_an_unrolled_tape(name):
     learner = _learner(name, 3)
