@@ -171,11 +171,22 @@ class TrainConfig:
     log_every: int = _field(20, "Meta-steps between TensorBoard scalars.")
     save_every: int = _field(500, "Meta-steps between checkpoints.")
     keep: int = _field(3, "Checkpoints to keep beside the best one.")
+    max_bad_steps: int = _field(
+        10,
+        "Meta-steps in a row that may be skipped because a loss or a gradient was not "
+        "finite, before training stops.",
+    )
+    jit: str = _field(
+        "auto",
+        "Compile meta-steps with XLA; auto does on a GPU and does not on a CPU, where "
+        "it is several times slower.",
+        ("auto", "on", "off"),
+    )
 
     def __post_init__(self):
         for name in (
             *("meta_steps", "meta_batch", "validate_every", "val_episodes"),
-            *("log_every", "save_every", "keep"),
+            *("log_every", "save_every", "keep", "max_bad_steps"),
         ):
             value = getattr(self, name)
             _require(value >= 1, f"--{name} must be at least 1, received {value}")

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
 from efficientlab_tf.learners.network import Network, Weights
@@ -102,11 +103,17 @@ class Learner(abc.ABC):
             self.displacement_scale,
         )
         self._seed = seed
+        self._checked = False
 
     @property
     def displacement_scale(self) -> float:
         """The displacement is minus this times the learner's meta-gradient."""
         return 1.0
+
+    @property
+    def second_order(self) -> bool:
+        """Whether `task_update` differentiates a gradient."""
+        return False
 
     @abc.abstractmethod
     def task_update(
@@ -193,6 +200,8 @@ class Learner(abc.ABC):
             tuple(r / count for r in rates),
         )
 
+    # Nothing here needs AutoGraph, which would wrap errors in its own.
+    @tf.autograph.experimental.do_not_convert
     def meta_step(
         self, state: MetaState, episodes: Episode, step: tf.Tensor
     ) -> tuple[MetaState, dict[str, tf.Tensor]]:
@@ -205,8 +214,17 @@ class Learner(abc.ABC):
 
         Returns:
           The next state, and scalars to log: means over tasks, the meta-learning
-          rate and the length of the step that theta took.
+          rate, the length of the step that theta took, and `bad_step`: 1 if a loss
+          or anything in the next state was not finite, so that the state returned
+          is the one that came in, else 0.
+
+        Raises:
+          UserError: at the first call of a second-order learner: a layer of the
+            network has no right second derivative.
         """
+        if self.second_order and not self._checked:
+            check_second_derivatives(self.inner)
+            self._checked = True
         update = self.displacement(state, episodes, step)
         moved, slots = self._optimizer.apply(
             state.theta + state.rates,
@@ -215,9 +233,23 @@ class Learner(abc.ABC):
             step,
         )
         theta, rates = moved[: len(state.theta)], moved[len(state.theta) :]
+        new = MetaState(theta, update.statistics, slots, rates)
+        finite = _all_finite((new, update.metrics))
+        new = tf.nest.map_structure(lambda n, o: tf.where(finite, n, o), new, state)
         metrics = dict(update.metrics)
+        metrics["bad_step"] = tf.where(finite, 0.0, 1.0)
         metrics["meta_learning_rate"] = tf.cast(self.schedule(step), tf.float32)
         metrics["meta_step_norm"] = tf.linalg.global_norm(
-            [new - old for new, old in zip(theta, state.theta, strict=True)]
+            [n - old for n, old in zip(new.theta, state.theta, strict=True)]
         )
-        return MetaState(theta, update.statistics, slots, rates), metrics
+        return new, metrics
+
+
+def _all_finite(values) -> tf.Tensor:
+    return tf.reduce_all(
+        [
+            tf.reduce_all(tf.math.is_finite(value))
+            for value in tf.nest.flatten(values)
+            if value.dtype.is_floating
+        ]
+    )

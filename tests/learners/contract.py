@@ -149,6 +149,17 @@ class LearnerContract:
         ]
         assert 0 < distance[0] < distance[1]
 
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        learner = self.learner(inner_learning_rate=1e30, meta_optimizer="adam")
+        state = learner.init()
+        new, metrics = learner.meta_step(state, episodes(1), tf.constant(0))
+        assert float(metrics["bad_step"]) == 1.0
+        assert float(metrics["meta_step_norm"]) == 0.0
+        old, new = tf.nest.flatten(state), tf.nest.flatten(new)
+        assert len(old) > len(state.theta) + len(state.statistics)
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a, b)
+
     def test_keras_meta_optimizer_improves_too(self):
         learner = self.learner(
             meta_optimizer="adam",

@@ -95,6 +95,7 @@ def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
         "train/loss",
         "train/cross_entropy",
         "train/meta_step_norm",
+        "train/bad_steps",
         "train/meta_learning_rate",
         "train/inner_learning_rate",
         "train/episodes_per_second",
@@ -180,12 +181,69 @@ def test_nothing_to_resume(config):
         loop.train(config, resume=True)
 
 
-def test_an_infinite_loss_stops_with_the_last_good_state(config, tmp_path):
-    learner = dataclasses.replace(config.learner, inner_learning_rate=1e30)
-    with pytest.raises(UserError, match="loss became .* --resume with a lower"):
-        loop.train(dataclasses.replace(config, learner=learner))
+def test_bad_steps_in_a_row_stop_with_the_last_good_state(config, tmp_path, capsys):
+    bad = dataclasses.replace(
+        config,
+        learner=dataclasses.replace(config.learner, inner_learning_rate=1e30),
+        train=dataclasses.replace(config.train, max_bad_steps=3, save_every=100),
+    )
+    with pytest.raises(
+        UserError, match="3 meta-steps in a row until step 2 .* --resume"
+    ):
+        loop.train(bad)
+    assert "step 2: skipped" in capsys.readouterr().out
     saved = _saved(tmp_path / "run")
     assert saved and all(np.isfinite(value).all() for value in saved.values())
+    # Nothing good came before, so the last good state is the first.
+    theta = loop.build_network(config.model, config.train.seed).weights().theta
+    for i, tensor in enumerate(theta):
+        name = f"theta/{i}/.ATTRIBUTES/VARIABLE_VALUE"
+        np.testing.assert_array_equal(saved[name], tensor)
+
+
+def test_single_bad_steps_are_skipped_counted_and_logged(config, monkeypatch, capsys):
+    real = loop.build_run_learner
+
+    def build(*arguments):
+        learner = real(*arguments)
+        meta_step = learner.meta_step
+
+        def spoilt(state, episodes, step):
+            # Every second meta-step sees an infinite theta.
+            factor = tf.where(step % 2 == 0, 1.0, float("inf"))
+            poisoned = state._replace(theta=tuple(t * factor for t in state.theta))
+            new, metrics = meta_step(poisoned, episodes, step)
+            bad = metrics["bad_step"] > 0
+            return (
+                tf.nest.map_structure(lambda n, o: tf.where(bad, o, n), new, state),
+                metrics,
+            )
+
+        monkeypatch.setattr(learner, "meta_step", spoilt)
+        return learner
+
+    monkeypatch.setattr(loop, "build_run_learner", build)
+    train = dataclasses.replace(config.train, max_bad_steps=2)
+    assert loop.train(dataclasses.replace(config, train=train))
+    out = capsys.readouterr().out
+    assert [f"step {i}: skipped" in out for i in range(6)] == [False, True] * 3
+    assert "3 skipped so far" in out
+    saved = _saved(config.train.run_dir)
+    assert all(np.isfinite(value).all() for value in saved.values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "gpus", "expected"),
+    [
+        ("on", [], True),
+        ("off", ["gpu"], False),
+        ("auto", [], False),
+        ("auto", ["gpu"], True),
+    ],
+)
+def test_jit_is_for_gpus_unless_asked(monkeypatch, mode, gpus, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    assert loop.use_jit(mode) is expected
 
 
 def test_unwritable_run_dir(config, tmp_path):
