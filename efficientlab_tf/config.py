@@ -179,7 +179,7 @@ class TrainConfig:
     jit: str = _field(
         "auto",
         "Compile meta-steps with XLA; auto does on a GPU and does not on a CPU, where "
-        "it is several times slower.",
+        "it is several times slower. XLA draws other random numbers from a seed.",
         ("auto", "on", "off"),
     )
 
