@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import AdaptFunctions, Learner, MetaState
 from efficientlab_tf.metrics import Interval
@@ -247,6 +248,10 @@ def _loop(
         for batch in episodes:
             if stop or step >= settings.meta_steps:
                 break
+            if step == first_step:
+                for task in range(settings.meta_batch):
+                    drawn = Episode(*(field[task] for field in batch))
+                    require_disjoint(drawn, drawn.name.numpy().decode())
             state, metrics = meta_step(
                 state, batch._replace(name=None), tf.constant(step, tf.int64)
             )

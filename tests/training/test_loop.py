@@ -246,6 +246,17 @@ def test_jit_is_for_gpus_unless_asked(monkeypatch, mode, gpus, expected):
     assert loop.use_jit(mode) is expected
 
 
+def test_a_query_that_is_in_its_support_is_refused(config, monkeypatch):
+    real = loop._episodes
+
+    def overlapping(*arguments):
+        return real(*arguments).map(lambda e: e._replace(query_images=e.support_images))
+
+    monkeypatch.setattr(loop, "_episodes", overlapping)
+    with pytest.raises(UserError, match="query set apart from its support"):
+        loop.train(config)
+
+
 def test_unwritable_run_dir(config, tmp_path):
     (tmp_path / "file").write_text("")
     train = dataclasses.replace(config.train, run_dir=str(tmp_path / "file" / "run"))
