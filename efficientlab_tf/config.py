@@ -114,6 +114,12 @@ class LearnerConfig:
     inner_steps: int = _field(
         5, "SGD steps of the inner loop; FOMAML's last one is the step on the tail."
     )
+    adapt: str = _field(
+        "all",
+        "What the inner loop changes: all, or the decoder alone (ANIL); the encoder "
+        "is then still meta-learned.",
+        ("all", "decoder"),
+    )
     inner_batch: int = _field(
         8,
         "Examples per inner step, drawn epoch by epoch from the support set; "

@@ -27,7 +27,7 @@ from efficientlab_tf.training.run import RunConfig, build_inner_loop, write_text
 
 INNER_LOOP = (
     *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),
-    "augment_rate",
+    *("augment_rate", "adapt"),
 )
 """What a meta-test may do otherwise than the training did."""
 
@@ -52,6 +52,7 @@ class Protocol:
     learned_rates: bool
     inner_steps: int
     inner_batch: int
+    adapt: str
     augment_rate: float
     batch_norm: str
     transductive: bool
@@ -101,6 +102,7 @@ def meta_test(
         learned_rates=bool(weights.rates),
         inner_steps=run.learner.inner_steps,
         inner_batch=run.learner.inner_batch,
+        adapt=run.learner.adapt,
         augment_rate=run.learner.augment_rate,
         batch_norm=config.batch_norm,
         transductive=config.batch_norm == "query",

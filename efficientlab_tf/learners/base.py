@@ -92,6 +92,7 @@ class Learner(abc.ABC):
             Objective(config.loss, config.l2),
             batch=config.inner_batch,
             augment=augment,
+            adapt=config.adapt,
         )
         self.schedule = linear_annealing(
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.losses import Objective
+from efficientlab_tf.models import decoder_mask
 
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -91,6 +92,8 @@ class InnerLoop:
       objective: the loss.
       batch: examples per step; 0 for the whole support set.
       augment: called as augment(images, masks, seed) on every mini-batch.
+      adapt: "all" of theta, or "decoder": the encoder stays at the initialization
+        (ANIL, Raghu et al. 2020, with the whole decoder as its head).
     """
 
     def __init__(
@@ -100,8 +103,14 @@ class InnerLoop:
         *,
         batch: int = 0,
         augment: Augment | None = None,
+        adapt: str = "all",
     ):
         self.network = network
+        self.adapted = (
+            decoder_mask(network.model)
+            if adapt == "decoder"
+            else (True,) * len(network.decayed)
+        )
         self.objective = objective
         self.batch = batch
         self.augment = augment
@@ -129,6 +138,21 @@ class InnerLoop:
             loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return StepResult(tuple(gradient), statistics, loss, parts)
+
+    def rates(
+        self, learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns alpha for each tensor of theta; 0 for what is not adapted."""
+        rates = learning_rate
+        if not isinstance(rates, tuple):
+            dtype = self.network.dtype
+            # A plain number is read in the network's precision.
+            rate = tf.convert_to_tensor(learning_rate, dtype_hint=dtype)
+            rates = (tf.cast(rate, dtype),) * len(self.adapted)
+        return tuple(
+            rate if adapted else tf.zeros_like(rate)
+            for rate, adapted in zip(rates, self.adapted, strict=True)
+        )
 
     def batches(
         self,
@@ -189,11 +213,7 @@ class InnerLoop:
         """
         batch = self.batches(images, masks, steps=steps, seed=seed)
         dtype = self.network.dtype
-        rates = learning_rate
-        if not isinstance(rates, tuple):
-            # A plain number is read in the network's precision.
-            rate = tf.convert_to_tensor(learning_rate, dtype_hint=dtype)
-            rates = (tf.cast(rate, dtype),) * len(theta)
+        rates = self.rates(learning_rate)
         losses = tf.TensorArray(dtype, size=steps, element_shape=())
 
         def body(k, theta, statistics, losses):

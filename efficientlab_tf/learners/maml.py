@@ -95,8 +95,7 @@ class MAML(Learner):
 
     def rates(self, weights: Weights) -> tuple[tf.Tensor, ...]:
         """alpha for each tensor of theta: a scalar or like the tensor."""
-        alpha = tf.constant(self.config.inner_learning_rate, self.network.dtype)
-        return weights.rates or (alpha,) * len(weights.theta)
+        return self.inner.rates(weights.rates or self.config.inner_learning_rate)
 
     def _forward(self, weights: Weights, rates, batch) -> Trajectory:
         steps = self.config.inner_steps
@@ -141,8 +140,11 @@ class MAML(Learner):
                 )
             if learns_rates:
                 rates_gradient = tuple(
-                    r - g * u
-                    for r, g, u in zip(rates_gradient, step.gradient, v, strict=True)
+                    r - g * u if adapted else r
+                    for r, g, u, adapted in zip(
+                        *(rates_gradient, step.gradient, v, self.inner.adapted),
+                        strict=True,
+                    )
                 )
             if self.second_order:
                 products = tape.gradient(

@@ -1,6 +1,7 @@
 """Segmentation networks: Keras functional models and the layers they are made of."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,14 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 }
 """Every network by the name that commands know it by."""
 
-__all__ = ["MODELS", "build_model", "decay_mask", "efficientlab", "meta_drn"]
+__all__ = [
+    "MODELS",
+    "build_model",
+    "decay_mask",
+    "decoder_mask",
+    "efficientlab",
+    "meta_drn",
+]
 
 
 def build_model(name: str, **options: Any) -> keras.Model:
@@ -50,3 +58,24 @@ def decay_mask(model: keras.Model) -> tuple[bool, ...]:
       the scale and offset (gamma, beta) of normalization layers, else True.
     """
     return tuple(v.name not in ("gamma", "beta") for v in model.trainable_variables)
+
+
+_DECODER = re.compile(r"rsd\d|aspp_|refine|classifier|degrid|sub_pixel|decoder|logits")
+
+
+def decoder_mask(model: keras.Model) -> tuple[bool, ...]:
+    """Which trainable variables lie behind the encoder, by the names of their layers.
+
+    Returns:
+      One entry for each of `model.trainable_variables`, in their order.
+
+    Raises:
+      UserError: the network has no layer with the name of a decoder's.
+    """
+    mask = tuple(bool(_DECODER.match(v.path)) for v in model.trainable_variables)
+    if not any(mask):
+        raise UserError(
+            f"network {model.name}: expected layers of a decoder, found none; "
+            "use --adapt=all"
+        )
+    return mask

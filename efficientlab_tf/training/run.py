@@ -161,6 +161,7 @@ def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
         Objective(config.loss, config.l2),
         batch=config.inner_batch,
         augment=build_augment(config),
+        adapt=config.adapt,
     )
 
 

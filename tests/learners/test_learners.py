@@ -83,6 +83,12 @@ class TestReptile(LearnerContract):
             np.testing.assert_allclose(d, new - old, atol=1e-5)
 
 
+def test_reptile_does_not_learn_what_it_does_not_adapt():
+    config = dataclasses.replace(CONFIG, learner="reptile", adapt="decoder")
+    with pytest.raises(UserError, match="--adapt must be all for reptile"):
+        build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
+
+
 def test_minibatches_run_through_the_examples_epoch_by_epoch():
     stream = minibatch_indices(5, 8, 10, tf.constant([0, 1])).numpy().ravel()
     assert stream.shape == (80,)

@@ -20,7 +20,11 @@ SEED = tf.constant([3, 5])
 class TestMAML(LearnerContract):
     name = "maml"
     # FOMAML's displacement is alpha = 0.1 times as long.
-    changes = {"meta_learning_rate": 0.1, "meta_learning_rate_final": 0.1}
+    changes = {
+        "inner_steps": 2,
+        "meta_learning_rate": 0.1,
+        "meta_learning_rate_final": 0.1,
+    }
 
 
 class TestMetaSGD(TestMAML):
@@ -153,6 +157,29 @@ def test_meta_gradient_of_meta_drn(name, steps):
     # Leaky ReLU has a corner too.
     errors = finite_difference_errors(learner, _task(), step=1e-7)
     assert max(errors.values()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+def test_meta_gradient_when_only_the_decoder_is_adapted(name):
+    learner = _learner(name, 2, adapt="decoder")
+    errors = finite_difference_errors(learner, _task())
+    assert max(errors.values()) < 1e-4
+    weights = learner.initial_weights()
+    adapted, _ = learner.inner.adapt(
+        weights.theta,
+        weights.statistics,
+        *_task()[:2],
+        steps=2,
+        learning_rate=0.05,
+        seed=SEED,
+    )
+    moved = [
+        bool(np.any(a != t)) for a, t in zip(adapted.theta, weights.theta, strict=True)
+    ]
+    # stem and dwconv with their normalization, then decoder and logits.
+    assert moved == [False] * 6 + [True] * 6
+    gradient = learner.task_update(weights, _task(), SEED).displacement
+    assert all(np.any(g != 0) for g in gradient)
 
 
 @pytest.mark.parametrize("name", ["maml", "meta_sgd"])
