@@ -107,6 +107,11 @@ class LearnerConfig:
     first_order: bool = _field(
         False, "MAML and Meta-SGD: leave the second derivatives out."
     )
+    second_order_from: int = _field(
+        0,
+        "MAML and Meta-SGD: leave them out until this meta-step (derivative-order "
+        "annealing).",
+    )
     inner_learning_rate: float = _field(
         0.005,
         "SGD learning rate of the inner loop; Meta-SGD's learned rates start there.",
@@ -145,6 +150,11 @@ class LearnerConfig:
             self.inner_learning_rate > 0,
             f"--inner_learning_rate must be positive, received "
             f"{self.inner_learning_rate}",
+        )
+        _require(
+            self.second_order_from >= 0,
+            f"--second_order_from must be a meta-step from 0, received "
+            f"{self.second_order_from}",
         )
         _require(
             self.inner_steps >= 1,

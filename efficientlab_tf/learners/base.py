@@ -118,9 +118,20 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
-        """Computes one task's update from the initialization; pure."""
+        """Computes one task's update from the initialization; pure.
+
+        Args:
+          weights: the initialization.
+          episode: one task.
+          seed: int32 [2]; decides mini-batches, augmentation and dropout.
+          step: the number of the meta-step, for learners that change with it.
+        """
 
     def initial_weights(self) -> Weights:
         """Returns the initialization before the first meta-step: the model's."""
@@ -166,6 +177,7 @@ class Learner(abc.ABC):
                 state.weights._replace(statistics=statistics),
                 episode,
                 fold_in(step_seed, i),
+                step,
             )
             total = tuple(
                 t + d for t, d in zip(total, update.displacement, strict=True)

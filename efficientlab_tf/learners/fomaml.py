@@ -43,7 +43,11 @@ class FOMAML(Learner):
         return self.config.inner_learning_rate
 
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` on the tail, `support_loss` at theta."""
         alpha = self.config.inner_learning_rate

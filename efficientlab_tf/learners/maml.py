@@ -48,6 +48,9 @@ class Trajectory(NamedTuple):
 class MAML(Learner):
     """Model-agnostic meta-learning; `first_order` drops the Hessians (v_0 = v_K).
 
+    `second_order_from` drops them until that meta-step: derivative-order annealing
+    (Antoniou et al. 2019, How to train your MAML, section 4).
+
     The displacement is minus the meta-gradient, so the meta-optimizer
     "interpolate" is plain SGD on it.
     """
@@ -60,7 +63,11 @@ class MAML(Learner):
         return not self.config.first_order
 
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` on the query, `support_loss` at theta."""
         rates = self.rates(weights)
@@ -79,7 +86,12 @@ class MAML(Learner):
             fold_in(seed, _QUERY),
         )
         gradient, rates_gradient = self._backward(
-            trajectory, weights, rates, batch, query.gradient
+            trajectory,
+            weights,
+            rates,
+            batch,
+            query.gradient,
+            exact=tf.greater_equal(step, self.config.second_order_from),
         )
         return TaskUpdate(
             tuple(-g for g in gradient),
@@ -119,8 +131,11 @@ class MAML(Learner):
         )
         return Trajectory(*trajectory)
 
-    def _backward(self, trajectory: Trajectory, weights, rates, batch, v):
-        """Returns v_0, and the gradient of the rates: () if none are learned."""
+    def _backward(self, trajectory: Trajectory, weights, rates, batch, v, exact):
+        """Returns v_0, and the gradient of the rates: () if none are learned.
+
+        Where `exact` is false the Hessians are left out.
+        """
         learns_rates = bool(weights.rates)
         if not (self.second_order or learns_rates):
             return v, ()
@@ -150,11 +165,13 @@ class MAML(Learner):
                 products = tape.gradient(
                     product, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )
-                v = tuple(u - p for u, p in zip(v, products, strict=True))
+                v = tuple(
+                    tf.where(exact, u - p, u) for u, p in zip(v, products, strict=True)
+                )
             return k - 1, tuple(v), rates_gradient
 
         _, v, rates_gradient = tf.while_loop(
-            lambda k, *_: k >= 0,
+            lambda k, *_: (k >= 0) & (exact | learns_rates),
             body,
             (
                 tf.constant(self.config.inner_steps - 1),

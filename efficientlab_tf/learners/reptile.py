@@ -31,7 +31,11 @@ class Reptile(Learner):
         super().__init__(network, config, **options)
 
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` of the last step, `support_loss` at theta."""
         adapted, losses = self.inner.adapt(

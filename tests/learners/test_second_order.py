@@ -232,6 +232,25 @@ def test_first_order_is_fomaml():
     )
 
 
+@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+def test_second_derivatives_come_in_at_their_meta_step(name):
+    annealed = _learner(name, 2, second_order_from=5)
+    state = annealed.init()
+    batch = Episode(*(field[None] for field in _task()[:4]), name=None)
+    displacement = tf.function(annealed.displacement)
+    for step, first_order in ((4, True), (5, False)):
+        step = tf.constant(step)
+        ours = displacement(state, batch, step)
+        other = _learner(name, 2, first_order=first_order)
+        theirs = other.displacement(state, batch, step)
+        for a, b in zip(
+            ours.displacement + ours.rates,
+            theirs.displacement + theirs.rates,
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_statistics_that_enter_the_inner_loop_change_no_gradient():
     learner = _learner("maml", 2)
     task = _task()
