@@ -112,6 +112,11 @@ class LearnerConfig:
         "MAML and Meta-SGD: leave them out until this meta-step (derivative-order "
         "annealing).",
     )
+    multi_step_until: int = _field(
+        0,
+        "MAML and Meta-SGD: until this meta-step the query loss counts after every "
+        "inner step, ever less before the last; 0: only after the last.",
+    )
     inner_learning_rate: float = _field(
         0.005,
         "SGD learning rate of the inner loop; Meta-SGD's learned rates start there.",
@@ -151,11 +156,11 @@ class LearnerConfig:
             f"--inner_learning_rate must be positive, received "
             f"{self.inner_learning_rate}",
         )
-        _require(
-            self.second_order_from >= 0,
-            f"--second_order_from must be a meta-step from 0, received "
-            f"{self.second_order_from}",
-        )
+        for name in ("second_order_from", "multi_step_until"):
+            value = getattr(self, name)
+            _require(
+                value >= 0, f"--{name} must be a meta-step from 0, received {value}"
+            )
         _require(
             self.inner_steps >= 1,
             f"--inner_steps must be at least 1, received {self.inner_steps}",

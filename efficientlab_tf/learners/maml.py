@@ -49,7 +49,10 @@ class MAML(Learner):
     """Model-agnostic meta-learning; `first_order` drops the Hessians (v_0 = v_K).
 
     `second_order_from` drops them until that meta-step: derivative-order annealing
-    (Antoniou et al. 2019, How to train your MAML, section 4).
+    (Antoniou et al. 2019, How to train your MAML, section 4). Until `multi_step_until`
+    the query loss counts after every step, not only the last, as in the same paper:
+    (1 - step / multi_step_until) / K for each of the first K - 1 and the rest for
+    the last, so that v_k gains the gradient of its own query loss.
 
     The displacement is minus the meta-gradient, so the meta-optimizer
     "interpolate" is plain SGD on it.
@@ -78,19 +81,25 @@ class MAML(Learner):
             seed=seed,
         )
         trajectory = self._forward(weights, rates, batch)
-        query = self.inner.gradient(
-            trajectory.end,
-            trajectory.statistics,
-            episode.query_images,
-            episode.query_masks,
-            fold_in(seed, _QUERY),
-        )
+
+        def on_query(theta, statistics):
+            images, masks = episode.query_images, episode.query_masks
+            return self.inner.gradient(
+                theta, statistics, images, masks, fold_in(seed, _QUERY)
+            )
+
+        query = on_query(trajectory.end, trajectory.statistics)
+        early = self._early_weight(step)
+        last = 1.0 - (self.config.inner_steps - 1) * early
         gradient, rates_gradient = self._backward(
             trajectory,
             weights,
             rates,
             batch,
-            query.gradient,
+            tuple(last * g for g in query.gradient),
+            lambda theta: tuple(
+                early * g for g in on_query(theta, weights.statistics).gradient
+            ),
             exact=tf.greater_equal(step, self.config.second_order_from),
         )
         return TaskUpdate(
@@ -131,13 +140,26 @@ class MAML(Learner):
         )
         return Trajectory(*trajectory)
 
-    def _backward(self, trajectory: Trajectory, weights, rates, batch, v, exact):
+    def _early_weight(self, step) -> tf.Tensor:
+        """The weight of the query loss after each inner step but the last."""
+        dtype = self.network.dtype
+        until = self.config.multi_step_until
+        if not until:
+            return tf.zeros([], dtype)
+        left = 1.0 - tf.cast(step, dtype) / until
+        return tf.maximum(left, 0.0) / self.config.inner_steps
+
+    def _backward(
+        self, trajectory: Trajectory, weights, rates, batch, v, early_gradient, exact
+    ):
         """Returns v_0, and the gradient of the rates: () if none are learned.
 
-        Where `exact` is false the Hessians are left out.
+        `early_gradient` maps theta_k, 0 < k < K, to what its own query loss adds to
+        v_k. Where `exact` is false the Hessians are left out.
         """
         learns_rates = bool(weights.rates)
-        if not (self.second_order or learns_rates):
+        multi_step = self.config.multi_step_until > 0
+        if not (self.second_order or learns_rates or multi_step):
             return v, ()
 
         def body(k, v, rates_gradient):
@@ -168,10 +190,18 @@ class MAML(Learner):
                 v = tuple(
                     tf.where(exact, u - p, u) for u, p in zip(v, products, strict=True)
                 )
+            if multi_step:
+                v = tf.cond(
+                    k > 0,
+                    lambda: tuple(
+                        u + e for u, e in zip(v, early_gradient(theta), strict=True)
+                    ),
+                    lambda: v,
+                )
             return k - 1, tuple(v), rates_gradient
 
         _, v, rates_gradient = tf.while_loop(
-            lambda k, *_: (k >= 0) & (exact | learns_rates),
+            lambda k, *_: (k >= 0) & (exact | learns_rates | multi_step),
             body,
             (
                 tf.constant(self.config.inner_steps - 1),

@@ -125,6 +125,7 @@ def test_zero_steps_adapt_nothing():
         ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
         ({"inner_steps": 0}, "inner_steps must be at least 1"),
         ({"second_order_from": -1}, "second_order_from must be a meta-step from 0"),
+        ({"multi_step_until": -1}, "multi_step_until must be a meta-step from 0"),
         ({"inner_batch": -1}, "inner_batch must be 0"),
         ({"augment_rate": 1.5}, "augment_rate must be in"),
         ({"l2": -0.1}, "l2 must not be negative"),

@@ -85,12 +85,17 @@ def _uneven_rates(weights: Weights) -> Weights:
 
 
 def finite_difference_errors(
-    learner: Learner, task: Episode, *, step: float = 1e-6, directions: int = 2
+    learner: Learner,
+    task: Episode,
+    *,
+    step: float = 1e-6,
+    directions: int = 2,
+    objective=_query_loss,
 ) -> dict[str, float]:
     """The worst relative errors of the meta-gradient along random unit vectors."""
     weights = _uneven_rates(learner.initial_weights())
     update = tf.function(learner.task_update)(weights, task, SEED)
-    loss = tf.function(lambda w: _query_loss(learner, w, task))
+    loss = tf.function(lambda w: objective(learner, w, task))
     random = np.random.default_rng(0)
     errors = {}
     for field, displacement in (
@@ -182,6 +187,46 @@ def test_meta_gradient_when_only_the_decoder_is_adapted(name):
     assert all(np.any(g != 0) for g in gradient)
 
 
+def _every_query_loss(learner: Learner, weights: Weights, task: Episode) -> tf.Tensor:
+    """The mean of the query loss after each of the inner steps, one after the other."""
+    steps = learner.config.inner_steps
+    rates = learner.rates(weights)
+    support = task.support_images, task.support_masks
+    batch = learner.inner.batches(*support, steps=steps, seed=SEED)
+    query = task.query_images, task.query_masks
+    query_seed = tf.random.experimental.stateless_fold_in(SEED, 1)
+    theta, statistics, losses = weights.theta, weights.statistics, []
+    for k in range(steps):
+        step = learner.inner.gradient(theta, statistics, *batch(tf.constant(k)))
+        theta = sgd(theta, rates, step.gradient)
+        losses.append(
+            learner.inner.gradient(theta, statistics, *query, query_seed).loss
+        )
+    return tf.add_n(losses) / steps
+
+
+@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+def test_meta_gradient_of_the_multi_step_loss(name):
+    # At meta-step 0 all weights are equal.
+    learner = _learner(name, 3, multi_step_until=10)
+    errors = finite_difference_errors(learner, _task(), objective=_every_query_loss)
+    assert max(errors.values()) < 1e-4
+
+
+def test_multi_step_loss_ends_at_its_meta_step():
+    several = _learner("maml", 2, multi_step_until=10)
+    weights, task = several.initial_weights(), _task()
+    one = _learner("maml", 2).task_update(weights, task, SEED).displacement
+    start, middle, end = (
+        several.task_update(weights, task, SEED, tf.constant(step)).displacement
+        for step in (0, 5, 10)
+    )
+    for s, m, e, o in zip(start, middle, end, one, strict=True):
+        np.testing.assert_allclose(e, o, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(m, (s + e) / 2, rtol=1e-9, atol=1e-12)
+    assert any(np.abs(s - e).max() > 1e-3 for s, e in zip(start, end, strict=True))
+
+
 @pytest.mark.parametrize("name", ["maml", "meta_sgd"])
 def test_meta_gradient_equals_that_of_an_unrolled_tape(name):
     learner = _learner(name, 3)
@@ -212,6 +257,22 @@ def test_meta_gradient_equals_that_of_an_unrolled_tape(name):
         if theirs:
             error = tf.linalg.global_norm(difference) / tf.linalg.global_norm(theirs)
             assert float(error) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+def test_graph_does_not_grow_with_the_inner_loop(name):
+    batch = Episode(*(field[None] for field in _task()[:4]), name=None)
+    sizes = []
+    for steps in (1, 10):
+        learner = _learner(name, steps)
+        traced = tf.function(learner.displacement).get_concrete_function(
+            learner.init(), batch, tf.constant(0)
+        )
+        graph = traced.graph.as_graph_def()
+        sizes.append(
+            len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
+        )
+    assert sizes[0] == sizes[1]
 
 
 def test_first_order_is_fomaml():
