@@ -61,9 +61,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network. See `efficientlab_tf.models.efficientlab`."""
+    """The network. See `efficientlab_tf.models`.
 
-    model: str = _field("efficientlab", "Network.", ("efficientlab",))
+    Meta-DRN has only a size and classes: the other fields must be left alone.
+    """
+
+    model: str = _field("efficientlab", "Network.", ("efficientlab", "meta_drn"))
     image_size: int = _field(224, "Side of the square input, divisible by 32.")
     backbone: str = _field(
         "EfficientNetB0", "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0."
@@ -98,10 +101,34 @@ class ModelConfig:
 class LearnerConfig:
     """The meta-learning algorithm and its inner loop."""
 
-    learner: str = _field("fomaml", "Algorithm.", ("fomaml", "reptile"))
-    inner_learning_rate: float = _field(0.005, "SGD learning rate of the inner loop.")
+    learner: str = _field(
+        "fomaml", "Algorithm.", ("fomaml", "reptile", "maml", "meta_sgd")
+    )
+    first_order: bool = _field(
+        False, "MAML and Meta-SGD: leave the second derivatives out."
+    )
+    second_order_from: int = _field(
+        0,
+        "MAML and Meta-SGD: leave them out until this meta-step (derivative-order "
+        "annealing).",
+    )
+    multi_step_until: int = _field(
+        0,
+        "MAML and Meta-SGD: until this meta-step the query loss counts after every "
+        "inner step, ever less before the last; 0: only after the last.",
+    )
+    inner_learning_rate: float = _field(
+        0.005,
+        "SGD learning rate of the inner loop; Meta-SGD's learned rates start there.",
+    )
     inner_steps: int = _field(
         5, "SGD steps of the inner loop; FOMAML's last one is the step on the tail."
+    )
+    adapt: str = _field(
+        "all",
+        "What the inner loop changes: all, or the decoder alone (ANIL); the encoder "
+        "is then still meta-learned.",
+        ("all", "decoder"),
     )
     inner_batch: int = _field(
         8,
@@ -129,6 +156,11 @@ class LearnerConfig:
             f"--inner_learning_rate must be positive, received "
             f"{self.inner_learning_rate}",
         )
+        for name in ("second_order_from", "multi_step_until"):
+            value = getattr(self, name)
+            _require(
+                value >= 0, f"--{name} must be a meta-step from 0, received {value}"
+            )
         _require(
             self.inner_steps >= 1,
             f"--inner_steps must be at least 1, received {self.inner_steps}",
@@ -160,11 +192,22 @@ class TrainConfig:
     log_every: int = _field(20, "Meta-steps between TensorBoard scalars.")
     save_every: int = _field(500, "Meta-steps between checkpoints.")
     keep: int = _field(3, "Checkpoints to keep beside the best one.")
+    max_bad_steps: int = _field(
+        10,
+        "Meta-steps in a row that may be skipped because a loss or a gradient was not "
+        "finite, before training stops.",
+    )
+    jit: str = _field(
+        "auto",
+        "Compile meta-steps with XLA; auto does on a GPU and does not on a CPU, where "
+        "it is several times slower. XLA draws other random numbers from a seed.",
+        ("auto", "on", "off"),
+    )
 
     def __post_init__(self):
         for name in (
             *("meta_steps", "meta_batch", "validate_every", "val_episodes"),
-            *("log_every", "save_every", "keep"),
+            *("log_every", "save_every", "keep", "max_bad_steps"),
         ):
             value = getattr(self, name)
             _require(value >= 1, f"--{name} must be at least 1, received {value}")

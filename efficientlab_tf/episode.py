@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+from efficientlab_tf.errors import UserError
 
 IGNORE = 255
 """Mask value of pixels whose label is unknown. No loss and no metric counts them."""
@@ -27,3 +30,23 @@ class Episode(NamedTuple):
     query_images: tf.Tensor
     query_masks: tf.Tensor
     name: tf.Tensor
+
+
+def require_disjoint(episode: Episode, name: str) -> None:
+    """Checks that no query image is also a support image, pixel for pixel.
+
+    Args:
+      episode: one task, of values and not of symbolic tensors.
+      name: of the task, for the message.
+
+    Raises:
+      UserError: support and query overlap.
+    """
+    support = {np.asarray(image).tobytes() for image in episode.support_images}
+    for i, image in enumerate(episode.query_images):
+        if np.asarray(image).tobytes() in support:
+            raise UserError(
+                f"task {name}: expected a query set apart from its support, received "
+                f"query image {i} that is also a support image; draw them without "
+                "replacement, or remove the copies from the dataset"
+            )

@@ -27,7 +27,7 @@ from efficientlab_tf.training.run import RunConfig, build_inner_loop, write_text
 
 INNER_LOOP = (
     *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),
-    "augment_rate",
+    *("augment_rate", "adapt"),
 )
 """What a meta-test may do otherwise than the training did."""
 
@@ -36,7 +36,11 @@ _PICTURES = 12
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A meta-test with nothing left to default: what the numbers stand for."""
+    """A meta-test with nothing left to default: what the numbers stand for.
+
+    With `learned_rates` the inner loop uses the rates that Meta-SGD learned, and
+    `inner_learning_rate` is only where they started.
+    """
 
     dataset: str
     split: str
@@ -45,8 +49,10 @@ class Protocol:
     queries: int
     splits_per_task: int
     inner_learning_rate: float
+    learned_rates: bool
     inner_steps: int
     inner_batch: int
+    adapt: str
     augment_rate: float
     batch_norm: str
     transductive: bool
@@ -98,8 +104,10 @@ def meta_test(
         queries=config.eval_queries,
         splits_per_task=config.splits_per_task,
         inner_learning_rate=run.learner.inner_learning_rate,
+        learned_rates=bool(weights.rates),
         inner_steps=run.learner.inner_steps,
         inner_batch=run.learner.inner_batch,
+        adapt=run.learner.adapt,
         augment_rate=run.learner.augment_rate,
         batch_norm=config.batch_norm,
         transductive=config.batch_norm == "query",
@@ -189,17 +197,25 @@ def main() -> None:
         raise UserError("--model_path is needed: a run's folder or a .keras file")
     config = flags.read(EvalConfig)
     network, weights, run = load_model(flags.FLAGS.model_path)
+    if weights.rates and "inner_learning_rate" in flags.given(run.learner):
+        raise UserError(
+            f"--inner_learning_rate has no effect: {flags.FLAGS.model_path} learned a "
+            "rate for each parameter; leave it out"
+        )
     run = dataclasses.replace(
         run, data=flags.override(run.data), learner=flags.override(run.learner)
     )
     output_dir = Path(flags.FLAGS.output_dir or Path(flags.FLAGS.model_path) / "eval")
     protocol, results, examples = meta_test(network, weights, run, config)
     summary = write_results(output_dir, protocol, results, examples)
+    rate = "learned rates"
+    if not protocol.learned_rates:
+        rate = f"{protocol.inner_learning_rate:g}"
     kind = ", TRANSDUCTIVE (query batch statistics)" if protocol.transductive else ""
     print(
         f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "
         f"{protocol.shots}-shot, {len(results)} tasks, {protocol.inner_steps} steps at "
-        f"{protocol.inner_learning_rate:g}, batch norm {protocol.batch_norm}{kind}"
+        f"{rate}, batch norm {protocol.batch_norm}{kind}"
     )
     print(summary.table())
     print(f"written: {output_dir}/summary.json, per_class.csv, predictions.png")

@@ -20,7 +20,7 @@ RESUMABLE = frozenset(
         *("run_dir", "dataset_dir", "cache_gb"),
         *("validate_every", "val_episodes", "log_every", "save_every", "keep"),
         *("inner_learning_rate", "meta_learning_rate", "meta_learning_rate_final"),
-        "meta_steps",
+        *("meta_steps", "max_bad_steps", "jit"),
     }
 )
 """Flags that may change when a run is resumed: they leave its state loadable."""

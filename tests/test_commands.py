@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.training.checkpoints import save_keras
+from efficientlab_tf.training.run import RunConfig, build_network
 
 ROOT = Path(__file__).parent.parent
 MODEL = [
@@ -143,6 +146,22 @@ def test_bad_command_lines_say_what_to_do(command, arguments, message):
     assert status != 0
     assert message in err
     assert "Traceback" not in err
+
+
+def test_learned_rates_leave_no_learning_rate_to_choose(tmp_path):
+    config = RunConfig(
+        model=ModelConfig(image_size=32, backbone="EfficientNetLite0"),
+        learner=LearnerConfig(learner="meta_sgd"),
+    )
+    network = build_network(config.model)
+    path = tmp_path / "model.keras"
+    weights = network.weights()
+    save_keras(path, network, weights._replace(rates=weights.theta), config)
+    status, _, err = _run(
+        "evaluate", f"--model_path={path}", "--inner_learning_rate=0.1"
+    )
+    assert status == 2
+    assert "--inner_learning_rate has no effect" in err.splitlines()[-1]
 
 
 def test_help_lists_the_flags():

@@ -5,6 +5,8 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, MetaState
 from efficientlab_tf.learners.fomaml import FOMAML
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
+from efficientlab_tf.learners.maml import MAML
+from efficientlab_tf.learners.meta_sgd import MetaSGD
 from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.learners.reptile import Reptile
 from efficientlab_tf.learners.segmenter import AdaptFunctions, GradientSegmenter
@@ -12,10 +14,12 @@ from efficientlab_tf.learners.segmenter import AdaptFunctions, GradientSegmenter
 __all__ = [
     "FOMAML",
     "LEARNERS",
+    "MAML",
     "AdaptFunctions",
     "GradientSegmenter",
     "InnerLoop",
     "Learner",
+    "MetaSGD",
     "MetaState",
     "Network",
     "Reptile",
@@ -23,7 +27,12 @@ __all__ = [
     "build_learner",
 ]
 
-LEARNERS: dict[str, type[Learner]] = {"fomaml": FOMAML, "reptile": Reptile}
+LEARNERS: dict[str, type[Learner]] = {
+    "fomaml": FOMAML,
+    "reptile": Reptile,
+    "maml": MAML,
+    "meta_sgd": MetaSGD,
+}
 
 
 def build_learner(

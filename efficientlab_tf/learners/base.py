@@ -10,10 +10,12 @@ meta-batch, task after task, so that memory does not grow with the meta-batch.
 import abc
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
 from efficientlab_tf.learners.network import Network, Weights
@@ -28,16 +30,19 @@ class MetaState(NamedTuple):
       statistics: tuple of float tensors, batch normalization's running
         averages: shared by all tasks and not reset between them.
       optimizer: tuple of tensors, the meta-optimizer's slots.
+      rates: tuple of tensors like theta, the inner loop's learning rates where
+        they are learned with theta; else ().
     """
 
     theta: tuple[tf.Tensor, ...]
     statistics: tuple[tf.Tensor, ...]
     optimizer: tuple[tf.Tensor, ...]
+    rates: tuple[tf.Tensor, ...] = ()
 
     @property
     def weights(self) -> Weights:
-        """The part that a network is called with."""
-        return Weights(self.theta, self.statistics)
+        """The part that adaptation starts from."""
+        return Weights(self.theta, self.statistics, self.rates)
 
 
 class TaskUpdate(NamedTuple):
@@ -47,11 +52,13 @@ class TaskUpdate(NamedTuple):
       displacement: tuple of tensors like theta: where the task wants it to go.
       statistics: the running averages after the task.
       metrics: scalars by name, for logs; always those of `metric_names`.
+      rates: the same for the learning rates; () where they are fixed.
     """
 
     displacement: tuple[tf.Tensor, ...]
     statistics: tuple[tf.Tensor, ...]
     metrics: dict[str, tf.Tensor]
+    rates: tuple[tf.Tensor, ...] = ()
 
 
 class Learner(abc.ABC):
@@ -85,6 +92,7 @@ class Learner(abc.ABC):
             Objective(config.loss, config.l2),
             batch=config.inner_batch,
             augment=augment,
+            adapt=config.adapt,
         )
         self.schedule = linear_annealing(
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
@@ -92,26 +100,58 @@ class Learner(abc.ABC):
         self._optimizer = meta_optimizer(
             config.meta_optimizer,
             self.schedule,
-            network.model.trainable_variables,
+            self._meta_variables(),
             self.displacement_scale,
         )
         self._seed = seed
+        self._checked = False
 
     @property
     def displacement_scale(self) -> float:
         """The displacement is minus this times the learner's meta-gradient."""
         return 1.0
 
+    @property
+    def second_order(self) -> bool:
+        """Whether `task_update` differentiates a gradient."""
+        return False
+
     @abc.abstractmethod
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
-        """Computes one task's update from the initialization; pure."""
+        """Computes one task's update from the initialization; pure.
+
+        Args:
+          weights: the initialization.
+          episode: one task.
+          seed: int32 [2]; decides mini-batches, augmentation and dropout.
+          step: the number of the meta-step, for learners that change with it.
+        """
+
+    def initial_weights(self) -> Weights:
+        """Returns the initialization before the first meta-step: the model's."""
+        return self.network.weights()
+
+    def _meta_variables(self) -> list[keras.Variable]:
+        """Variables like all that is meta-learned, for the meta-optimizer to copy."""
+        variables = list(self.network.model.trainable_variables)
+        rates = self.initial_weights().rates
+        return variables + [
+            keras.Variable(rate, dtype=variable.dtype, name=f"{variable.name}_rate")
+            for variable, rate in zip(variables, rates, strict=False)
+        ]
 
     def init(self) -> MetaState:
-        """Returns the state before the first meta-step: the model's weights."""
-        weights = self.network.weights()
-        return MetaState(*weights, self._optimizer.init())
+        """Returns the state before the first meta-step."""
+        weights = self.initial_weights()
+        return MetaState(
+            weights.theta, weights.statistics, self._optimizer.init(), weights.rates
+        )
 
     def displacement(
         self, state: MetaState, episodes: Episode, step: tf.Tensor
@@ -130,28 +170,33 @@ class Learner(abc.ABC):
         tasks = episodes.support_images.shape[0] or tf.shape(episodes.support_images)[0]
         step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
 
-        def body(i, total, statistics, metrics):
+        def body(i, total, rates, statistics, metrics):
             # The name stays behind: strings do not belong on an accelerator.
             episode = Episode(*(field[i] for field in episodes[:4]), name=None)
             update = self.task_update(
-                Weights(state.theta, statistics), episode, fold_in(step_seed, i)
+                state.weights._replace(statistics=statistics),
+                episode,
+                fold_in(step_seed, i),
+                step,
             )
             total = tuple(
                 t + d for t, d in zip(total, update.displacement, strict=True)
             )
+            rates = tuple(r + d for r, d in zip(rates, update.rates, strict=True))
             metrics = tuple(
                 m + update.metrics[name]
                 for m, name in zip(metrics, self.metric_names, strict=True)
             )
-            return i + 1, total, update.statistics, metrics
+            return i + 1, total, rates, update.statistics, metrics
 
         dtype = self.network.dtype
-        _, total, statistics, metrics = tf.while_loop(
+        _, total, rates, statistics, metrics = tf.while_loop(
             lambda i, *_: i < tasks,
             body,
             (
                 tf.constant(0),
                 tuple(tf.zeros_like(t) for t in state.theta),
+                tuple(tf.zeros_like(r) for r in state.rates),
                 state.statistics,
                 tuple(tf.zeros([], dtype) for _ in self.metric_names),
             ),
@@ -165,8 +210,11 @@ class Learner(abc.ABC):
                 name: m / count
                 for name, m in zip(self.metric_names, metrics, strict=True)
             },
+            tuple(r / count for r in rates),
         )
 
+    # Nothing here needs AutoGraph, which would wrap errors in its own.
+    @tf.autograph.experimental.do_not_convert
     def meta_step(
         self, state: MetaState, episodes: Episode, step: tf.Tensor
     ) -> tuple[MetaState, dict[str, tf.Tensor]]:
@@ -179,15 +227,42 @@ class Learner(abc.ABC):
 
         Returns:
           The next state, and scalars to log: means over tasks, the meta-learning
-          rate and the length of the step that theta took.
+          rate, the length of the step that theta took, and `bad_step`: 1 if a loss
+          or anything in the next state was not finite, so that the state returned
+          is the one that came in, else 0.
+
+        Raises:
+          UserError: at the first call of a second-order learner: a layer of the
+            network has no right second derivative.
         """
+        if self.second_order and not self._checked:
+            check_second_derivatives(self.inner)
+            self._checked = True
         update = self.displacement(state, episodes, step)
-        theta, slots = self._optimizer.apply(
-            state.theta, update.displacement, state.optimizer, step
+        moved, slots = self._optimizer.apply(
+            state.theta + state.rates,
+            update.displacement + update.rates,
+            state.optimizer,
+            step,
         )
+        theta, rates = moved[: len(state.theta)], moved[len(state.theta) :]
+        new = MetaState(theta, update.statistics, slots, rates)
+        finite = _all_finite((new, update.metrics))
+        new = tf.nest.map_structure(lambda n, o: tf.where(finite, n, o), new, state)
         metrics = dict(update.metrics)
+        metrics["bad_step"] = tf.where(finite, 0.0, 1.0)
         metrics["meta_learning_rate"] = tf.cast(self.schedule(step), tf.float32)
         metrics["meta_step_norm"] = tf.linalg.global_norm(
-            [new - old for new, old in zip(theta, state.theta, strict=True)]
+            [n - old for n, old in zip(new.theta, state.theta, strict=True)]
         )
-        return MetaState(theta, update.statistics, slots), metrics
+        return new, metrics
+
+
+def _all_finite(values) -> tf.Tensor:
+    return tf.reduce_all(
+        [
+            tf.reduce_all(tf.math.is_finite(value))
+            for value in tf.nest.flatten(values)
+            if value.dtype.is_floating
+        ]
+    )

@@ -43,12 +43,17 @@ class FOMAML(Learner):
         return self.config.inner_learning_rate
 
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` on the tail, `support_loss` at theta."""
         alpha = self.config.inner_learning_rate
         adapted, losses = self.inner.adapt(
-            *weights,
+            weights.theta,
+            weights.statistics,
             episode.support_images,
             episode.support_masks,
             steps=self.config.inner_steps - 1,
@@ -56,7 +61,11 @@ class FOMAML(Learner):
             seed=seed,
         )
         tail = self.inner.gradient(
-            *adapted, episode.query_images, episode.query_masks, fold_in(seed, _TAIL)
+            adapted.theta,
+            adapted.statistics,
+            episode.query_images,
+            episode.query_masks,
+            fold_in(seed, _TAIL),
         )
         return TaskUpdate(
             tuple(-alpha * g for g in tail.gradient),

@@ -16,11 +16,26 @@ import tensorflow as tf
 
 from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.losses import Objective
+from efficientlab_tf.models import decoder_mask
 
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 # Salts that keep the random streams of one step apart.
 _DROPOUT, _AUGMENT, _BATCHES = 1, 2, 3
+
+
+class Batch(NamedTuple):
+    """What one step sees: a function of the inner loop's seed and of k alone.
+
+    Attributes:
+      images: [n, H, W, 3], augmented.
+      masks: uint8 [n, H, W], augmented.
+      seed: int32 [2], of the dropout masks.
+    """
+
+    images: tf.Tensor
+    masks: tf.Tensor
+    seed: tf.Tensor
 
 
 class StepResult(NamedTuple):
@@ -62,6 +77,13 @@ def minibatch_indices(
     return tf.reshape(stream[: steps * batch], [steps, batch])
 
 
+def sgd(theta, rates, gradient) -> tuple[tf.Tensor, ...]:
+    """theta - rates * gradient; a rate is a scalar or a tensor like its parameter."""
+    return tuple(
+        t - rate * g for t, rate, g in zip(theta, rates, gradient, strict=True)
+    )
+
+
 class InnerLoop:
     """SGD on a support set.
 
@@ -70,6 +92,8 @@ class InnerLoop:
       objective: the loss.
       batch: examples per step; 0 for the whole support set.
       augment: called as augment(images, masks, seed) on every mini-batch.
+      adapt: "all" of theta, or "decoder": the encoder stays at the initialization
+        (ANIL, Raghu et al. 2020, with the whole decoder as its head).
     """
 
     def __init__(
@@ -79,8 +103,14 @@ class InnerLoop:
         *,
         batch: int = 0,
         augment: Augment | None = None,
+        adapt: str = "all",
     ):
         self.network = network
+        self.adapted = (
+            decoder_mask(network.model)
+            if adapt == "decoder"
+            else (True,) * len(network.decayed)
+        )
         self.objective = objective
         self.batch = batch
         self.augment = augment
@@ -109,6 +139,52 @@ class InnerLoop:
         )
         return StepResult(tuple(gradient), statistics, loss, parts)
 
+    def rates(
+        self, learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns alpha for each tensor of theta; 0 for what is not adapted."""
+        rates = learning_rate
+        if not isinstance(rates, tuple):
+            dtype = self.network.dtype
+            # A plain number is read in the network's precision.
+            rate = tf.convert_to_tensor(learning_rate, dtype_hint=dtype)
+            rates = (tf.cast(rate, dtype),) * len(self.adapted)
+        return tuple(
+            rate if adapted else tf.zeros_like(rate)
+            for rate, adapted in zip(rates, self.adapted, strict=True)
+        )
+
+    def batches(
+        self,
+        images: tf.Tensor,
+        masks: tf.Tensor,
+        *,
+        steps: tf.Tensor | int,
+        seed: tf.Tensor,
+    ) -> Callable[[tf.Tensor], Batch]:
+        """Returns k -> the mini-batch of step k, the same whenever it is asked for.
+
+        Args:
+          images: uint8 [k, H, W, 3], the support set.
+          masks: uint8 [k, H, W].
+          steps: number of steps, may be a tensor.
+          seed: int32 [2].
+        """
+        count = images.shape[0] or tf.shape(images)[0]
+        indices = minibatch_indices(count, self.batch, steps, fold_in(seed, _BATCHES))
+
+        def batch(k: tf.Tensor) -> Batch:
+            batch_images = tf.gather(images, indices[k])
+            batch_masks = tf.gather(masks, indices[k])
+            step_seed = fold_in(seed, k + 16)
+            if self.augment is not None:
+                batch_images, batch_masks = self.augment(
+                    batch_images, batch_masks, fold_in(step_seed, _AUGMENT)
+                )
+            return Batch(batch_images, batch_masks, step_seed)
+
+        return batch
+
     def adapt(
         self,
         theta,
@@ -117,7 +193,7 @@ class InnerLoop:
         masks: tf.Tensor,
         *,
         steps: tf.Tensor | int,
-        learning_rate: tf.Tensor | float,
+        learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...],
         seed: tf.Tensor,
     ) -> tuple[Weights, tf.Tensor]:
         """Takes `steps` SGD steps from theta.
@@ -128,33 +204,21 @@ class InnerLoop:
           images: uint8 [k, H, W, 3].
           masks: uint8 [k, H, W].
           steps: number of steps, may be a tensor; 0 returns what came in.
-          learning_rate: alpha, may be a tensor.
+          learning_rate: alpha, a scalar, or a tuple of one tensor for each of theta.
           seed: int32 [2].
 
         Returns:
           The adapted weights, and the loss of each step, float [steps], taken
           before its update.
         """
-        count = images.shape[0] or tf.shape(images)[0]
-        batches = minibatch_indices(count, self.batch, steps, fold_in(seed, _BATCHES))
+        batch = self.batches(images, masks, steps=steps, seed=seed)
         dtype = self.network.dtype
-        rate = tf.cast(learning_rate, dtype)
+        rates = self.rates(learning_rate)
         losses = tf.TensorArray(dtype, size=steps, element_shape=())
 
         def body(k, theta, statistics, losses):
-            batch_images = tf.gather(images, batches[k])
-            batch_masks = tf.gather(masks, batches[k])
-            step_seed = fold_in(seed, k + 16)
-            if self.augment is not None:
-                batch_images, batch_masks = self.augment(
-                    batch_images, batch_masks, fold_in(step_seed, _AUGMENT)
-                )
-            step = self.gradient(
-                theta, statistics, batch_images, batch_masks, step_seed
-            )
-            theta = tuple(
-                t - rate * g for t, g in zip(theta, step.gradient, strict=True)
-            )
+            step = self.gradient(theta, statistics, *batch(k))
+            theta = sgd(theta, rates, step.gradient)
             return k + 1, theta, step.statistics, losses.write(k, step.loss)
 
         _, theta, statistics, losses = tf.while_loop(

@@ -9,16 +9,19 @@ from efficientlab_tf.models import decay_mask
 
 
 class Weights(NamedTuple):
-    """All that a network's output depends on beside its input.
+    """An initialization: all that adaptation starts from.
 
     Attributes:
       theta: tuple of float tensors, as `model.trainable_variables`.
       statistics: tuple of float tensors: running means and variances of batch
         normalization, as the float ones of `model.non_trainable_variables`.
+      rates: tuple of tensors like theta, the inner loop's learning rate of each
+        of its elements; () where none were learned.
     """
 
     theta: tuple[tf.Tensor, ...]
     statistics: tuple[tf.Tensor, ...]
+    rates: tuple[tf.Tensor, ...] = ()
 
 
 class Network:

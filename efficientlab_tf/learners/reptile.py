@@ -6,22 +6,41 @@ theta     <- theta + eps * mean over tasks of (theta_both - theta)
 
 import tensorflow as tf
 
+from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.learners.network import Network, Weights
 
 
 class Reptile(Learner):
-    """Reptile; it draws its mini-batches from support and query together."""
+    """Reptile; it draws its mini-batches from support and query together.
+
+    Raises:
+      UserError: only a part of the network is to be adapted.
+    """
 
     metric_names = ("loss", "support_loss")
 
+    def __init__(self, network: Network, config: LearnerConfig, **options):
+        if config.adapt != "all":
+            raise UserError(
+                f"--adapt must be all for reptile, received {config.adapt}: it learns "
+                "only what it adapts"
+            )
+        super().__init__(network, config, **options)
+
     def task_update(
-        self, weights: Weights, episode: Episode, seed: tf.Tensor
+        self,
+        weights: Weights,
+        episode: Episode,
+        seed: tf.Tensor,
+        step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` of the last step, `support_loss` at theta."""
         adapted, losses = self.inner.adapt(
-            *weights,
+            weights.theta,
+            weights.statistics,
             tf.concat([episode.support_images, episode.query_images], 0),
             tf.concat([episode.support_masks, episode.query_masks], 0),
             steps=self.config.inner_steps,

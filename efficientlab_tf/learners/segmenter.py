@@ -46,7 +46,8 @@ class GradientSegmenter:
       functions: the compiled adapt and predict, shared by every initialization
         of the same network.
       weights: the initialization.
-      learning_rate: of the inner loop.
+      learning_rate: of the inner loop; the weights' own rates, where they were
+        learned, take its place.
       steps: of the inner loop; 0 predicts with the initialization itself.
       batch_norm: "running", "support" or "query"; see `AdaptFunctions.predict`.
     """
@@ -169,23 +170,29 @@ class AdaptFunctions:
 
     def _adapt_graph(self, weights, images, masks, steps, learning_rate, seed):
         return self.inner.adapt(
-            *weights,
+            weights.theta,
+            weights.statistics,
             tf.ensure_shape(images, self._images.shape),
             tf.ensure_shape(masks, self._masks.shape),
             steps=steps,
-            learning_rate=learning_rate,
+            learning_rate=weights.rates or learning_rate,
             seed=seed,
+        )
+
+    def _infer(self, weights, images):
+        return self.inner.network(
+            weights.theta, weights.statistics, images, training=False
         )
 
     def _statistics_graph(self, weights, images):
         with batch_statistics(momentum=0.0):
-            _, statistics = self.inner.network(*weights, images, training=False)
-        return Weights(weights.theta, statistics)
+            _, statistics = self._infer(weights, images)
+        return weights._replace(statistics=statistics)
 
     def _predict_graph(self, weights, images, transductive):
         if transductive:
             with batch_statistics():
-                logits, _ = self.inner.network(*weights, images, training=False)
+                logits, _ = self._infer(weights, images)
         else:
-            logits, _ = self.inner.network(*weights, images, training=False)
+            logits, _ = self._infer(weights, images)
         return tf.nn.softmax(logits)

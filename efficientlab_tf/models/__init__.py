@@ -1,6 +1,7 @@
 """Segmentation networks: Keras functional models and the layers they are made of."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,22 @@ import keras
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.efficientlab import efficientlab
+from efficientlab_tf.models.meta_drn import meta_drn
 
-MODELS: dict[str, Callable[..., keras.Model]] = {"efficientlab": efficientlab}
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "efficientlab": efficientlab,
+    "meta_drn": meta_drn,
+}
 """Every network by the name that commands know it by."""
 
-__all__ = ["MODELS", "build_model", "decay_mask", "efficientlab"]
+__all__ = [
+    "MODELS",
+    "build_model",
+    "decay_mask",
+    "decoder_mask",
+    "efficientlab",
+    "meta_drn",
+]
 
 
 def build_model(name: str, **options: Any) -> keras.Model:
@@ -46,3 +58,24 @@ def decay_mask(model: keras.Model) -> tuple[bool, ...]:
       the scale and offset (gamma, beta) of normalization layers, else True.
     """
     return tuple(v.name not in ("gamma", "beta") for v in model.trainable_variables)
+
+
+_DECODER = re.compile(r"rsd\d|aspp_|refine|classifier|degrid|sub_pixel|decoder|logits")
+
+
+def decoder_mask(model: keras.Model) -> tuple[bool, ...]:
+    """Which trainable variables lie behind the encoder, by the names of their layers.
+
+    Returns:
+      One entry for each of `model.trainable_variables`, in their order.
+
+    Raises:
+      UserError: the network has no layer with the name of a decoder's.
+    """
+    mask = tuple(bool(_DECODER.match(v.path)) for v in model.trainable_variables)
+    if not any(mask):
+        raise UserError(
+            f"network {model.name}: expected layers of a decoder, found none; "
+            "use --adapt=all"
+        )
+    return mask

@@ -92,6 +92,17 @@ class Resize(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class BackgroundLogit(keras.layers.Layer):
+    """Puts a channel of zeros, the background's logit, before [N, H, W, K]."""
+
+    def call(self, inputs):
+        return tf.pad(inputs, [[0, 0], [0, 0], [0, 0], [1, 0]])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + 1)
+
+
 class _Switch(threading.local):
     active = False
     momentum: float | None = None

@@ -4,11 +4,13 @@ A checkpoint is written whole before it is pointed to, so a job that is killed
 while saving resumes from the one before.
 """
 
+import io
 import json
 import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
@@ -16,6 +18,9 @@ from efficientlab_tf.learners import MetaState, Network, Weights
 from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
 
 _METADATA = "efficientlab_tf.json"
+_RATES = "efficientlab_tf_rates.npz"
+# TensorFlow's checkpoint reader reports a file that ends too early as IndexError.
+_UNREADABLE = (tf.errors.OpError, IndexError)
 
 
 class Checkpoints:
@@ -37,6 +42,7 @@ class Checkpoints:
             theta=list(self._variables.theta),
             statistics=list(self._variables.statistics),
             optimizer=list(self._variables.optimizer),
+            rates=list(self._variables.rates),
             step=self._step,
             best_score=self._score,
         )
@@ -105,9 +111,9 @@ class Checkpoints:
                 "this run's flags describe; use the flags that it was trained with "
                 "(run.flags beside it)"
             ) from error
-        except tf.errors.OpError as error:
+        except _UNREADABLE as error:
             raise UserError(
-                f"checkpoint {path} cannot be read: {error.message.splitlines()[0]}; "
+                f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}; "
                 "delete it to fall back to the one before"
             ) from error
         state = tf.nest.map_structure(lambda v: v.read_value(), self._variables)
@@ -119,13 +125,16 @@ def save_keras(
 ) -> None:
     """Writes a .keras file that also holds the run's configuration.
 
-    The configuration is one more member of the zip archive that a .keras file
-    is; Keras itself does not mind it.
+    The configuration, and learned rates if there are any, are further members of
+    the zip archive that a .keras file is; Keras itself does not mind them.
     """
     network.assign(weights)
     network.model.save(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(_METADATA, json.dumps(config.to_dict()))
+        if weights.rates:
+            with archive.open(_RATES, "w") as file:
+                np.savez(file, *(rate.numpy() for rate in weights.rates))
 
 
 def load_model(path: str) -> tuple[Network, Weights, RunConfig]:
@@ -160,6 +169,7 @@ def load_model(path: str) -> tuple[Network, Weights, RunConfig]:
         with zipfile.ZipFile(source) as archive:
             names = archive.namelist()
             metadata = archive.read(_METADATA) if _METADATA in names else None
+            rates = _read_rates(archive) if _RATES in names else ()
     except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -168,7 +178,12 @@ def load_model(path: str) -> tuple[Network, Weights, RunConfig]:
         ) from error
     config = RunConfig.from_dict(json.loads(metadata)) if metadata else RunConfig()
     network = Network(model)
-    return network, network.weights(), config
+    return network, network.weights()._replace(rates=rates), config
+
+
+def _read_rates(archive: zipfile.ZipFile) -> tuple[tf.Tensor, ...]:
+    with np.load(io.BytesIO(archive.read(_RATES))) as arrays:
+        return tuple(tf.constant(arrays[f"arr_{i}"]) for i in range(len(arrays)))
 
 
 def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
@@ -177,17 +192,22 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
     )
     if path is None:
         return None
-    variables = tf.nest.map_structure(tf.Variable, weights)
-    checkpoint = tf.train.Checkpoint(
-        theta=list(variables.theta), statistics=list(variables.statistics)
-    )
     try:
         reader = tf.train.load_checkpoint(path)
-        saved = sum(
-            name.startswith(("theta/", "statistics/"))
+        names = [
+            name
             for name in reader.get_variable_to_shape_map()
+            if name.startswith(("theta/", "statistics/", "rates/"))
+        ]
+        if any(name.startswith("rates/") for name in names):
+            weights = weights._replace(rates=weights.theta)
+        variables = tf.nest.map_structure(tf.Variable, weights)
+        checkpoint = tf.train.Checkpoint(
+            theta=list(variables.theta),
+            statistics=list(variables.statistics),
+            rates=list(variables.rates),
         )
-        if saved != len(tf.nest.flatten(weights)):
+        if len(names) != len(tf.nest.flatten(weights)):
             raise ValueError("number of variables differs")
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
@@ -197,8 +217,8 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
             f"checkpoint {path} is of another architecture than {run_dir}/config.json "
             "describes; restore the config.json that it was trained with"
         ) from error
-    except tf.errors.OpError as error:
+    except _UNREADABLE as error:
         raise UserError(
-            f"checkpoint {path} cannot be read: {error.message.splitlines()[0]}"
+            f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}"
         ) from error
     return tf.nest.map_structure(lambda v: v.read_value(), variables)

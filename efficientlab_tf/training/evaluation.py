@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from PIL import Image
 
-from efficientlab_tf.episode import Episode
+from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.learners.segmenter import Segmenter
 from efficientlab_tf.metrics import TaskResult, confusion, image_iou, predicted_masks
 from efficientlab_tf.pictures import contact_sheet, outline, overlay
@@ -64,9 +64,13 @@ def evaluate(
 
     Returns:
       One result a task, in the order given.
+
+    Raises:
+      UserError: a task's query set overlaps its support.
     """
     results = []
     for episode, name, draw in tasks:
+        require_disjoint(episode, name)
         adapted = segmenter.adapt(
             episode.support_images,
             episode.support_masks,

@@ -1,7 +1,6 @@
 """Meta-training: episodes in, meta-steps, checkpoints out."""
 
 import contextlib
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import AdaptFunctions, Learner, MetaState
 from efficientlab_tf.metrics import Interval
@@ -218,6 +218,13 @@ def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
     ).prefetch(2)
 
 
+def use_jit(mode: str) -> bool:
+    """Whether to compile with XLA; `mode` is "on", "off" or "auto": on a GPU."""
+    return (
+        mode == "on" or mode == "auto" and bool(tf.config.list_physical_devices("GPU"))
+    )
+
+
 def _loop(
     config: RunConfig,
     learner: Learner,
@@ -231,7 +238,7 @@ def _loop(
 ) -> tuple[MetaState, int]:
     """Runs meta-steps until the last one or until asked to stop."""
     settings = config.train
-    meta_step = tf.function(learner.meta_step)
+    meta_step = tf.function(learner.meta_step, jit_compile=use_jit(settings.jit))
     bar = tqdm(
         total=settings.meta_steps,
         initial=first_step,
@@ -240,29 +247,47 @@ def _loop(
         smoothing=0.05,
     )
     step = first_step
+    bad_steps = in_row = 0
     since, since_step = time.monotonic(), step
     with bar:
         for batch in episodes:
             if stop or step >= settings.meta_steps:
                 break
-            new_state, metrics = meta_step(
+            if step == first_step:
+                for task in range(settings.meta_batch):
+                    drawn = Episode(*(field[task] for field in batch))
+                    require_disjoint(drawn, drawn.name.numpy().decode())
+            state, metrics = meta_step(
                 state, batch._replace(name=None), tf.constant(step, tf.int64)
             )
             loss = float(metrics["loss"])
-            if not math.isfinite(loss):
-                checkpoints.save(state, step)
-                raise UserError(
-                    f"the loss became {loss} at step {step}; the state before it is "
-                    f"saved: --resume with a lower --inner_learning_rate or "
-                    f"--meta_learning_rate"
+            if metrics["bad_step"]:
+                bad_steps, in_row = bad_steps + 1, in_row + 1
+                bar.write(
+                    f"step {step}: skipped, a loss or gradient is not finite (loss "
+                    f"{loss}, {bad_steps} skipped so far)"
                 )
-            state = new_state
+                if in_row >= settings.max_bad_steps:
+                    checkpoints.save(state, step)
+                    raise UserError(
+                        f"{in_row} meta-steps in a row until step {step} had a loss or "
+                        f"gradient that is not finite; the last good state is saved: "
+                        f"--resume with a lower --inner_learning_rate or "
+                        f"--meta_learning_rate"
+                    )
+            else:
+                in_row = 0
             step += 1
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if step % settings.log_every == 0:
                 now = time.monotonic()
-                scalars = {f"train/{k}": float(v) for k, v in metrics.items()}
+                scalars = {
+                    f"train/{name}": float(value)
+                    for name, value in metrics.items()
+                    if name != "bad_step"
+                }
+                scalars["train/bad_steps"] = bad_steps
                 scalars["train/inner_learning_rate"] = (
                     config.learner.inner_learning_rate
                 )

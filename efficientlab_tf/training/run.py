@@ -10,6 +10,7 @@ run_dir/
 """
 
 import dataclasses
+import inspect
 import json
 import os
 from pathlib import Path
@@ -27,7 +28,7 @@ from efficientlab_tf.learners import (
     build_learner,
 )
 from efficientlab_tf.losses import Objective
-from efficientlab_tf.models import build_model
+from efficientlab_tf.models import MODELS, build_model
 
 CONFIG_FILE = "config.json"
 FLAG_FILE = "run.flags"
@@ -122,17 +123,28 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
     Raises:
       UserError: an impossible combination.
     """
-    options = dataclasses.asdict(config)
-    name = options.pop("model")
-    stages = options["rsd_stages"]
-    try:
-        options["rsd_stages"] = tuple(int(stage) for stage in stages.split(","))
-    except ValueError as error:
-        raise UserError(
-            f"--rsd_stages must be stage numbers joined by commas, such as 3 or 6,3; "
-            f"received {stages!r}"
-        ) from error
-    options["weights"] = options["weights"] or None
+    name = config.model
+    known = inspect.signature(MODELS[name]).parameters
+    options = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in known:
+            options[field.name] = value
+        elif field.name != "model" and value != field.default:
+            raise UserError(
+                f"--{field.name}={value} has no effect on --model={name}; leave it out"
+            )
+    if "rsd_stages" in options:
+        stages = options["rsd_stages"]
+        try:
+            options["rsd_stages"] = tuple(int(stage) for stage in stages.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"--rsd_stages must be stage numbers joined by commas, such as 3 or "
+                f"6,3; received {stages!r}"
+            ) from error
+    if "weights" in options:
+        options["weights"] = options["weights"] or None
     keras.utils.set_random_seed(seed)
     return Network(build_model(name, **options))
 
@@ -149,6 +161,7 @@ def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
         Objective(config.loss, config.l2),
         batch=config.inner_batch,
         augment=build_augment(config),
+        adapt=config.adapt,
     )
 
 

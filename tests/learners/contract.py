@@ -23,19 +23,21 @@ CONFIG = LearnerConfig(
 )
 
 
-def episodes(tasks: int, seed: int = 0, shots: int = 3, queries: int = 3) -> Episode:
+def episodes(
+    tasks: int, seed: int = 0, shots: int = 3, queries: int = 3, size: int = SIZE
+) -> Episode:
     """Discs of one random colour a task, over noise of the others' colours."""
     rng = np.random.default_rng(seed)
     count = shots + queries
-    y, x = np.mgrid[:SIZE, :SIZE]
-    images = np.zeros((tasks, count, SIZE, SIZE, 3), np.uint8)
-    masks = np.zeros((tasks, count, SIZE, SIZE), np.uint8)
+    y, x = np.mgrid[:size, :size]
+    images = np.zeros((tasks, count, size, size, 3), np.uint8)
+    masks = np.zeros((tasks, count, size, size), np.uint8)
     for task in range(tasks):
         colour = rng.integers(0, 256, 3)
         for i in range(count):
-            cy, cx = rng.integers(10, SIZE - 10, 2)
-            disc = (y - cy) ** 2 + (x - cx) ** 2 < 64
-            picture = rng.integers(0, 256, (SIZE, SIZE, 3)) // 3
+            cy, cx = rng.integers(size * 5 // 16, size - size * 5 // 16, 2)
+            disc = (y - cy) ** 2 + (x - cx) ** 2 < (size // 4) ** 2
+            picture = rng.integers(0, 256, (size, size, 3)) // 3
             picture[disc] = colour
             images[task, i], masks[task, i] = picture, disc
     tensors = [tf.constant(a) for a in (images, masks)]
@@ -49,12 +51,15 @@ def episodes(tasks: int, seed: int = 0, shots: int = 3, queries: int = 3) -> Epi
 
 
 class LearnerContract:
-    """Subclasses set `name`."""
+    """Subclasses set `name`, and `changes` to `CONFIG` where they need them."""
 
     name: str
+    changes: dict = {}
 
     def learner(self, dropout: float = 0.0, **changes):
-        config = dataclasses.replace(CONFIG, learner=self.name, **changes)
+        config = dataclasses.replace(
+            CONFIG, learner=self.name, **(self.changes | changes)
+        )
         # One set of initial weights for all learners of a test.
         tf.keras.utils.set_random_seed(7)
         network = Network(tiny_network(SIZE, dropout=dropout))
@@ -143,6 +148,17 @@ class LearnerContract:
             for stats in (after_one, after_all)
         ]
         assert 0 < distance[0] < distance[1]
+
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        learner = self.learner(inner_learning_rate=1e30, meta_optimizer="adam")
+        state = learner.init()
+        new, metrics = learner.meta_step(state, episodes(1), tf.constant(0))
+        assert float(metrics["bad_step"]) == 1.0
+        assert float(metrics["meta_step_norm"]) == 0.0
+        old, new = tf.nest.flatten(state), tf.nest.flatten(new)
+        assert len(old) > len(state.theta) + len(state.statistics)
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a, b)
 
     def test_keras_meta_optimizer_improves_too(self):
         learner = self.learner(

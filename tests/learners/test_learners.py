@@ -28,7 +28,7 @@ class TestFOMAML(LearnerContract):
         seed = tf.constant([1, 2])
         update = learner.task_update(state.weights, task, seed)
         # By hand, eagerly, one variable-free step after the other.
-        theta, statistics = state.weights
+        theta, statistics = state.theta, state.statistics
         rate = CONFIG.inner_learning_rate
 
         def gradient(theta, statistics, images, masks):
@@ -67,7 +67,8 @@ class TestReptile(LearnerContract):
         images = tf.concat([task.support_images, task.query_images], 0)
         masks = tf.concat([task.support_masks, task.query_masks], 0)
         adapted, losses = learner.inner.adapt(
-            *state.weights,
+            state.theta,
+            state.statistics,
             images,
             masks,
             steps=CONFIG.inner_steps,
@@ -80,6 +81,12 @@ class TestReptile(LearnerContract):
             update.displacement, adapted.theta, state.theta, strict=True
         ):
             np.testing.assert_allclose(d, new - old, atol=1e-5)
+
+
+def test_reptile_does_not_learn_what_it_does_not_adapt():
+    config = dataclasses.replace(CONFIG, learner="reptile", adapt="decoder")
+    with pytest.raises(UserError, match="--adapt must be all for reptile"):
+        build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
 
 
 def test_minibatches_run_through_the_examples_epoch_by_epoch():
@@ -100,7 +107,7 @@ def test_zero_steps_adapt_nothing():
     learner = build_learner(network, CONFIG, meta_steps=10)
     task = _task()
     weights, losses = learner.inner.adapt(
-        *network.weights(),
+        *network.weights()[:2],
         task.support_images,
         task.support_masks,
         steps=tf.constant(0),
@@ -117,6 +124,8 @@ def test_zero_steps_adapt_nothing():
     [
         ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
         ({"inner_steps": 0}, "inner_steps must be at least 1"),
+        ({"second_order_from": -1}, "second_order_from must be a meta-step from 0"),
+        ({"multi_step_until": -1}, "multi_step_until must be a meta-step from 0"),
         ({"inner_batch": -1}, "inner_batch must be 0"),
         ({"augment_rate": 1.5}, "augment_rate must be in"),
         ({"l2": -0.1}, "l2 must not be negative"),

@@ -5,6 +5,7 @@ import pytest
 
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.metrics import Summary
@@ -47,6 +48,15 @@ def test_order_of_tasks_changes_nothing(functions, network, tasks, batch_norm):
     for a, b in zip(forward, backward, strict=True):
         np.testing.assert_array_equal(a.counts, b.counts)
     assert Summary.of(forward) == Summary.of(backward[::-1])
+
+
+def test_a_query_that_is_in_the_support_is_refused(functions, network, tasks):
+    task, name, draw = tasks[0]
+    images = task.query_images.copy()
+    images[3] = task.support_images[1]
+    overlapping = (task._replace(query_images=images), name, draw)
+    with pytest.raises(UserError, match="task class0: .* query image 3 that is also"):
+        evaluate(_segmenter(functions, network), [overlapping])
 
 
 def test_a_task_is_judged_as_if_it_were_alone(functions, network, tasks):

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network
+from efficientlab_tf.learners import AdaptFunctions, Network
 from efficientlab_tf.training import checkpoints, loop
 from efficientlab_tf.training.checkpoints import Checkpoints, load_model
-from efficientlab_tf.training.run import MODEL_FILE, RunConfig
+from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_inner_loop
 from tests.models.tiny import tiny_network
 
 
@@ -68,13 +68,14 @@ def _stop_after(monkeypatch, steps: int) -> None:
     monkeypatch.setattr(loop.StopRequest, "__bool__", lambda self: next(asked) >= steps)
 
 
-def _saved(run_dir) -> dict[str, np.ndarray]:
+_ALL = ("theta/", "statistics/", "optimizer/", "step/", "rates/")
+
+
+def _saved(run_dir, prefixes=_ALL) -> dict[str, np.ndarray]:
     path = tf.train.latest_checkpoint(f"{run_dir}/checkpoints")
     reader = tf.train.load_checkpoint(path)
     names = sorted(
-        name
-        for name in reader.get_variable_to_shape_map()
-        if name.startswith(("theta/", "statistics/", "optimizer/", "step/"))
+        name for name in reader.get_variable_to_shape_map() if name.startswith(prefixes)
     )
     return {name: reader.get_tensor(name) for name in names}
 
@@ -94,6 +95,7 @@ def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
         "train/loss",
         "train/cross_entropy",
         "train/meta_step_norm",
+        "train/bad_steps",
         "train/meta_learning_rate",
         "train/inner_learning_rate",
         "train/episodes_per_second",
@@ -105,10 +107,10 @@ def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
     network, weights, loaded = load_model(str(run_dir))
     assert loaded == config
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    expected, _ = network(*weights, images, training=False)
+    expected, _ = network(*weights[:2], images, training=False)
     _, from_keras, keras_config = load_model(str(run_dir / MODEL_FILE))
     assert keras_config == config
-    got, _ = network(*from_keras, images, training=False)
+    got, _ = network(*from_keras[:2], images, training=False)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
@@ -130,6 +132,36 @@ def test_a_stopped_and_resumed_run_equals_one_in_one_go(config, tmp_path, monkey
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
+def test_learned_rates_travel_with_the_initialization(config, tmp_path, monkeypatch):
+    learner = dataclasses.replace(config.learner, learner="meta_sgd", inner_steps=1)
+    config = dataclasses.replace(config, learner=learner)
+    _stop_after(monkeypatch, 2)
+    loop.train(config)
+    network, weights, _ = load_model(str(tmp_path / "run"))
+    # Adam has moved every rate by about its own rate, 1e-2.
+    assert any(np.any(np.abs(r - 0.05) > 1e-3) for r in weights.rates)
+    rates = _saved(tmp_path / "run", ("rates/",))
+    assert len(rates) == len(weights.theta)
+    _, from_keras, _ = load_model(str(tmp_path / "run" / MODEL_FILE))
+    for i, (a, b) in enumerate(zip(weights.rates, from_keras.rates, strict=True)):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, rates[f"rates/{i}/.ATTRIBUTES/VARIABLE_VALUE"])
+    # One step of the segmenter is theta - rates * gradient.
+    functions = AdaptFunctions(build_inner_loop(learner, network))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    masks = (images[..., 0] > 99).astype(np.uint8)
+    learned, fixed = (
+        functions.segmenter(w, learning_rate=0.05, steps=1, batch_norm="running")
+        .adapt(images, masks)
+        .weights.theta
+        for w in (weights, weights._replace(rates=()))
+    )
+    for theta, a, b, r in zip(
+        weights.theta, learned, fixed, weights.rates, strict=True
+    ):
+        np.testing.assert_allclose(a - theta, (b - theta) * r / 0.05, atol=1e-5)
+
+
 def test_stopping_says_how_to_resume(config, monkeypatch, capsys):
     _stop_after(monkeypatch, 1)
     loop.train(config)
@@ -149,12 +181,80 @@ def test_nothing_to_resume(config):
         loop.train(config, resume=True)
 
 
-def test_an_infinite_loss_stops_with_the_last_good_state(config, tmp_path):
-    learner = dataclasses.replace(config.learner, inner_learning_rate=1e30)
-    with pytest.raises(UserError, match="loss became .* --resume with a lower"):
-        loop.train(dataclasses.replace(config, learner=learner))
+def test_bad_steps_in_a_row_stop_with_the_last_good_state(config, tmp_path, capsys):
+    bad = dataclasses.replace(
+        config,
+        learner=dataclasses.replace(config.learner, inner_learning_rate=1e30),
+        train=dataclasses.replace(config.train, max_bad_steps=3, save_every=100),
+    )
+    with pytest.raises(
+        UserError, match="3 meta-steps in a row until step 2 .* --resume"
+    ):
+        loop.train(bad)
+    assert "step 2: skipped" in capsys.readouterr().out
     saved = _saved(tmp_path / "run")
     assert saved and all(np.isfinite(value).all() for value in saved.values())
+    # Nothing good came before, so the last good state is the first.
+    theta = loop.build_network(config.model, config.train.seed).weights().theta
+    for i, tensor in enumerate(theta):
+        name = f"theta/{i}/.ATTRIBUTES/VARIABLE_VALUE"
+        np.testing.assert_array_equal(saved[name], tensor)
+
+
+def test_single_bad_steps_are_skipped_counted_and_logged(config, monkeypatch, capsys):
+    real = loop.build_run_learner
+
+    def build(*arguments):
+        learner = real(*arguments)
+        meta_step = learner.meta_step
+
+        def spoilt(state, episodes, step):
+            # Every second meta-step sees an infinite theta.
+            factor = tf.where(step % 2 == 0, 1.0, float("inf"))
+            poisoned = state._replace(theta=tuple(t * factor for t in state.theta))
+            new, metrics = meta_step(poisoned, episodes, step)
+            bad = metrics["bad_step"] > 0
+            return (
+                tf.nest.map_structure(lambda n, o: tf.where(bad, o, n), new, state),
+                metrics,
+            )
+
+        monkeypatch.setattr(learner, "meta_step", spoilt)
+        return learner
+
+    monkeypatch.setattr(loop, "build_run_learner", build)
+    train = dataclasses.replace(config.train, max_bad_steps=2)
+    assert loop.train(dataclasses.replace(config, train=train))
+    out = capsys.readouterr().out
+    assert [f"step {i}: skipped" in out for i in range(6)] == [False, True] * 3
+    assert "3 skipped so far" in out
+    saved = _saved(config.train.run_dir)
+    assert all(np.isfinite(value).all() for value in saved.values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "gpus", "expected"),
+    [
+        ("on", [], True),
+        ("off", ["gpu"], False),
+        ("auto", [], False),
+        ("auto", ["gpu"], True),
+    ],
+)
+def test_jit_is_for_gpus_unless_asked(monkeypatch, mode, gpus, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    assert loop.use_jit(mode) is expected
+
+
+def test_a_query_that_is_in_its_support_is_refused(config, monkeypatch):
+    real = loop._episodes
+
+    def overlapping(*arguments):
+        return real(*arguments).map(lambda e: e._replace(query_images=e.support_images))
+
+    monkeypatch.setattr(loop, "_episodes", overlapping)
+    with pytest.raises(UserError, match="query set apart from its support"):
+        loop.train(config)
 
 
 def test_unwritable_run_dir(config, tmp_path):
