@@ -205,7 +205,9 @@ def main() -> None:
     run = dataclasses.replace(
         run, data=flags.override(run.data), learner=flags.override(run.learner)
     )
-    output_dir = Path(flags.FLAGS.output_dir or Path(flags.FLAGS.model_path) / "eval")
+    model_path = Path(flags.FLAGS.model_path)
+    beside = model_path if model_path.is_dir() else model_path.parent
+    output_dir = Path(flags.FLAGS.output_dir or beside / "eval")
     protocol, results, examples = meta_test(network, weights, run, config)
     summary = write_results(output_dir, protocol, results, examples)
     rate = "learned rates"
@@ -226,7 +228,7 @@ def define_flags() -> None:
     flags.define(DataConfig, EvalConfig)
     flags.define(LearnerConfig, only=INNER_LOOP)
     flags.define_text("model_path", "", "A run's folder, or a .keras file.")
-    flags.define_text("output_dir", "", "Where results go; MODEL_PATH/eval if empty.")
+    flags.define_text("output_dir", "", "Where results go; eval/ in the run's folder, or beside the file, if empty.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import psutil
 import tensorflow as tf
 
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard, record_dataset
+from efficientlab_tf.data.records import decode_pair, read_shard
 from efficientlab_tf.errors import UserError
 
 # Classes are kept in variables of about this size: while one is made, it is in
@@ -132,7 +132,7 @@ class ImageStore:
         def from_shard():
             path = tf.gather(tf.constant(self._paths), class_index)
             count = tf.gather(tf.constant(self.counts, tf.int64), class_index)
-            records = record_dataset(path).batch(count).get_single_element()
+            records = tf.data.TFRecordDataset(path).batch(count).get_single_element()
             return self._decoded(tf.gather(records, example_indices))
 
         branches = [from_memory(*chunk) for chunk in self._chunks]
@@ -154,7 +154,7 @@ class ImageStore:
         """Yields each class's images and masks, decoded in parallel, in order."""
 
         def decode_class(path, count):
-            records = record_dataset(path).batch(count + 1)
+            records = tf.data.TFRecordDataset(path).batch(count + 1)
             records = records.get_single_element()
             with tf.control_dependencies(
                 [tf.debugging.assert_equal(tf.size(records, tf.int64), count)]

@@ -22,7 +22,6 @@ __all__ = [
     "encode_pair",
     "parse_record",
     "read_shard",
-    "record_dataset",
     "write_shard",
 ]
 
@@ -188,14 +187,6 @@ def write_shard(path: str | os.PathLike, pairs: Iterable[Pair]) -> ShardInfo:
     return info
 
 
-def record_dataset(
-    path: str | os.PathLike | tf.Tensor, compression: str = ""
-) -> tf.data.TFRecordDataset:
-    """Returns the serialized records of a TFRecord file."""
-    # TensorFlow remarks on stderr if it has to choose the size of the buffer.
-    return tf.data.TFRecordDataset(path, compression, buffer_size=1 << 18)
-
-
 def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
     """Yields the serialized records of a shard in stored order.
 
@@ -208,7 +199,7 @@ def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
         raise UserError(f"no shard {path}; convert the dataset again")
     index = 0
     try:
-        for record in record_dataset(str(path)):
+        for record in tf.data.TFRecordDataset(str(path)):
             yield record.numpy()
             index += 1
     except tf.errors.OpError as error:

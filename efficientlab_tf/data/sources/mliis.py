@@ -14,7 +14,6 @@ from PIL import Image
 
 from efficientlab_tf.data.cleaning import Refused, binary_mask, encode_mask
 from efficientlab_tf.data.pair import CHANGED, REFUSED, ClassData, Pair, ReportRow
-from efficientlab_tf.data.records import record_dataset
 from efficientlab_tf.errors import UserError
 
 SIZE = 224
@@ -53,7 +52,7 @@ def read_mliis(shards: dict[str, Path]) -> Iterator[ClassData]:
         rows = []
         index = 0
         try:
-            for serialized in record_dataset(str(path), "GZIP"):
+            for serialized in tf.data.TFRecordDataset(str(path), "GZIP"):
                 name = f"{index + 1}.png"
                 try:
                     pair, notes = _pair(name, serialized)
