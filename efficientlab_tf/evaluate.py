@@ -228,7 +228,11 @@ def define_flags() -> None:
     flags.define(DataConfig, EvalConfig)
     flags.define(LearnerConfig, only=INNER_LOOP)
     flags.define_text("model_path", "", "A run's folder, or a .keras file.")
-    flags.define_text("output_dir", "", "Where results go; eval/ in the run's folder, or beside the file, if empty.")
+    flags.define_text(
+        "output_dir",
+        "",
+        "Where results go; if empty, eval/ in the run's folder or beside the file.",
+    )
 
 
 if __name__ == "__main__":
