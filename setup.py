@@ -9,6 +9,9 @@ HERE = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "efficientlab_tf/__init__.py").read_text()
 ).group(1)
+# Optuna's Gaussian process, --sampler=gp, needs scipy and torch as well: too much to
+# install for an option.
+TUNE = ["optuna>=4.2"]
 
 setup(
     name="efficientlab_tf",
@@ -33,9 +36,20 @@ setup(
         "tensorboard>=2.20",
         "tqdm>=4.66",
         "psutil>=6",
+        "matplotlib>=3.9",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "dev": ["pytest>=8", "ruff>=0.9"],
+        "tune": TUNE,
+        "dev": [
+            "pytest>=8",
+            "ruff>=0.9",
+            "openvino>=2026.4",
+            "tensorflow-serving-api>=2.21,<2.22",
+            *TUNE,
+        ],
+        # learn2learn's sources do not compile from Python 3.11 on; for these,
+        # `tools/benchmark.py second_order --parts learn2learn` says what to do.
+        "bench": ["torch>=2.13", "learn2learn>=0.2; python_version < '3.11'"],
     },
 )

@@ -2,7 +2,8 @@
 
     python -m efficientlab_tf.evaluate --model_path=runs/x --output_dir=results/x
 
-Settings that are not given come from the checkpoint's own configuration.
+Settings that are not given come from the checkpoint: from what
+`efficientlab_tf.tune` chose for it, or else from its own configuration.
 Writes summary.json, per_class.csv and predictions.png into --output_dir.
 """
 
@@ -17,13 +18,14 @@ from tqdm import tqdm
 from efficientlab_tf import flags
 from efficientlab_tf.config import DataConfig, EvalConfig, LearnerConfig
 from efficientlab_tf.data.episodes import fixed_episodes
-from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.manifest import ALL, Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import AdaptFunctions, Network, Weights
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
-from efficientlab_tf.training.checkpoints import load_model
+from efficientlab_tf.training.checkpoints import load_model, load_tuned
 from efficientlab_tf.training.evaluation import evaluate, sheet
 from efficientlab_tf.training.run import RunConfig, build_inner_loop, write_text
+from efficientlab_tf.training.tuned import Tuned, adjust
 
 INNER_LOOP = (
     *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),
@@ -39,7 +41,8 @@ class Protocol:
     """A meta-test with nothing left to default: what the numbers stand for.
 
     With `learned_rates` the inner loop uses the rates that Meta-SGD learned, and
-    `inner_learning_rate` is only where they started.
+    `inner_learning_rate` is only where they started. With `tuned` what
+    `efficientlab_tf.tune` left with the checkpoint was used wherever no flag was given.
     """
 
     dataset: str
@@ -56,9 +59,10 @@ class Protocol:
     augment_rate: float
     batch_norm: str
     transductive: bool
-    threshold: float
+    thresholds: tuple[float, ...]
     image_size: int
     seed: int
+    tuned: bool = False
 
 
 def meta_test(
@@ -111,7 +115,7 @@ def meta_test(
         augment_rate=run.learner.augment_rate,
         batch_norm=config.batch_norm,
         transductive=config.batch_norm == "query",
-        threshold=config.threshold,
+        thresholds=config.threshold_values,
         image_size=network.image_shape[0],
         seed=run.train.seed,
     )
@@ -145,8 +149,7 @@ def meta_test(
         results = evaluate(
             segmenter,
             tasks,
-            classes=network.classes,
-            threshold=protocol.threshold,
+            thresholds=protocol.thresholds,
             seed=protocol.seed,
             on_task=on_task,
         )
@@ -191,24 +194,46 @@ def write_results(
     return summary
 
 
+def _warn_of_tuning_classes(tuned: Tuned, protocol: Protocol) -> None:
+    overlap = protocol.split in tuned.split.split(",") or ALL in (
+        protocol.split,
+        tuned.split,
+    )
+    if tuned.dataset == protocol.dataset and overlap:
+        print(
+            f"note: the values were tuned on {tuned.dataset}/{tuned.split}, so what "
+            f"{protocol.dataset}/{protocol.split} says of them is too good"
+        )
+
+
 def main() -> None:
     """Evaluates --model_path as the flags say."""
     if not flags.FLAGS.model_path:
         raise UserError("--model_path is needed: a run's folder or a .keras file")
     config = flags.read(EvalConfig)
-    network, weights, run = load_model(flags.FLAGS.model_path)
+    path = flags.FLAGS.model_path
+    network, weights, run = load_model(path, tuned=False)
     if weights.rates and "inner_learning_rate" in flags.given(run.learner):
         raise UserError(
-            f"--inner_learning_rate has no effect: {flags.FLAGS.model_path} learned a "
-            "rate for each parameter; leave it out"
+            f"--inner_learning_rate has no effect: {path} learned its rates; leave it "
+            "out"
         )
+    tuned = load_tuned(path, weights) if flags.FLAGS.tuned else None
+    if tuned is not None:
+        weights, run = adjust(tuned.values, network, weights, run)
+        print(f"tuned values are used, --tuned=false ignores them: {tuned}")
+        for name in sorted({*tuned.values} & {*flags.given(run.learner)}):
+            print(f"--{name} overrides the tuned value")
     run = dataclasses.replace(
         run, data=flags.override(run.data), learner=flags.override(run.learner)
     )
-    model_path = Path(flags.FLAGS.model_path)
+    model_path = Path(path)
     beside = model_path if model_path.is_dir() else model_path.parent
     output_dir = Path(flags.FLAGS.output_dir or beside / "eval")
     protocol, results, examples = meta_test(network, weights, run, config)
+    protocol = dataclasses.replace(protocol, tuned=tuned is not None)
+    if tuned is not None:
+        _warn_of_tuning_classes(tuned, protocol)
     summary = write_results(output_dir, protocol, results, examples)
     rate = "learned rates"
     if not protocol.learned_rates:
@@ -232,6 +257,9 @@ def define_flags() -> None:
         "output_dir",
         "",
         "Where results go; if empty, eval/ in the run's folder or beside the file.",
+    )
+    flags.define_switch(
+        "tuned", "Use what efficientlab_tf.tune left with the model.", default=True
     )
 
 

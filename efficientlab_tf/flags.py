@@ -47,9 +47,9 @@ def _show_in_help(name: str) -> None:
     FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
-def define_switch(name: str, help_text: str) -> None:
+def define_switch(name: str, help_text: str, *, default: bool = False) -> None:
     """Defines a boolean flag that belongs to a command, not to a configuration."""
-    flags.DEFINE_bool(name, False, help_text)
+    flags.DEFINE_bool(name, default, help_text)
     _show_in_help(name)
 
 

@@ -14,8 +14,11 @@ says which one it shows:
   positive_iou    the foreground part of fb_iou (Rakelly et al.'s "IU of the
                   positives").
 
-All are computed from confusion counts of single images, so neither the order
-of tasks nor how they are batched changes them. Pixels labelled 255 count
+  soft_iou        as per_image_iou, with probabilities in the place of a mask: not
+                  thresholded (Banerjee 2020, equation 9).
+
+All but the last are computed from confusion counts of single images, and none
+depends on the order of tasks or on how they are batched. Pixels labelled 255 count
 nowhere.
 """
 
@@ -74,6 +77,25 @@ def image_iou(counts: np.ndarray) -> np.ndarray:
     return iou[:, 1:].mean(-1)
 
 
+def soft_image_iou(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """IoU of each image [n] without a threshold, averaged over foreground classes.
+
+    For each class sum(p t) / sum(p + t - p t) over the known pixels (Banerjee 2020,
+    equation 9).
+
+    Args:
+      truth: uint8 [n, H, W]; 0..K, 255 unknown.
+      probabilities: float [n, H, W, K+1].
+    """
+    known = (truth != IGNORE)[..., np.newaxis]
+    classes = np.arange(1, probabilities.shape[-1])
+    target = (truth[..., np.newaxis] == classes) & known
+    p = probabilities[..., 1:] * known
+    both = np.sum(p * target, axis=(1, 2), dtype=np.float64)
+    total = np.sum(p, axis=(1, 2), dtype=np.float64) + np.sum(target, axis=(1, 2))
+    return ((both + EPSILON) / (total - both + EPSILON)).mean(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
     """A mean with the half-width of its 95% confidence interval."""
@@ -101,12 +123,41 @@ class TaskResult:
     Attributes:
       name: the class; for K > 1 the classes' names joined by "+".
       draw: which of the class's random support/query splits.
-      counts: int64 [queries, K+1, K+1], see `confusion`.
+      counts: int64 [queries, K+1, K+1] at the first threshold, see `confusion`.
+      iou_at: the task's mean per-image IoU at each threshold.
+      soft_iou: the task's mean `soft_image_iou`.
     """
 
     name: str
     draw: int
     counts: np.ndarray
+    iou_at: dict[float, float]
+    soft_iou: float
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        draw: int,
+        truth: np.ndarray,
+        probabilities: np.ndarray,
+        thresholds: Sequence[float] = (0.5,),
+    ) -> "TaskResult":
+        """Measures probabilities [n, H, W, K+1] against truth, uint8 [n, H, W]."""
+        classes = probabilities.shape[-1] - 1
+        counts = {
+            threshold: confusion(
+                truth, predicted_masks(probabilities, threshold), classes
+            )
+            for threshold in thresholds
+        }
+        return cls(
+            name,
+            draw,
+            counts[thresholds[0]],
+            {t: float(image_iou(c).mean()) for t, c in counts.items()},
+            float(soft_image_iou(truth, probabilities).mean()),
+        )
 
     @property
     def iou(self) -> float:
@@ -116,9 +167,15 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """All measures over a set of tasks; see the module's docstring."""
+    """All measures over a set of tasks; see the module's docstring.
+
+    Where a measure needs a threshold it is the first of those asked for;
+    `per_image_iou_at` has them all.
+    """
 
     per_image_iou: Interval
+    per_image_iou_at: dict[float, Interval]
+    soft_iou: Interval
     class_iou: Interval
     fb_iou: float
     positive_iou: float
@@ -147,6 +204,11 @@ class Summary:
         both = (intersection + EPSILON) / (union + EPSILON)
         return cls(
             per_image_iou=Interval.of([r.iou for r in ordered]),
+            per_image_iou_at={
+                threshold: Interval.of([r.iou_at[threshold] for r in ordered])
+                for threshold in ordered[0].iou_at
+            },
+            soft_iou=Interval.of([r.soft_iou for r in ordered]),
             class_iou=Interval.of(
                 [(i + EPSILON) / (u + EPSILON) for i, u in by_class.values()]
             ),
@@ -162,7 +224,11 @@ class Summary:
     def table(self) -> str:
         """A few lines of text, percentages, one measure a line."""
         rows = [
-            ("per-image IoU (Hendryx et al.)", str(self.per_image_iou)),
+            *(
+                (f"per-image IoU (Hendryx et al.) at {threshold:g}", str(interval))
+                for threshold, interval in self.per_image_iou_at.items()
+            ),
+            ("the same, not thresholded (Banerjee)", str(self.soft_iou)),
             ("class-wise IoU (Shaban et al., HSNet)", str(self.class_iou)),
             ("FB-IoU", f"{100 * self.fb_iou:.2f}"),
             ("positive IoU (Rakelly et al.)", f"{100 * self.positive_iou:.2f}"),

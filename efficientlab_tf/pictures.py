@@ -95,6 +95,52 @@ def outline(
     return result
 
 
+def palette_image(mask: np.ndarray) -> Image.Image:
+    """Makes a palette image of a mask: its pixels are the mask's own values.
+
+    Args:
+      mask: uint8 [H, W]; 0 background (black), 1..K classes (the colours of
+        `PALETTE`), 255 unknown (grey).
+
+    Returns:
+      An image in mode "P", to be saved as PNG.
+    """
+    image = Image.fromarray(mask).convert("L")
+    colors = np.zeros((256, 3), np.uint8)
+    colors[1:] = np.resize(np.array(PALETTE, np.uint8), (255, 3))
+    colors[IGNORE] = UNKNOWN_GREY
+    image.putpalette(colors.tobytes())
+    return image
+
+
+def with_legend(sheet: Image.Image, names: Sequence[str]) -> Image.Image:
+    """Puts the colours of classes 1..K and their names above a sheet.
+
+    Args:
+      sheet: any RGB image.
+      names: of the classes; they are wrapped to the sheet's width.
+    """
+    font = ImageFont.load_default(size=14)
+    line, box, gap = 22, 12, 8
+    places, x, y = [], gap, gap
+    for name in names:
+        text = _shorten(name, font, sheet.width - 3 * gap - box)
+        width = box + gap + round(font.getlength(text)) + 2 * gap
+        if x > gap and x + width > sheet.width:
+            x, y = gap, y + line
+        places.append((x, y, text))
+        x += width
+    height = y + line
+    result = Image.new("RGB", (sheet.width, height + sheet.height), _BACKGROUND)
+    result.paste(sheet, (0, height))
+    draw = ImageDraw.Draw(result)
+    for index, (x, y, text) in enumerate(places):
+        color = PALETTE[index % len(PALETTE)]
+        draw.rectangle((x, y, x + box, y + box), fill=color)
+        draw.text((x + box + gap, y + box / 2), text, _INK, font, anchor="lm")
+    return result
+
+
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray | Image.Image | None]],
     row_captions: Sequence[str] | None = None,

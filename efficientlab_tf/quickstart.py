@@ -85,7 +85,7 @@ def main() -> None:
         return
 
     evaluation = flags.read(EvalConfig)
-    network, learned, _ = load_model(str(run_dir))
+    network, learned, _ = load_model(str(run_dir), tuned=False)
     weights = {
         "untrained": build_network(config.model, config.train.seed).weights(),
         "meta-learned": learned,

@@ -10,12 +10,14 @@ from efficientlab_tf.metrics import (
     confusion,
     image_iou,
     predicted_masks,
+    soft_image_iou,
 )
 
 
 def _task(name, truth, predicted, draw=0, classes=1):
     truth, predicted = (np.array(a, np.uint8) for a in (truth, predicted))
-    return TaskResult(name, draw, confusion(truth, predicted, classes))
+    probabilities = np.eye(classes + 1)[predicted]
+    return TaskResult.of(name, draw, truth, probabilities)
 
 
 def test_iou_of_simple_masks():
@@ -101,3 +103,36 @@ def test_predicted_masks():
 def test_no_results_is_an_error():
     with pytest.raises(ValueError, match="at least one task"):
         Summary.of([])
+
+
+def test_soft_iou_is_that_of_the_mask_where_probabilities_are_certain():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    truth[:, 0] = 255
+    predicted = random.integers(0, 3, (4, 5, 6))
+    np.testing.assert_allclose(
+        soft_image_iou(truth, np.eye(3)[predicted]),
+        image_iou(confusion(truth, predicted, 2)),
+        atol=1e-6,
+    )
+
+
+def test_soft_iou_by_hand():
+    truth = np.array([[[1, 0, 255]]], np.uint8)
+    foreground = np.array([0.6, 0.2, 0.9])
+    probabilities = np.stack([1 - foreground, foreground], -1)[None, None]
+    # 0.6 * 1 over 0.6 + 0.2 + 1 - 0.6; the unknown pixel counts nowhere.
+    np.testing.assert_allclose(soft_image_iou(truth, probabilities), 0.5, atol=1e-6)
+
+
+def test_each_threshold_is_reported():
+    truth = np.array([[[1, 1, 0, 0]]], np.uint8)
+    foreground = np.array([0.9, 0.4, 0.4, 0.1])
+    probabilities = np.stack([1 - foreground, foreground], -1)[None, None]
+    result = TaskResult.of("a", 0, truth, probabilities, (0.5, 0.35))
+    assert result.iou == pytest.approx(1 / 2)
+    summary = Summary.of([result])
+    assert summary.per_image_iou_at[0.5].mean == pytest.approx(1 / 2)
+    assert summary.per_image_iou_at[0.35].mean == pytest.approx(2 / 3)
+    assert summary.soft_iou.mean == pytest.approx(1.3 / (1.8 + 2 - 1.3))
+    assert "at 0.35" in summary.table() and "not thresholded" in summary.table()

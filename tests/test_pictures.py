@@ -10,6 +10,8 @@ from efficientlab_tf.pictures import (
     contact_sheet,
     outline,
     overlay,
+    palette_image,
+    with_legend,
 )
 
 RED = (255, 0, 0)
@@ -114,3 +116,24 @@ def test_sheet_of_nothing(rows):
 def test_captions_must_match():
     with pytest.raises(ValueError, match="1 captions for 2 columns"):
         contact_sheet([[grey_image(), grey_image()]], column_captions=["support"])
+
+
+def test_palette_images_keep_values_and_show_colours(tmp_path):
+    mask = np.array([[0, 1, 2, 255, len(PALETTE) + 1]], np.uint8)
+    palette_image(mask).save(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), mask)
+        colors = np.asarray(image.convert("RGB"))[0].tolist()
+    grey = [UNKNOWN_GREY] * 3
+    assert colors == [[0, 0, 0], list(PALETTE[0]), list(PALETTE[1]), grey, colors[1]]
+
+
+def test_a_legend_shows_every_class_above_the_sheet():
+    sheet = Image.new("RGB", (200, 30), RED)
+    few = np.asarray(with_legend(sheet, ["cat", "dog"]))
+    assert few.shape[1] == 200 and (few[-30:] == RED).all()
+    for color in PALETTE[:2]:
+        assert (few[:-30] == color).all(-1).sum() > 100
+    many = np.asarray(with_legend(sheet, [f"class number {i}" for i in range(8)]))
+    assert many.shape[0] > few.shape[0]
+    assert all((many[:-30] == color).all(-1).sum() > 100 for color in PALETTE)

@@ -1,8 +1,13 @@
 """Random changes to images and their masks, a pure function of a seed.
 
-The paper's recipe (Hendryx et al. 2019, section 5): random translation,
-horizontal flip, random erasing (Zhong et al. 2017), additive Gaussian noise and
-brightness, each drawn for each image by itself with probability `rate`.
+Two recipes, each operation drawn for each image by itself with probability `rate`:
+
+efficientlab   random translation, horizontal flip, random erasing (Zhong et al.
+               2017), additive Gaussian noise and brightness (Hendryx et al. 2019,
+               section 5).
+meta_drn       horizontal flip, rotation, zoom, perspective warp and lighting:
+               brightness and contrast (Banerjee 2020, section V.B, which gives no
+               amounts: those here are the defaults of the fastai library).
 
 Keras's random layers draw the changes and, where they can, apply them. They are
 made for a seed that they own and advance; here every number comes from the seed
@@ -12,7 +17,8 @@ same changes again.
 Operations that move pixels work on "pixels", where red, green, blue and mask of
 one place lie together, so an image and its mask cannot part. Of uint8 images,
 the four bytes are one int32, [n, H, W, 1], which halves the cost of the recipe;
-of float images they are float32 [n, H, W, 4].
+of float images they are float32 [n, H, W, 4]. Operations that resample are
+homographies, applied together after those; see `geometry`.
 """
 
 import zlib
@@ -22,6 +28,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from efficientlab_tf.data import geometry
 from efficientlab_tf.errors import UserError
 
 
@@ -54,10 +61,15 @@ class Options(NamedTuple):
     noise_stddev: float
     brightness: float
     erase_area: tuple[float, float]
+    rotation: float
+    zoom: float
+    warp: float
+    lighting: float
 
 
 # An operation takes pixels (see above) or float32 images [n, H, W, 3], bool [n]
-# saying which images to change, and seeds; it returns the changed tensor.
+# saying which images to change, and seeds; it returns the changed tensor. One of
+# `GEOMETRY_OPERATIONS` takes and returns homographies [n, 3, 3].
 Operation = Callable[[tf.Tensor, tf.Tensor, StatelessSeeds], tf.Tensor]
 
 
@@ -168,6 +180,54 @@ def _brightness(options: Options) -> Operation:
     return apply
 
 
+def _lighting(options: Options) -> Operation:
+    def apply(images, chosen, seeds):
+        # Brightness is added to the logits of the colours and contrast multiplies
+        # them, so that neither leaves 0..255 nor clips.
+        amount = options.lighting
+        shift = _uniform(seeds, chosen, -0.5 * amount, 0.5 * amount)
+        # logit(0.5 + shift), which is shift * 4 for small ones.
+        shift = tf.math.log((0.5 + shift) / (0.5 - shift))
+        scale = tf.exp(_uniform(seeds, chosen, -1.0, 1.0) * -tf.math.log(1.0 - amount))
+        level = tf.clip_by_value(images / 255.0, 1e-3, 1.0 - 1e-3)
+        level = tf.math.log(level / (1.0 - level))
+        changed = tf.sigmoid(level * _per_image(scale) + _per_image(shift)) * 255.0
+        return tf.where(_per_image(chosen), changed, images)
+
+    return apply
+
+
+def _uniform(seeds, chosen, low: float, high: float, *shape: int) -> tf.Tensor:
+    """Numbers [n, *shape] between `low` and `high`; 0 for images not chosen."""
+    count = tf.shape(chosen)[0]
+    drawn = tf.random.stateless_uniform([count, *shape], seeds.next(), low, high)
+    return tf.where(tf.reshape(chosen, [count] + [1] * len(shape)), drawn, 0.0)
+
+
+def _rotation(options: Options) -> Operation:
+    def apply(matrices, chosen, seeds):
+        degrees = _uniform(seeds, chosen, -options.rotation, options.rotation)
+        return matrices @ geometry.rotation(degrees)
+
+    return apply
+
+
+def _zoom(options: Options) -> Operation:
+    def apply(matrices, chosen, seeds):
+        factor = 1.0 + _uniform(seeds, chosen, 0.0, options.zoom - 1.0)
+        return matrices @ geometry.zoom(factor, _uniform(seeds, chosen, -1.0, 1.0, 2))
+
+    return apply
+
+
+def _warp(options: Options) -> Operation:
+    def apply(matrices, chosen, seeds):
+        tilt = _uniform(seeds, chosen, -options.warp, options.warp, 2)
+        return matrices @ geometry.perspective(tilt)
+
+    return apply
+
+
 PIXEL_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
     "translation": _translation,
     "flip": _flip,
@@ -176,10 +236,22 @@ PIXEL_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
 COLOUR_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
     "noise": _noise,
     "brightness": _brightness,
+    "lighting": _lighting,
+}
+GEOMETRY_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
+    "rotation": _rotation,
+    "zoom": _zoom,
+    "warp": _warp,
 }
 
 PAPER = ("translation", "flip", "erasing", "noise", "brightness")
 """The recipe of Hendryx et al. 2019, section 5."""
+
+RECIPES = {
+    "efficientlab": PAPER,
+    "meta_drn": ("flip", "rotation", "zoom", "warp", "lighting"),
+}
+"""Operations by the name that `--augmentation` takes."""
 
 
 class Augmenter:
@@ -204,6 +276,10 @@ class Augmenter:
         noise_stddev: float = 5.1,
         brightness: float = 12.75,
         erase_area: tuple[float, float] = (0.02, 0.10),
+        rotation: float = 10.0,
+        zoom: float = 1.1,
+        warp: float = 0.2,
+        lighting: float = 0.2,
         names: Sequence[str] = PAPER,
     ):
         """Chooses the recipe.
@@ -217,8 +293,15 @@ class Augmenter:
           brightness: largest change of a whole image's brightness, of 0..255.
           erase_area: smallest and largest part of the image to erase; erased
             pixels get random colours and the mask of background.
+          rotation: largest rotation either way, in degrees.
+          zoom: largest enlargement, at least 1.
+          warp: largest tilt of the perspective along each axis, below 0.5; see
+            `geometry.perspective`.
+          lighting: largest change of brightness, as a part of the range around a
+            middle grey, and of contrast, by a factor of up to 1 / (1 - lighting).
           names: which operations, in the order of application, except that
-            those on colours only (`COLOUR_OPERATIONS`) come after the others.
+            those that resample (`GEOMETRY_OPERATIONS`) come after those that only
+            move pixels, and those on colours (`COLOUR_OPERATIONS`) come last.
 
         Raises:
           UserError: if an option is out of range or a name is unknown.
@@ -234,8 +317,13 @@ class Augmenter:
                 _checked("smallest erase_area", smallest, 0, 1),
                 _checked("largest erase_area", largest, smallest, 1),
             ),
+            rotation=_checked("rotation", rotation, 0, 180),
+            zoom=_checked("zoom", zoom, 1, 10),
+            warp=_checked("warp", warp, 0, 0.49),
+            lighting=_checked("lighting", lighting, 0, 0.9),
         )
-        known = {**PIXEL_OPERATIONS, **COLOUR_OPERATIONS}
+        tables = PIXEL_OPERATIONS, GEOMETRY_OPERATIONS, COLOUR_OPERATIONS
+        known = {name: make for table in tables for name, make in table.items()}
         for name in self.names:
             if name not in known:
                 raise UserError(
@@ -243,9 +331,9 @@ class Augmenter:
                     f"{', '.join(known)}"
                 )
         operations = {name: known[name](options) for name in self.names}
-        self._on_pixels, self._on_colours = (
+        self._on_pixels, self._geometry, self._on_colours = (
             [(name, operations[name]) for name in self.names if name in table]
-            for table in (PIXEL_OPERATIONS, COLOUR_OPERATIONS)
+            for table in tables
         )
 
     def __call__(
@@ -269,6 +357,10 @@ class Augmenter:
         seed = tf.bitcast(seed, tf.int32)
         pixels = self._applied(self._on_pixels, _join(images, masks), seed)
         images, masks = _part(pixels)
+        if self._geometry:
+            unchanged = tf.eye(3, batch_shape=[tf.shape(images)[0]])
+            matrices = self._applied(self._geometry, unchanged, seed)
+            images, masks = geometry.resample(images, masks, matrices)
         return self._applied(self._on_colours, images, seed), masks
 
     def _applied(

@@ -16,12 +16,19 @@ NAMED_SPLITS: dict[str, dict[str, str]] = {
         "val": "fss1000_520_val",
         "test": "fss1000_test",
     },
+    "fss1000_700": {
+        "train": "fss1000_700_train",
+        "val": "fss1000_700_val",
+        "test": "fss1000_test",
+    },
     "fpk": {"test": "fpk_test"},
     "icons": {"train": "icons_train", "val": "icons_val", "test": "icons_test"},
 }
 """Protocol to split to list. "fss1000": FSS-1000's authors' 240 test classes and
-the other 760. "fss1000_520": 520/240/240, as metric-learning papers use it. "fpk":
-the five FP-k classes among FSS-1000's. "icons": the 435/60/100 of icons-fss."""
+the other 760. "fss1000_520": 520/240/240, as metric-learning papers use it.
+"fss1000_700": 700/60/240, as Meta-DRN's paper has it; which 60 it does not say, here
+they are the smallest CRC-32s of the names. "fpk": the five FP-k classes among
+FSS-1000's. "icons": the 435/60/100 of icons-fss."""
 
 SPLIT_NAMES = ("train", "val", "test")
 

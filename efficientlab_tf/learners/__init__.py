@@ -3,6 +3,7 @@
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, MetaState
+from efficientlab_tf.learners.early_stopping import EarlyStop, early_stopping
 from efficientlab_tf.learners.fomaml import FOMAML
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
 from efficientlab_tf.learners.maml import MAML
@@ -16,6 +17,7 @@ __all__ = [
     "LEARNERS",
     "MAML",
     "AdaptFunctions",
+    "EarlyStop",
     "GradientSegmenter",
     "InnerLoop",
     "Learner",
@@ -25,6 +27,7 @@ __all__ = [
     "Reptile",
     "Weights",
     "build_learner",
+    "early_stopping",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -42,6 +45,7 @@ def build_learner(
     meta_steps: int,
     seed: int = 0,
     augment: Augment | None = None,
+    augment_episodes: Augment | None = None,
 ) -> Learner:
     """Builds the learner that `config.learner` names; see `Learner`.
 
@@ -54,5 +58,10 @@ def build_learner(
             f"{config.learner!r}"
         )
     return LEARNERS[config.learner](
-        network, config, meta_steps=meta_steps, seed=seed, augment=augment
+        network,
+        config,
+        meta_steps=meta_steps,
+        seed=seed,
+        augment=augment,
+        augment_episodes=augment_episodes,
     )

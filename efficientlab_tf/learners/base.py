@@ -21,6 +21,9 @@ from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optim
 from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.losses import Objective
 
+# Salts of the random streams of an episode's augmentation.
+_SUPPORT, _QUERY = 101, 102
+
 
 class MetaState(NamedTuple):
     """Everything that meta-training carries from one meta-step to the next.
@@ -30,13 +33,16 @@ class MetaState(NamedTuple):
       statistics: tuple of float tensors, batch normalization's running
         averages: shared by all tasks and not reset between them.
       optimizer: tuple of tensors, the meta-optimizer's slots.
-      rates: tuple of tensors like theta, the inner loop's learning rates where
-        they are learned with theta; else ().
+      rate_scale: float32 scalar, a factor on the scheduled meta-learning rate: the
+        training loop halves it on plateaus.
+      rates: the inner loop's learning rates where they are learned with theta, see
+        `Weights`; else ().
     """
 
     theta: tuple[tf.Tensor, ...]
     statistics: tuple[tf.Tensor, ...]
     optimizer: tuple[tf.Tensor, ...]
+    rate_scale: tf.Tensor
     rates: tuple[tf.Tensor, ...] = ()
 
     @property
@@ -71,6 +77,8 @@ class Learner(abc.ABC):
       seed: decides, with the step and the task's place in the meta-batch, every
         random choice of `meta_step`.
       augment: called as augment(images, masks, seed) on inner-loop batches.
+      augment_episodes: the same, called once on the support and once on the query
+        set of each task in `meta_step`.
     """
 
     metric_names: tuple[str, ...]
@@ -84,9 +92,11 @@ class Learner(abc.ABC):
         meta_steps: int,
         seed: int = 0,
         augment: Augment | None = None,
+        augment_episodes: Augment | None = None,
     ):
         self.network = network
         self.config = config
+        self.augment_episodes = augment_episodes
         self.inner = InnerLoop(
             network,
             Objective(config.loss, config.l2),
@@ -98,10 +108,7 @@ class Learner(abc.ABC):
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
         )
         self._optimizer = meta_optimizer(
-            config.meta_optimizer,
-            self.schedule,
-            self._meta_variables(),
-            self.displacement_scale,
+            config.meta_optimizer, self._meta_variables(), self.displacement_scale
         )
         self._seed = seed
         self._checked = False
@@ -150,7 +157,11 @@ class Learner(abc.ABC):
         """Returns the state before the first meta-step."""
         weights = self.initial_weights()
         return MetaState(
-            weights.theta, weights.statistics, self._optimizer.init(), weights.rates
+            weights.theta,
+            weights.statistics,
+            self._optimizer.init(),
+            tf.constant(1.0),
+            weights.rates,
         )
 
     def displacement(
@@ -173,10 +184,11 @@ class Learner(abc.ABC):
         def body(i, total, rates, statistics, metrics):
             # The name stays behind: strings do not belong on an accelerator.
             episode = Episode(*(field[i] for field in episodes[:4]), name=None)
+            seed = fold_in(step_seed, i)
             update = self.task_update(
                 state.weights._replace(statistics=statistics),
-                episode,
-                fold_in(step_seed, i),
+                self._augmented(episode, seed),
+                seed,
                 step,
             )
             total = tuple(
@@ -213,6 +225,17 @@ class Learner(abc.ABC):
             tuple(r / count for r in rates),
         )
 
+    def _augmented(self, episode: Episode, seed: tf.Tensor) -> Episode:
+        if self.augment_episodes is None:
+            return episode
+        support = episode.support_images, episode.support_masks
+        query = episode.query_images, episode.query_masks
+        return Episode(
+            *self.augment_episodes(*support, fold_in(seed, _SUPPORT)),
+            *self.augment_episodes(*query, fold_in(seed, _QUERY)),
+            name=None,
+        )
+
     # Nothing here needs AutoGraph, which would wrap errors in its own.
     @tf.autograph.experimental.do_not_convert
     def meta_step(
@@ -239,19 +262,22 @@ class Learner(abc.ABC):
             check_second_derivatives(self.inner)
             self._checked = True
         update = self.displacement(state, episodes, step)
+        rate = tf.cast(self.schedule(step), tf.float32) * state.rate_scale
         moved, slots = self._optimizer.apply(
             state.theta + state.rates,
             update.displacement + update.rates,
             state.optimizer,
-            step,
+            rate,
         )
         theta, rates = moved[: len(state.theta)], moved[len(state.theta) :]
-        new = MetaState(theta, update.statistics, slots, rates)
+        new = state._replace(
+            theta=theta, statistics=update.statistics, optimizer=slots, rates=rates
+        )
         finite = _all_finite((new, update.metrics))
         new = tf.nest.map_structure(lambda n, o: tf.where(finite, n, o), new, state)
         metrics = dict(update.metrics)
         metrics["bad_step"] = tf.where(finite, 0.0, 1.0)
-        metrics["meta_learning_rate"] = tf.cast(self.schedule(step), tf.float32)
+        metrics["meta_learning_rate"] = rate
         metrics["meta_step_norm"] = tf.linalg.global_norm(
             [n - old for n, old in zip(new.theta, state.theta, strict=True)]
         )

@@ -84,6 +84,21 @@ def sgd(theta, rates, gradient) -> tuple[tf.Tensor, ...]:
     )
 
 
+def rates_of_step(rates, theta, k: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The rates of step k, of learned or given ones (see `Weights.rates`).
+
+    An inner loop that goes on for longer than its rates were learned for keeps
+    the last step's.
+    """
+
+    def of_step(rate, parameter):
+        if rate.shape.rank != parameter.shape.rank + 1:
+            return rate
+        return rate[tf.minimum(k, rate.shape[0] - 1)]
+
+    return tuple(of_step(r, t) for r, t in zip(rates, theta, strict=True))
+
+
 class InnerLoop:
     """SGD on a support set.
 
@@ -142,7 +157,11 @@ class InnerLoop:
     def rates(
         self, learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, ...]:
-        """Returns alpha for each tensor of theta; 0 for what is not adapted."""
+        """Returns alpha for each tensor of theta; 0 for what is not adapted.
+
+        Args:
+          learning_rate: one number, or a tuple as `Weights.rates`.
+        """
         rates = learning_rate
         if not isinstance(rates, tuple):
             dtype = self.network.dtype
@@ -195,8 +214,11 @@ class InnerLoop:
         steps: tf.Tensor | int,
         learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...],
         seed: tf.Tensor,
+        first: tf.Tensor | int = 0,
     ) -> tuple[Weights, tf.Tensor]:
-        """Takes `steps` SGD steps from theta.
+        """Takes SGD steps `first` to `steps` - 1 from theta.
+
+        Taking some and then, from there, the rest is the same as taking all.
 
         Args:
           theta: see `Weights`.
@@ -204,27 +226,30 @@ class InnerLoop:
           images: uint8 [k, H, W, 3].
           masks: uint8 [k, H, W].
           steps: number of steps, may be a tensor; 0 returns what came in.
-          learning_rate: alpha, a scalar, or a tuple of one tensor for each of theta.
+          learning_rate: alpha, a scalar, or a tuple as `Weights.rates`.
           seed: int32 [2].
+          first: number of the first step, for an inner loop that goes on; theta and
+            statistics are those that came out of the steps before.
 
         Returns:
-          The adapted weights, and the loss of each step, float [steps], taken
-          before its update.
+          The adapted weights, and the loss of each step, float [steps - first],
+          taken before its update.
         """
         batch = self.batches(images, masks, steps=steps, seed=seed)
         dtype = self.network.dtype
         rates = self.rates(learning_rate)
-        losses = tf.TensorArray(dtype, size=steps, element_shape=())
+        losses = tf.TensorArray(dtype, size=steps - first, element_shape=())
 
         def body(k, theta, statistics, losses):
             step = self.gradient(theta, statistics, *batch(k))
-            theta = sgd(theta, rates, step.gradient)
-            return k + 1, theta, step.statistics, losses.write(k, step.loss)
+            theta = sgd(theta, rates_of_step(rates, theta, k), step.gradient)
+            losses = losses.write(k - first, step.loss)
+            return k + 1, theta, step.statistics, losses
 
         _, theta, statistics, losses = tf.while_loop(
             lambda k, *_: k < steps,
             body,
-            (tf.constant(0), tuple(theta), tuple(statistics), losses),
+            (tf.convert_to_tensor(first), tuple(theta), tuple(statistics), losses),
             parallel_iterations=1,
         )
         return Weights(theta, statistics), losses.stack()

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.inner_loop import fold_in, sgd
+from efficientlab_tf.learners.inner_loop import fold_in, rates_of_step, sgd
 from efficientlab_tf.learners.network import Weights
 
 _QUERY = 1
@@ -52,7 +52,10 @@ class MAML(Learner):
     (Antoniou et al. 2019, How to train your MAML, section 4). Until `multi_step_until`
     the query loss counts after every step, not only the last, as in the same paper:
     (1 - step / multi_step_until) / K for each of the first K - 1 and the rest for
-    the last, so that v_k gains the gradient of its own query loss.
+    the last, so that v_k gains the gradient of its own query loss. With `inner_rates`
+    "per_step" a rate for each layer (each tensor of theta) and inner step is learned
+    with theta, again as there: alpha_k in the place of alpha, and
+    dL(theta_K; query)/dalpha_k = - g_k . v_k+1, layer by layer.
 
     The displacement is minus the meta-gradient, so the meta-optimizer
     "interpolate" is plain SGD on it.
@@ -114,8 +117,21 @@ class MAML(Learner):
             tuple(-g for g in rates_gradient),
         )
 
+    def initial_weights(self) -> Weights:
+        """The model's weights; with learned rates, all at `inner_learning_rate`."""
+        weights = super().initial_weights()
+        if self.config.inner_rates == "fixed":
+            return weights
+        alpha, steps = self.config.inner_learning_rate, self.config.inner_steps
+        return weights._replace(
+            rates=tuple(
+                tf.fill([steps] + [1] * t.shape.rank, tf.constant(alpha, t.dtype))
+                for t in weights.theta
+            )
+        )
+
     def rates(self, weights: Weights) -> tuple[tf.Tensor, ...]:
-        """alpha for each tensor of theta: a scalar or like the tensor."""
+        """alpha for each tensor of theta; see `Weights.rates`."""
         return self.inner.rates(weights.rates or self.config.inner_learning_rate)
 
     def _forward(self, weights: Weights, rates, batch) -> Trajectory:
@@ -125,7 +141,7 @@ class MAML(Learner):
             points = tuple(p.write(k, t) for p, t in zip(points, theta, strict=True))
             step = self.inner.gradient(theta, statistics, *batch(k))
             first_loss = tf.where(k == 0, step.loss, first_loss)
-            theta = sgd(theta, rates, step.gradient)
+            theta = sgd(theta, rates_of_step(rates, theta, k), step.gradient)
             return k + 1, points, theta, step.statistics, first_loss
 
         points = tuple(
@@ -164,6 +180,7 @@ class MAML(Learner):
 
         def body(k, v, rates_gradient):
             theta = tuple(points.read(k) for points in trajectory.points)
+            alpha = rates_of_step(rates, theta, k)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(theta)
                 # Outputs in training mode do not depend on the running averages,
@@ -172,12 +189,12 @@ class MAML(Learner):
                 product = tf.add_n(
                     [
                         tf.reduce_sum(g * tf.stop_gradient(rate * u))
-                        for g, rate, u in zip(step.gradient, rates, v, strict=True)
+                        for g, rate, u in zip(step.gradient, alpha, v, strict=True)
                     ]
                 )
             if learns_rates:
                 rates_gradient = tuple(
-                    r - g * u if adapted else r
+                    _less_product(r, g, u, k) if adapted else r
                     for r, g, u, adapted in zip(
                         *(rates_gradient, step.gradient, v, self.inner.adapted),
                         strict=True,
@@ -211,3 +228,11 @@ class MAML(Learner):
             parallel_iterations=1,
         )
         return v, rates_gradient
+
+
+def _less_product(total: tf.Tensor, g: tf.Tensor, u: tf.Tensor, k) -> tf.Tensor:
+    """Adds -g_k o v_k+1 to a gradient of rates: of elements, or of steps."""
+    if total.shape.rank == g.shape.rank:
+        return total - g * u
+    own = tf.reshape(-tf.reduce_sum(g * u), [1] * total.shape.rank)
+    return tf.tensor_scatter_nd_add(total, [[k]], own)

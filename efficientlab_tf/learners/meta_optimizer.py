@@ -6,8 +6,9 @@ theta should move. Two rules turn it into the next theta:
     interpolate:  theta <- theta + eps_t * displacement         (the papers')
     Keras:        theta <- optimizer(theta, -displacement / scale)
 
-where eps_t and the Keras optimizer's rate both change linearly from the first
-to the last meta-step, and scale is the factor by which the learner's
+where eps_t, or the Keras optimizer's learning rate, is the meta-learning rate of
+the step (linear from the first to the last meta-step, and halved on plateaus if
+that is asked for), and scale is the factor by which the learner's
 displacement differs from a gradient (FOMAML: the inner learning rate).
 """
 
@@ -28,8 +29,8 @@ class MetaOptimizer(Protocol):
         """Returns the slots before the first step."""
         ...
 
-    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
-        """Returns the next theta and slots; step is an integer scalar tensor."""
+    def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
+        """Returns the next theta and slots; rate is the meta-learning rate."""
         ...
 
 
@@ -43,16 +44,12 @@ def linear_annealing(first: float, last: float, steps: int):
 class Interpolation:
     """theta + eps_t * displacement (Reptile, Nichol and Schulman; Hendryx et al.)."""
 
-    def __init__(self, schedule):
-        self._schedule = schedule
-
     def init(self) -> tuple[tf.Tensor, ...]:
         """No slots."""
         return ()
 
-    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
+    def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
         """See the class."""
-        rate = self._schedule(step)
         moved = tuple(
             t + tf.cast(rate, t.dtype) * d
             for t, d in zip(theta, displacement, strict=True)
@@ -86,23 +83,23 @@ class KerasOptimizer:
         """Returns the optimizer's slots and counters."""
         return tuple(tf.identity(v.value) for v in self._optimizer.variables)
 
-    def apply(self, theta, displacement, slots, step) -> tuple[tuple, tuple]:
-        """See the class; the step is counted by the optimizer's own slot."""
+    def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
+        """See the class."""
         gradient = [-d / self._scale for d in displacement]
         work = [*self._theta, *self._optimizer.variables]
         for variable, value in zip(work, [*theta, *slots], strict=True):
             variable.value.assign(value)
+        self._optimizer.learning_rate = rate
         self._optimizer.apply(gradient, self._theta)
         results = tuple(variable.value.read_value() for variable in work)
         return results[: len(theta)], results[len(theta) :]
 
 
-def meta_optimizer(name: str, schedule, variables, scale: float) -> MetaOptimizer:
+def meta_optimizer(name: str, variables, scale: float) -> MetaOptimizer:
     """Builds a meta-optimizer by name.
 
     Args:
       name: "interpolate" or one of Keras's: sgd, adam, adamw, ...
-      schedule: step -> meta-learning rate.
       variables: the model's trainable variables.
       scale: see `KerasOptimizer`.
 
@@ -110,13 +107,14 @@ def meta_optimizer(name: str, schedule, variables, scale: float) -> MetaOptimize
       UserError: no such optimizer.
     """
     if name == "interpolate":
-        return Interpolation(schedule)
+        return Interpolation()
     if name not in _NAMES:
         raise UserError(
             f"--meta_optimizer must be interpolate, {', '.join(_NAMES)}; received "
             f"{name!r}"
         )
+    # A number, so that the optimizer keeps its rate in a variable that can be set.
     optimizer = keras.optimizers.get(
-        {"class_name": name, "config": {"learning_rate": schedule}}
+        {"class_name": name, "config": {"learning_rate": 1.0}}
     )
     return KerasOptimizer(optimizer, variables, scale)

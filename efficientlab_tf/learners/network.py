@@ -15,8 +15,10 @@ class Weights(NamedTuple):
       theta: tuple of float tensors, as `model.trainable_variables`.
       statistics: tuple of float tensors: running means and variances of batch
         normalization, as the float ones of `model.non_trainable_variables`.
-      rates: tuple of tensors like theta, the inner loop's learning rate of each
-        of its elements; () where none were learned.
+      rates: the inner loop's learning rates, one tensor for each of theta; () where
+        none were learned. A tensor is like its parameter (a rate an element, as
+        Meta-SGD learns them), or has one axis more in front, [K, 1, ..., 1]: a rate
+        for each step of the inner loop.
     """
 
     theta: tuple[tf.Tensor, ...]

@@ -8,6 +8,7 @@ itself is never changed, so tasks cannot leak into each other.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -68,19 +69,42 @@ class GradientSegmenter:
           support_masks: uint8 [k, H, W]; 0..K, 255 unknown.
           seed: decides mini-batches, augmentation and dropout.
         """
-        adapted, losses = self.functions.adapt(
-            self.weights,
-            tf.convert_to_tensor(support_images),
-            tf.convert_to_tensor(support_masks),
-            tf.constant(self.steps),
+        support = map(tf.convert_to_tensor, (support_images, support_masks))
+        return self._steps(self.weights, *support, 0, self.steps, seed)[1]
+
+    def walk(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+    ) -> Iterator["GradientAdapted"]:
+        """Yields what `adapt` gives after 0, 1, 2, ... steps, up to `steps`.
+
+        For those who watch, or decide on the way when to stop. Arguments as `adapt`;
+        `losses` holds the loss of the last step alone.
+        """
+        support = tuple(map(tf.convert_to_tensor, (support_images, support_masks)))
+        weights, adapted = self._steps(self.weights, *support, 0, 0, seed)
+        yield adapted
+        for k in range(self.steps):
+            weights, adapted = self._steps(weights, *support, k, k + 1, seed)
+            yield adapted
+
+    def _steps(self, weights, images, masks, first: int, steps: int, seed: int):
+        """Steps `first` to `steps` - 1; returns the weights to go on from, too."""
+        rates = self.weights.rates
+        weights, losses = self.functions.adapt(
+            weights._replace(rates=rates),
+            images,
+            masks,
+            tf.constant(steps),
             tf.constant(self.learning_rate, tf.float32),
             tf.constant([seed % 2**31, 0]),
+            tf.constant(first),
         )
+        adapted = weights
         if self.batch_norm == "support":
-            adapted = self.functions.support_statistics(
-                adapted, tf.convert_to_tensor(support_images)
-            )
-        return GradientAdapted(self.functions, adapted, losses, self.batch_norm)
+            adapted = self.functions.support_statistics(weights, images)
+        return weights, GradientAdapted(
+            self.functions, adapted, losses, self.batch_norm
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +173,9 @@ class AdaptFunctions:
             )
         return GradientSegmenter(self, weights, learning_rate, steps, batch_norm)
 
-    def adapt(self, weights, images, masks, steps, learning_rate, seed):
-        """Returns the weights after the inner loop, and its losses."""
-        return self._adapt(weights, images, masks, steps, learning_rate, seed)
+    def adapt(self, weights, images, masks, steps, learning_rate, seed, first):
+        """Returns the weights after steps `first` to `steps` - 1, and their losses."""
+        return self._adapt(weights, images, masks, steps, learning_rate, seed, first)
 
     def support_statistics(self, weights: Weights, images: tf.Tensor) -> Weights:
         """Replaces the running averages by the statistics of the support set.
@@ -168,7 +192,7 @@ class AdaptFunctions:
         """
         return self._predict(weights, images, transductive)
 
-    def _adapt_graph(self, weights, images, masks, steps, learning_rate, seed):
+    def _adapt_graph(self, weights, images, masks, steps, learning_rate, seed, first):
         return self.inner.adapt(
             weights.theta,
             weights.statistics,
@@ -177,6 +201,7 @@ class AdaptFunctions:
             steps=steps,
             learning_rate=weights.rates or learning_rate,
             seed=seed,
+            first=first,
         )
 
     def _infer(self, weights, images):

@@ -9,6 +9,7 @@ import keras
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.efficientlab import efficientlab
+from efficientlab_tf.models.heads import convert_to_classes, with_classes
 from efficientlab_tf.models.meta_drn import meta_drn
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -20,10 +21,12 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 __all__ = [
     "MODELS",
     "build_model",
+    "convert_to_classes",
     "decay_mask",
     "decoder_mask",
     "efficientlab",
     "meta_drn",
+    "with_classes",
 ]
 
 

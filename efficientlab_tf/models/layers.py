@@ -94,13 +94,25 @@ class Resize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class BackgroundLogit(keras.layers.Layer):
-    """Puts a channel of zeros, the background's logit, before [N, H, W, K]."""
+    """Puts a constant channel, the background's logit, before [N, H, W, K].
+
+    Args:
+      value: the logit.
+    """
+
+    def __init__(self, value: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.value = value
 
     def call(self, inputs):
-        return tf.pad(inputs, [[0, 0], [0, 0], [0, 0], [1, 0]])
+        paddings = [[0, 0], [0, 0], [0, 0], [1, 0]]
+        return tf.pad(inputs, paddings, constant_values=self.value)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + 1)
+
+    def get_config(self):
+        return {**super().get_config(), "value": self.value}
 
 
 class _Switch(threading.local):

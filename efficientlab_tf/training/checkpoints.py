@@ -6,6 +6,7 @@ while saving resumes from the one before.
 
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,13 @@ import tensorflow as tf
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import MetaState, Network, Weights
 from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
+from efficientlab_tf.training.tuned import (
+    Tuned,
+    adjust,
+    fingerprint,
+    read_tuned,
+    write_tuned,
+)
 
 _METADATA = "efficientlab_tf.json"
 _RATES = "efficientlab_tf_rates.npz"
@@ -38,13 +46,16 @@ class Checkpoints:
         )
         self._step = tf.Variable(0, dtype=tf.int64)
         self._score = tf.Variable(-1.0, dtype=tf.float64)
+        self._waited = tf.Variable(0, dtype=tf.int64)
         checkpoint = tf.train.Checkpoint(
             theta=list(self._variables.theta),
             statistics=list(self._variables.statistics),
             optimizer=list(self._variables.optimizer),
             rates=list(self._variables.rates),
+            rate_scale=self._variables.rate_scale,
             step=self._step,
             best_score=self._score,
+            waited=self._waited,
         )
         self._checkpoint = checkpoint
         self._newest = tf.train.CheckpointManager(
@@ -65,12 +76,27 @@ class Checkpoints:
         self._write(self._newest, step)
 
     def save_if_best(self, state: MetaState, step: int, score: float) -> bool:
-        """Saves the state as the best one if its score is; returns whether."""
+        """Saves the state as the best one if its score is; returns whether.
+
+        What comes after is told by `plateau`.
+        """
         if score <= self.best_score:
+            self._waited.assign_add(1)
             return False
         self._score.assign(score)
+        self._waited.assign(0)
         self._assign(state, step)
         self._write(self._best, step)
+        return True
+
+    def plateau(self, patience: int) -> bool:
+        """Whether more than `patience` scores in a row were no better than the best.
+
+        If so, the count starts again from 0.
+        """
+        if self._waited <= patience:
+            return False
+        self._waited.assign(0)
         return True
 
     def restore(self) -> tuple[MetaState, int] | None:
@@ -137,33 +163,91 @@ def save_keras(
                 np.savez(file, *(rate.numpy() for rate in weights.rates))
 
 
-def load_model(path: str) -> tuple[Network, Weights, RunConfig]:
+def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunConfig]:
     """Loads a learned initialization.
 
     Args:
       path: a run's folder (its best checkpoint), or a .keras file.
+      tuned: put the update hyperparameters into effect that `efficientlab_tf.tune`
+        left with it, if there are any: in the configuration, the network's final
+        dropout and the learned rates.
 
     Raises:
       UserError: no such thing, or not readable as such.
     """
-    source = Path(path)
-    if source.is_dir():
-        config = RunConfig.load(source)
-        network = build_network(config.model)
-        weights = network.weights()
-        # The optimizer's slots are not needed, so a plain restore by name of
-        # the weights alone would do; matching all of them is what detects a
-        # checkpoint of another architecture.
-        restored = _restore_weights(source, weights)
-        if restored is None:
-            if (source / MODEL_FILE).is_file():
-                return load_model(str(source / MODEL_FILE))
-            raise UserError(
-                f"{source} holds no checkpoint yet; train until the first --save_every"
-            )
-        return network, restored, config
-    if not source.is_file():
-        raise UserError(f"no such run folder or .keras file: {source}")
+    source = _source(Path(path))
+    network, weights, config = (_load_run if source.is_dir() else _load_keras)(source)
+    if tuned and (record := load_tuned(path, weights)):
+        weights, config = adjust(record.values, network, weights, config)
+    return network, weights, config
+
+
+def load_tuned(path: str, weights: Weights) -> Tuned | None:
+    """Returns the tuned update hyperparameters of a model, if it has any.
+
+    Args:
+      path: as `load_model`.
+      weights: what `load_model` returned for it. Values that were tuned for another
+        initialization, as it was before the run went on, do not count: a line on
+        stderr says so.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    source = _source(Path(path))
+    record = read_tuned(source)
+    if record is not None and record.initialization != fingerprint(weights):
+        print(
+            f"note: the tuned values in {source} are those of another initialization "
+            "(the run went on, or the file was replaced) and are not used; tune again "
+            "with python -m efficientlab_tf.tune",
+            file=sys.stderr,
+        )
+        return None
+    return record
+
+
+def save_tuned(path: str, tuned: Tuned) -> Path:
+    """Keeps tuned update hyperparameters with a model; returns where.
+
+    Args:
+      path: as `load_model`.
+      tuned: what to keep, in place of what is there.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    source = _source(Path(path))
+    write_tuned(source, tuned)
+    return source
+
+
+def _source(path: Path) -> Path:
+    """The run's folder or the .keras file that `path` stands for."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise UserError(f"no such run folder or .keras file: {path}")
+        return path
+    # A folder without checkpoints may still hold what was exported from it.
+    if _newest_checkpoint(path) is None and (path / MODEL_FILE).is_file():
+        return path / MODEL_FILE
+    return path
+
+
+def _newest_checkpoint(run_dir: Path) -> str | None:
+    """The best checkpoint's path; without validation the newest's."""
+    return tf.train.latest_checkpoint(str(run_dir / "best")) or (
+        tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
+    )
+
+
+def _load_run(source: Path) -> tuple[Network, Weights, RunConfig]:
+    config = RunConfig.load(source)
+    network = build_network(config.model)
+    return network, _restore_weights(source, network.weights()), config
+
+
+def _load_keras(source: Path) -> tuple[Network, Weights, RunConfig]:
     try:
         model = keras.models.load_model(source, compile=False)
         with zipfile.ZipFile(source) as archive:
@@ -186,21 +270,28 @@ def _read_rates(archive: zipfile.ZipFile) -> tuple[tf.Tensor, ...]:
         return tuple(tf.constant(arrays[f"arr_{i}"]) for i in range(len(arrays)))
 
 
-def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
-    path = tf.train.latest_checkpoint(str(run_dir / "best")) or (
-        tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
-    )
+def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
+    path = _newest_checkpoint(run_dir)
     if path is None:
-        return None
+        raise UserError(
+            f"{run_dir} holds no checkpoint yet; train until the first --save_every"
+        )
+    # The optimizer's slots are not needed, so a plain restore by name of the weights
+    # alone would do; matching all of them is what detects another architecture.
     try:
         reader = tf.train.load_checkpoint(path)
-        names = [
-            name
-            for name in reader.get_variable_to_shape_map()
+        shapes = {
+            name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): shape
+            for name, shape in reader.get_variable_to_shape_map().items()
             if name.startswith(("theta/", "statistics/", "rates/"))
-        ]
-        if any(name.startswith("rates/") for name in names):
-            weights = weights._replace(rates=weights.theta)
+        }
+        names = list(shapes)
+        if "rates/0" in shapes:
+            rates = tuple(
+                tf.zeros(shapes[f"rates/{i}"], theta.dtype)
+                for i, theta in enumerate(weights.theta)
+            )
+            weights = weights._replace(rates=rates)
         variables = tf.nest.map_structure(tf.Variable, weights)
         checkpoint = tf.train.Checkpoint(
             theta=list(variables.theta),
@@ -212,7 +303,7 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights | None:
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
         status.expect_partial()
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, KeyError) as error:
         raise UserError(
             f"checkpoint {path} is of another architecture than {run_dir}/config.json "
             "describes; restore the config.json that it was trained with"

@@ -6,14 +6,14 @@ name, so neither the order of tasks nor what else is evaluated changes a number.
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.learners.segmenter import Segmenter
-from efficientlab_tf.metrics import TaskResult, confusion, image_iou, predicted_masks
+from efficientlab_tf.metrics import TaskResult, image_iou, predicted_masks
 from efficientlab_tf.pictures import contact_sheet, outline, overlay
 
 
@@ -47,8 +47,7 @@ def evaluate(
     segmenter: Segmenter,
     tasks: Iterable[tuple[Episode, str, int]],
     *,
-    classes: int = 1,
-    threshold: float = 0.5,
+    thresholds: Sequence[float] = (0.5,),
     seed: int = 0,
     on_task: Callable[[TaskResult, Example], None] | None = None,
 ) -> list[TaskResult]:
@@ -57,8 +56,7 @@ def evaluate(
     Args:
       segmenter: the method.
       tasks: (episode, class name, number of the class's draw) tuples.
-      classes: K.
-      threshold: see `metrics.predicted_masks`.
+      thresholds: see `metrics.predicted_masks`; counts and pictures are of the first.
       seed: of the adaptation.
       on_task: called after each task, for progress and pictures.
 
@@ -77,22 +75,19 @@ def evaluate(
             seed=task_seed(name, draw, seed),
         )
         query_masks = np.asarray(episode.query_masks)
-        predicted = predicted_masks(
-            adapted.predict(np.asarray(episode.query_images)), threshold
-        )
-        counts = confusion(query_masks, predicted, classes)
-        result = TaskResult(name, draw, counts)
+        probabilities = adapted.predict(np.asarray(episode.query_images))
+        result = TaskResult.of(name, draw, query_masks, probabilities, thresholds)
         results.append(result)
         if on_task is not None:
             on_task(
                 result,
                 Example(
-                    f"{name} {100 * image_iou(counts[:1])[0]:.0f}%",
+                    f"{name} {100 * image_iou(result.counts[:1])[0]:.0f}%",
                     np.asarray(episode.support_images[0]),
                     np.asarray(episode.support_masks[0]),
                     np.asarray(episode.query_images[0]),
                     query_masks[0],
-                    predicted[0],
+                    predicted_masks(probabilities[:1], thresholds[0])[0],
                 ),
             )
     return results

@@ -14,7 +14,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import AdaptFunctions, Learner, MetaState
-from efficientlab_tf.metrics import Interval
+from efficientlab_tf.metrics import Summary
 from efficientlab_tf.training.checkpoints import Checkpoints, save_keras
 from efficientlab_tf.training.evaluation import evaluate
 from efficientlab_tf.training.run import (
@@ -85,22 +85,21 @@ class Validation:
         )
 
     def __call__(self, state: MetaState):
-        """Returns the mean per-image IoU (an `Interval`) and a few examples."""
+        """Returns the `Summary` of the validation and a few examples."""
         learner = self._config.learner
         segmenter = self._functions.segmenter(
             state.weights,
             learning_rate=learner.inner_learning_rate,
             steps=learner.inner_steps,
-            batch_norm="running",
+            batch_norm=self._config.train.val_batch_norm,
         )
         examples = []
         results = evaluate(
             segmenter,
             self._tasks,
-            classes=self._config.model.num_classes,
             on_task=lambda result, example: examples.append(example),
         )
-        return Interval.of([r.iou for r in results]), examples[:_PICTURES]
+        return Summary.of(results), examples[:_PICTURES]
 
 
 def train(config: RunConfig, *, resume: bool = False) -> bool:
@@ -127,6 +126,11 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
         raise UserError(
             f"--ways={config.data.ways} needs --num_classes={config.data.ways}, "
             f"received --num_classes={config.model.num_classes}"
+        )
+    if config.learner.halve_after and not config.data.val_split:
+        raise UserError(
+            f"--halve_after={config.learner.halve_after} goes by validation: give "
+            "--val_split, or leave it out"
         )
     if config.data.ways > 1 and config.data.val_split:
         raise UserError(
@@ -298,14 +302,26 @@ def _loop(
             if validation and (
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
-                iou, examples = validation(state)
+                summary, examples = validation(state)
+                iou = summary.per_image_iou
                 improved = checkpoints.save_if_best(state, step, iou.mean)
-                summaries.scalars({"validation/per_image_iou": iou.mean}, step)
+                scalars = {
+                    "validation/per_image_iou": iou.mean,
+                    "validation/soft_iou": summary.soft_iou.mean,
+                }
+                summaries.scalars(scalars, step)
                 summaries.predictions(examples, step)
                 bar.write(
                     f"step {step}: validation IoU {iou} %"
                     + (" (best so far)" if improved else "")
                 )
+                patience = config.learner.halve_after
+                if patience and checkpoints.plateau(patience):
+                    state = state._replace(rate_scale=state.rate_scale / 2)
+                    bar.write(
+                        f"step {step}: no better for more than {patience} validations: "
+                        f"meta-learning rate times {float(state.rate_scale):g}"
+                    )
                 since, since_step = time.monotonic(), step
             if step % settings.save_every == 0:
                 checkpoints.save(state, step)

@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
-from efficientlab_tf.data.augment import Augmenter
+from efficientlab_tf.data.augment import RECIPES, Augmenter
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import (
     Augment,
@@ -149,9 +149,9 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
     return Network(build_model(name, **options))
 
 
-def build_augment(config: LearnerConfig) -> Augment | None:
-    """Returns the augmentation of inner-loop batches; None at rate 0."""
-    return Augmenter(config.augment_rate) if config.augment_rate else None
+def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
+    """Returns the configured recipe at a rate; None at rate 0."""
+    return Augmenter(rate, names=RECIPES[config.augmentation]) if rate else None
 
 
 def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
@@ -160,7 +160,7 @@ def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
         network,
         Objective(config.loss, config.l2),
         batch=config.inner_batch,
-        augment=build_augment(config),
+        augment=build_augment(config, config.augment_rate),
         adapt=config.adapt,
     )
 
@@ -172,5 +172,8 @@ def build_run_learner(config: RunConfig, network: Network) -> Learner:
         config.learner,
         meta_steps=config.train.meta_steps,
         seed=config.train.seed,
-        augment=build_augment(config.learner),
+        augment=build_augment(config.learner, config.learner.augment_rate),
+        augment_episodes=build_augment(
+            config.learner, config.learner.episode_augment_rate
+        ),
     )

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.data.augment import PAPER, Augmenter
+from efficientlab_tf.data import geometry
+from efficientlab_tf.data.augment import PAPER, RECIPES, Augmenter
 from efficientlab_tf.errors import UserError
 
 COUNT, HEIGHT, WIDTH = 8, 48, 64
@@ -47,6 +48,7 @@ def run_in_dataset(augmenter, images, masks, seed):
     return dataset.get_single_element()
 
 
+ALL = sorted({*PAPER, *RECIPES["meta_drn"]})
 RUNS = [run_eagerly, run_in_function, run_in_loop, run_in_dataset]
 
 
@@ -69,7 +71,7 @@ def test_another_augmenter_gives_the_same():
     np.testing.assert_array_equal(masks, masks_again)
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", ALL)
 def test_other_seed_gives_another_result(name):
     augmenter = Augmenter(0.5, names=[name])
     images, _ = run_eagerly(augmenter, *batch(), SEED)
@@ -96,7 +98,7 @@ def test_rate_zero_is_the_identity(run, dtype):
     np.testing.assert_array_equal(new_masks, masks)
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", ALL)
 def test_types_shapes_and_range(name):
     images, masks = batch()
     traced = tf.function(Augmenter(1.0, names=[name])).get_concrete_function(
@@ -209,7 +211,12 @@ def test_noise_and_brightness_have_the_asked_size_and_spare_masks():
     assert 12 < change.max() <= 12.75 and -12 > change.min() >= -12.75
 
 
-@pytest.mark.parametrize("name", PAPER)
+def _changed(new_images, images):
+    # Resampling to the same place rounds.
+    return np.any(np.abs(new_images.numpy() - images) > 1e-2, axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("rate", [0.2, 0.7])
 def test_each_image_is_drawn_with_the_rate(name, rate):
     rng = np.random.default_rng(0)
@@ -217,7 +224,7 @@ def test_each_image_is_drawn_with_the_rate(name, rate):
     masks = np.ones([400, 20, 20], np.uint8)
     augmenter = Augmenter(rate, names=[name], translation=0.5)
     new_images, _ = run_eagerly(augmenter, images, masks, SEED)
-    changed = np.any(new_images.numpy() != images, axis=(1, 2, 3))
+    changed = _changed(new_images, images)
     # Five standard errors, and a shift that rounds to nothing.
     assert abs(changed.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / 400) + 0.01
 
@@ -229,7 +236,7 @@ def test_operations_are_drawn_independently():
     for name in PAPER:
         augmenter = Augmenter(0.5, names=[name], translation=0.5)
         new_images, _ = run_eagerly(augmenter, images, masks, SEED)
-        changed.append(np.any(new_images.numpy() != images, axis=(1, 2, 3)))
+        changed.append(_changed(new_images, images))
     correlation = np.corrcoef(np.array(changed, float)) - np.eye(len(PAPER))
     assert np.abs(correlation).max() < 0.25
 
@@ -256,6 +263,8 @@ def test_compiled_by_xla_is_deterministic_and_moves_masks_along():
         (0.5, {"names": ["flip", "twist"]}, "'twist'; choose from translation"),
         (0.5, {"translation": -0.1}, "translation in 0..1, received -0.1"),
         (0.5, {"noise_stddev": -1}, "noise_stddev in 0..255, received -1"),
+        (0.5, {"zoom": 0.5}, "zoom in 1..10, received 0.5"),
+        (0.5, {"warp": 0.5}, "warp in 0..0.49, received 0.5"),
         (0.5, {"brightness": 256}, "brightness in 0..255, received 256"),
         (0.5, {"erase_area": (0.3, 0.1)}, "largest erase_area in 0.3..1"),
     ],
@@ -264,3 +273,70 @@ def test_bad_options_are_one_clear_line(rate, options, message):
     with pytest.raises(UserError) as caught:
         Augmenter(rate, **options)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resampling_keeps_image_and_mask_together(run, dtype):
+    # Where the nearest label and the interpolated picture of the mask agree about a
+    # half, up to the pixels of the border that interpolation mixes.
+    masks = np.zeros([COUNT, 64, 64], np.uint8)
+    masks[:, 12:50, 20:44] = 1
+    images = np.repeat(masks[..., np.newaxis] * 200, 3, axis=-1)
+    augmenter = Augmenter(0.8, names=["flip", "rotation", "zoom", "warp"])
+    new_images, new_masks = run(augmenter, images.astype(dtype), masks, SEED)
+    shown = new_images.numpy()[..., 0] > 100
+    assert (shown != (new_masks.numpy() == 1)).mean() < 1e-3
+    assert not np.array_equal(new_masks, masks)
+
+
+def _looked_up(homography):
+    """A picture of the coordinates themselves, resampled."""
+    places = (np.arange(32) + 0.5) / 16 - 1
+    across, down = np.meshgrid(places, places)
+    images = np.stack([across, down, 0 * down], -1)[None].astype(np.float32)
+    masks = np.arange(32 * 32).reshape(1, 32, 32).astype(np.uint8)
+    image, mask = geometry.resample(tf.constant(images), tf.constant(masks), homography)
+    inner = slice(8, 24)
+    return image.numpy()[0, inner, inner], across[inner, inner], down[inner, inner]
+
+
+def test_homographies_say_where_a_pixel_comes_from():
+    picture, x, y = _looked_up(geometry.rotation(tf.constant([90.0])))
+    np.testing.assert_allclose(picture[..., 0], -y, atol=1e-5)
+    np.testing.assert_allclose(picture[..., 1], x, atol=1e-5)
+    zoomed = geometry.zoom(tf.constant([2.0]), tf.constant([[0.5, -1.0]]))
+    picture, x, y = _looked_up(zoomed)
+    np.testing.assert_allclose(picture[..., 0], x / 2 + 0.25, atol=1e-5)
+    np.testing.assert_allclose(picture[..., 1], y / 2 - 0.5, atol=1e-5)
+    picture, x, y = _looked_up(geometry.perspective(tf.constant([[0.2, 0.0]])))
+    np.testing.assert_allclose(picture[..., 0], x / (1 + 0.2 * x), atol=1e-5)
+    np.testing.assert_allclose(picture[..., 1], y / (1 + 0.2 * x), atol=1e-5)
+
+
+def test_no_change_is_exact_and_outside_is_mirrored():
+    images, masks = batch()
+    images = tf.cast(images, tf.float32)
+    same, same_masks = geometry.resample(images, masks, tf.eye(3, batch_shape=[COUNT]))
+    np.testing.assert_allclose(same, images, atol=1e-3)
+    np.testing.assert_array_equal(same_masks, masks)
+    # Shifted by half of the width: the right half shows the mirrored rest.
+    shift = tf.constant([[[1.0, 0, 1], [0, 1, 0], [0, 0, 1]]] * COUNT)
+    moved, moved_masks = geometry.resample(images, masks, shift)
+    half = WIDTH // 2
+    expected = np.concatenate([masks[..., half:], masks[..., ::-1][..., :half]], -1)
+    np.testing.assert_array_equal(moved_masks, expected)
+    np.testing.assert_allclose(moved[..., 0], expected, atol=1e-2)
+
+
+def test_lighting_keeps_the_order_of_colours():
+    levels = np.arange(256, dtype=np.uint8)
+    images = np.broadcast_to(levels[None, None, :, None], [50, 2, 256, 3]).copy()
+    masks = np.full([50, 2, 256], 255, np.uint8)
+    lit, kept = run_eagerly(Augmenter(1.0, names=["lighting"]), images, masks, SEED)
+    np.testing.assert_array_equal(kept, masks)
+    line = lit.numpy()[:, 0, :, 0]
+    assert (np.diff(line) > -1e-3).all()
+    middle = line[:, 128]
+    # A tenth of the range either way.
+    assert 20 < np.ptp(middle) and abs(middle - 128).max() < 27

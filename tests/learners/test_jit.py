@@ -12,7 +12,9 @@ from tests.learners.contract import CONFIG, episodes
 from tests.models.tiny import tiny_network
 
 
-@pytest.mark.parametrize(("name", "steps"), [("fomaml", 2), ("maml", 2)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("fomaml", 2), ("maml", 2), ("meta_sgd", 1)]
+)
 def test_jit_and_plain_meta_steps_agree(name, steps):
     # XLA draws other random numbers, so this meta-step draws none that matter:
     # no dropout, no augmentation, and mini-batches of the whole support set.

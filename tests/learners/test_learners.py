@@ -97,6 +97,13 @@ def test_minibatches_run_through_the_examples_epoch_by_epoch():
     assert len({tuple(epoch) for epoch in epochs}) > 8
 
 
+def test_more_steps_begin_with_the_same_minibatches():
+    few, many = (
+        minibatch_indices(5, 3, steps, tf.constant([0, 1])) for steps in (2, 9)
+    )
+    np.testing.assert_array_equal(many[:2], few)
+
+
 def test_batch_zero_is_the_whole_support_set():
     batches = minibatch_indices(tf.constant(3), 0, tf.constant(4), tf.constant([0, 1]))
     assert (np.sort(batches, axis=1) == np.arange(3)).all()
@@ -124,10 +131,13 @@ def test_zero_steps_adapt_nothing():
     [
         ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
         ({"inner_steps": 0}, "inner_steps must be at least 1"),
-        ({"second_order_from": -1}, "second_order_from must be a meta-step from 0"),
-        ({"multi_step_until": -1}, "multi_step_until must be a meta-step from 0"),
+        ({"second_order_from": -1}, "second_order_from must be at least 0"),
+        ({"multi_step_until": -1}, "multi_step_until must be at least 0"),
         ({"inner_batch": -1}, "inner_batch must be 0"),
         ({"augment_rate": 1.5}, "augment_rate must be in"),
+        ({"episode_augment_rate": -0.5}, "episode_augment_rate must be in"),
+        ({"halve_after": -1}, "halve_after must be at least 0"),
+        ({"inner_rates": "per_step"}, "inner_rates=per_step needs --learner=maml"),
         ({"l2": -0.1}, "l2 must not be negative"),
         ({"meta_learning_rate": -1.0}, "meta_learning_rate must not be negative"),
     ],
@@ -144,3 +154,51 @@ def test_unknown_names_are_refused(change):
     network = Network(tiny_network(SIZE))
     with pytest.raises(UserError, match="received 'none'|received 'gradient-descent'"):
         build_learner(network, dataclasses.replace(CONFIG, **change), meta_steps=10)
+
+
+def test_episodes_are_augmented_once_support_and_query_apart():
+    seen = []
+
+    def augment(images, masks, seed):
+        seen.append(seed)
+        return 255.0 - tf.cast(images, tf.float32), 1 - masks
+
+    config = dataclasses.replace(CONFIG, learner="maml")
+    network = Network(tiny_network(SIZE))
+    plain = build_learner(network, config, meta_steps=10)
+    batch = episodes(2)._replace(name=None)
+    changed = Episode(
+        255.0 - tf.cast(batch.support_images, tf.float32),
+        1 - batch.support_masks,
+        255.0 - tf.cast(batch.query_images, tf.float32),
+        1 - batch.query_masks,
+        None,
+    )
+    state, step = plain.init(), tf.constant(0)
+    expected = plain.displacement(state, changed, step).displacement
+    learner = build_learner(network, config, meta_steps=10, augment_episodes=augment)
+    update = tf.function(learner.displacement)(state, batch, step).displacement
+    for e, u in zip(expected, update, strict=True):
+        np.testing.assert_allclose(u, e, rtol=1e-3, atol=1e-5)
+    # Traced once: one call for the support and one for the query, with other seeds.
+    assert len(seen) == 2 and seen[0] is not seen[1]
+
+
+def test_the_meta_learning_rate_follows_schedule_and_scale():
+    for optimizer in ("interpolate", "sgd"):
+        config = dataclasses.replace(
+            CONFIG,
+            learner="maml",
+            meta_optimizer=optimizer,
+            meta_learning_rate=0.4,
+            meta_learning_rate_final=0.2,
+        )
+        learner = build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
+        state = learner.init()._replace(rate_scale=tf.constant(0.5))
+        batch, step = episodes(1)._replace(name=None), tf.constant(5)
+        new, metrics = tf.function(learner.meta_step)(state, batch, step)
+        assert float(metrics["meta_learning_rate"]) == pytest.approx(0.15)
+        assert float(new.rate_scale) == 0.5
+        way = tf.function(learner.displacement)(state, batch, step).displacement
+        for n, o, d in zip(new.theta, state.theta, way, strict=True):
+            np.testing.assert_allclose(n - o, 0.15 * d, rtol=1e-3, atol=1e-5)

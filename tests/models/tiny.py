@@ -45,7 +45,7 @@ def tiny_network(
     x = layers.Activation("swish", dtype=dtype)(x)
     x = BatchNormalization(dtype=dtype, name="decoder_bn")(x)
     if dropout:
-        x = layers.Dropout(dropout, dtype=dtype)(x)
+        x = layers.Dropout(dropout, dtype=dtype, name="final_dropout")(x)
     x = layers.Conv2D(num_classes + 1, 1, dtype=dtype, name="logits")(x)
     logits = Resize(image_size, image_size, align_corners=True, dtype=dtype)(x)
     return keras.Model(images, logits, name="tiny")

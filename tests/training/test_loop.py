@@ -281,6 +281,44 @@ def test_bad_settings_are_named(config, group, change, message):
         loop.train(dataclasses.replace(config, **{group: changed}))
 
 
+def test_plateaus_halve_the_meta_learning_rate_also_across_a_stop(
+    config, monkeypatch, capsys
+):
+    scores = iter([0.5, 0.4, 0.5, 0.3, 0.6, 0.2, 0.2, 0.2])
+    interval = loop.Summary.of
+
+    def scored(results):
+        summary = interval(results)
+        iou = dataclasses.replace(summary.per_image_iou, mean=next(scores))
+        return dataclasses.replace(summary, per_image_iou=iou)
+
+    monkeypatch.setattr(loop.Summary, "of", scored)
+    config = dataclasses.replace(
+        config,
+        learner=dataclasses.replace(config.learner, halve_after=1),
+        train=dataclasses.replace(config.train, meta_steps=8, validate_every=1),
+    )
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2)
+        assert not loop.train(config)
+    assert loop.train(config, resume=True)
+    printed = capsys.readouterr()
+    lines = (printed.out + printed.err).splitlines()
+    # Two validations no better than the best: after steps 3 and 7, not after 4 or 8.
+    halved = [line for line in lines if "meta-learning rate times" in line]
+    assert ["step 3" in halved[0], "step 7" in halved[1]] == [True, True]
+    assert len(halved) == 2 and "times 0.25" in halved[1]
+    scale = _saved(config.train.run_dir, ("rate_scale/",))
+    assert list(scale.values()) == [0.25]
+
+
+def test_plateaus_need_a_validation(config):
+    learner = dataclasses.replace(config.learner, halve_after=8)
+    data = dataclasses.replace(config.data, val_split="")
+    with pytest.raises(UserError, match="--halve_after=8 goes by validation"):
+        loop.train(dataclasses.replace(config, learner=learner, data=data))
+
+
 def test_several_ways_are_not_validated_one_way(config):
     data = dataclasses.replace(config.data, ways=2)
     model = dataclasses.replace(config.model, num_classes=2)
