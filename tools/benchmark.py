@@ -1,16 +1,19 @@
 """Measures the package: `python tools/benchmark.py NAME [options]`.
 
-meta_step   a FOMAML meta-step beside the isolated passes that it consists of
-episodes    episodes per second, and the time until the first one
+meta_step     a FOMAML meta-step beside the isolated passes that it consists of
+second_order  what exact second derivatives cost, beside an unrolled tape and
+              learn2learn
+episodes      episodes per second, and the time until the first one
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
 
+import importlib
 import sys
 
-from efficientlab_tf.benchmarks import episodes, meta_step
+from efficientlab_tf.errors import run_command
 
-BENCHMARKS = {"meta_step": meta_step.main, "episodes": episodes.main}
+BENCHMARKS = ("meta_step", "second_order", "episodes")
 
 
 def main(argv: list[str]) -> int:
@@ -18,8 +21,11 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in BENCHMARKS:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
-    return BENCHMARKS[argv[0]](argv[1:])
+    # One alone, as not all of them need TensorFlow in this process.
+    return importlib.import_module(f"efficientlab_tf.benchmarks.{argv[0]}").main(
+        argv[1:]
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(lambda: main(sys.argv[1:]))
