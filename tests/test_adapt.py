@@ -1,0 +1,441 @@
+"""`adapt`: from labelled pictures to masks, mostly in this process."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from efficientlab_tf import adapt as command
+from efficientlab_tf.adapt import AdaptConfig, adapt
+from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.data.annotations import LabelledPicture, Support
+from efficientlab_tf.data.queries import Truth, find_queries, output_names, read_query
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network
+from efficientlab_tf.losses import Objective
+from efficientlab_tf.metrics import predicted_masks
+from efficientlab_tf.training import adaptation
+from efficientlab_tf.training.adaptation import held_out, mean_iou, present_iou, spread
+from efficientlab_tf.training.checkpoints import load_model, save_keras
+from efficientlab_tf.training.run import RunConfig, build_inner_loop
+from efficientlab_tf.training.segmenting import decide
+from tests.data.test_annotations import write
+from tests.models.test_heads import SIZE, squares
+from tests.models.tiny import tiny_network
+
+ROOT = Path(__file__).parent.parent
+LEARNER = LearnerConfig(
+    inner_learning_rate=0.1, inner_steps=12, inner_batch=0, augment_rate=0.0, l2=0.0
+)
+
+
+def enlarged(image, width, height):
+    how = Image.Resampling.NEAREST
+    return Image.fromarray(image).resize((width, height), how)
+
+
+def pairs(count, seed, size=(64, 48), classes=1, first=1):
+    """Files of pictures of `size` (width, height), and their masks."""
+    images, masks = squares(count, seed)
+    files = {}
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True), start=first):
+        files[f"{i}.jpg"] = enlarged(image, *size)
+        levels = mask if classes > 1 else np.uint8(255) * (mask == 1)
+        files[f"{i}.png"] = enlarged(levels, *size)
+    return files
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A network that has learned what squares are: as good as meta-learned."""
+    network = Network(tiny_network(SIZE))
+    functions = AdaptFunctions(InnerLoop(network, Objective(l2=0.0)))
+    images, masks = squares(6, 0)
+    segmenter = functions.segmenter(
+        network.weights(), learning_rate=0.1, steps=60, batch_norm="support"
+    )
+    weights = segmenter.adapt(images, masks.clip(0, 1)).weights
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    config = RunConfig(model=ModelConfig(image_size=SIZE), learner=LEARNER)
+    save_keras(path, network, weights, config)
+    return path
+
+
+@pytest.fixture
+def paths(tmp_path, model):
+    """Arguments of a small run: red squares are the object."""
+    write(tmp_path / "support", pairs(4, 1))
+    write(tmp_path / "query", pairs(3, 2, size=(50, 90)))
+    return {
+        "model": str(model),
+        **{n: str(tmp_path / n) for n in ("support", "query", "output")},
+    }
+
+
+def summary(paths):
+    return json.loads((Path(paths["output"]) / "summary.json").read_text())
+
+
+def found(paths, name):
+    with Image.open(Path(paths["output"]) / "masks" / f"{name}.png") as image:
+        assert image.mode == "P"
+        return np.asarray(image)
+
+
+def test_from_pictures_to_masks(paths, tmp_path, capsys):
+    saved = tmp_path / "deep" / "adapted.keras"
+    assert adapt(AdaptConfig(**paths, save=str(saved))) == 0
+    out = capsys.readouterr().out
+    assert "support: 4 pictures (images and masks); classes: object" in out
+    assert "12 steps at 0.1, batch norm support" in out
+    assert out.count("support IoU") == 13 and out.count("loss") == 12
+    assert "mean IoU of 3 queries" in out
+
+    document = summary(paths)
+    assert document["classes"] == ["object"]
+    assert [s["file"] for s in document["support"]["pictures"]] == [
+        f"{i}.jpg" for i in range(1, 5)
+    ]
+    assert document["settings"]["steps"] == 12
+    assert document["settings"]["learning_rate"] == 0.1
+    steps = document["steps"]
+    assert [s["step"] for s in steps] == list(range(13))
+    assert steps[0]["loss"] is None and steps[-1]["loss"] < steps[1]["loss"]
+    assert steps[-1]["iou"] > 0.7
+    assert document["scores"]["queries"] == 3
+    assert document["scores"]["mean_iou"] > 0.6
+    assert document["early_stopping"] is None and document["failed"] == []
+
+    for i, query in enumerate(document["queries"], start=1):
+        mask = found(paths, i)
+        assert mask.shape == (90, 50) and set(np.unique(mask)) <= {0, 1}
+        assert query["fractions"]["object"] == pytest.approx(np.mean(mask == 1))
+        with Image.open(Path(paths["query"]) / f"{i}.png") as truth:
+            truth = np.asarray(truth) > 0
+        iou = (truth & (mask == 1)).sum() / (truth | (mask == 1)).sum()
+        assert query["iou"] == pytest.approx(iou)
+        with Image.open(Path(paths["output"]) / query["overlay"]) as image:
+            assert image.size == (50, 90)
+            assert np.asarray(image)[mask == 1].std() > 1
+    with Image.open(Path(paths["output"]) / "contact_sheet.png") as sheet:
+        assert np.asarray(sheet).std() > 10
+
+    # What was saved says the same, by the statistics that it was saved with.
+    network, weights, run = load_model(str(saved))
+    assert run.learner.inner_steps == 12
+    functions = AdaptFunctions(build_inner_loop(run.learner, network))
+    for i in range(1, 4):
+        upright = read_query(Path(paths["query"]) / f"{i}.jpg")
+        image = upright.picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        image = tf.constant(np.asarray(image)[np.newaxis])
+        p = functions.predict(weights, image, False).numpy()[0]
+        np.testing.assert_array_equal(decide(p, (90, 50), 0.5), found(paths, i))
+
+
+def coco(count, seed):
+    """A COCO export of pictures with two classes, and a third that is never used."""
+    images, masks = squares(count, seed)
+    files, entries, annotations = {}, [], []
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        files[f"{i}.png"] = image
+        entries.append({"id": i, "file_name": f"{i}.png", "height": 32, "width": 32})
+        for value in (1, 2):
+            rows, columns = np.nonzero(mask == value)
+            (y0, y1), (x0, x1) = (
+                (a.min().item(), a.max().item() + 1) for a in (rows, columns)
+            )
+            outline = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+            annotations.append(
+                {"image_id": i, "category_id": value, "segmentation": outline}
+            )
+    names = enumerate(("red", "blue", "green"), start=1)
+    return files | {
+        "instances.json": {
+            "images": entries,
+            "annotations": annotations,
+            "categories": [{"id": i, "name": name} for i, name in names],
+        }
+    }
+
+
+def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
+    write(tmp_path / "coco", coco(6, 3))
+    write(tmp_path / "two/images", {"a.png": squares(1, 4)[0][0]})
+    write(tmp_path / "two/masks", {"a.png": squares(1, 4)[1][0]})
+    paths |= {
+        "support": str(tmp_path / "coco"),
+        "query": str(tmp_path / "two"),
+        "save": str(tmp_path / "two.keras"),
+    }
+    assert adapt(AdaptConfig(**paths, steps="auto")) == 0
+    out = capsys.readouterr().out
+    assert "its head was copied to 2" in out
+    assert "looking for the number of steps; held out: " in out
+    document = summary(paths)
+    assert document["classes"] == ["red", "blue"]
+    search = document["early_stopping"]
+    assert len(search["held_out"]) == 1
+    trail = [step["iou"] for step in search["trail"]]
+    assert trail.index(max(trail[1:]), 1) == search["steps"]
+    assert len(trail) == search["steps"] + 4 or len(trail) == 201
+    assert len(document["steps"]) == search["steps"] + 1
+    assert document["scores"]["class_iou"].keys() == {"red", "blue"}
+    assert document["scores"]["mean_iou"] > 0.5
+    network, _, run = load_model(str(tmp_path / "two.keras"))
+    assert network.classes == 2 == run.model.num_classes
+
+    # One of the two, as the network is adapted further; the other is background.
+    paths |= {"model": paths.pop("save"), "output": str(tmp_path / "one")}
+    assert adapt(AdaptConfig(**paths, classes="blue", steps="1")) == 0
+    out = capsys.readouterr().out
+    assert "note: background, as --classes leaves it out: red" in out
+    assert summary(paths)["classes"] == ["blue"]
+    assert found(paths, "a").max() <= 1
+
+
+def test_queries_of_every_kind_and_some_that_are_none(paths, capsys):
+    folder = Path(paths["query"])
+    image = Image.fromarray(squares(1, 5)[0][0])
+    turned = image.resize((60, 30))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    turned.save(buffer, "JPEG", exif=exif)
+    gray16 = np.asarray(image.convert("L")).astype(np.uint16) * 16
+    write(
+        folder,
+        {
+            **{"turned.jpg": buffer.getvalue(), "same.jpg": image, "same.png": image},
+            **{"deep.tif": Image.fromarray(gray16), "alpha.webp": image},
+            **{"gray.bmp": image.convert("L"), "clear.png": image.convert("RGBA")},
+            **{"wide.png": image.resize((300, 20)), "dot.png": image.resize((1, 1))},
+            **{"empty.jpg": b"", "text.png": b"no picture", "notes.txt": "text"},
+            "cut.png": (lambda b: (image.save(b, "PNG"), b.getvalue()[:900])[1])(
+                io.BytesIO()
+            ),
+        },
+    )
+    assert adapt(AdaptConfig(**paths, steps="1")) == 1
+    captured = capsys.readouterr()
+    assert "judged by 3 masks found with the queries: 1.png, 2.png, 3.png" in (
+        captured.out
+    )
+    failed = {Path(f["file"]).name: f["reason"] for f in summary(paths)["failed"]}
+    assert failed.keys() == {"empty.jpg", "text.png", "cut.png"}
+    for name, reason in failed.items():
+        assert f"{name}: {reason}" in captured.err
+    assert found(paths, "turned").shape == (60, 30)
+    assert found(paths, "wide").shape == (20, 300)
+    assert found(paths, "dot").shape == (1, 1)
+    names = {Path(q["mask"]).stem for q in summary(paths)["queries"]}
+    assert names == {
+        *("1", "2", "3", "turned", "same_jpg", "same_png", "deep", "alpha"),
+        *("gray", "clear", "wide", "dot"),
+    }
+
+
+def test_large_supports_are_learned_in_parts(paths, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "WHOLE_SUPPORT", 3)
+    monkeypatch.setattr(adaptation, "MAX_WATCHED", 2)
+    seen = []
+    statistics = AdaptFunctions.support_statistics
+
+    def spy(self, weights, images):
+        seen.append(len(images))
+        return statistics(self, weights, images)
+
+    monkeypatch.setattr(AdaptFunctions, "support_statistics", spy)
+    paths["query"] += "/1.jpg"
+    assert adapt(AdaptConfig(**paths, steps="2", learning_rate=0.01)) == 0
+    assert "mini-batches of 8: " in capsys.readouterr().out
+    settings = summary(paths)["settings"]
+    assert settings["inner_batch"] == 8 and settings["learning_rate"] == 0.01
+    assert seen == [2, 2, 2]
+    assert len(summary(paths)["queries"]) == 1
+    assert summary(paths)["scores"] is None
+
+    # Running averages look at no picture for statistics.
+    config = AdaptConfig(**paths, steps="1", batch_norm="running")
+    assert adapt(config, {"inner_batch": 0}) == 0
+    assert summary(paths)["settings"]["inner_batch"] == 0 and len(seen) == 3
+
+
+def test_one_picture_is_too_few_to_hold_one_out(paths, tmp_path, capsys):
+    write(tmp_path / "single", pairs(1, 1))
+    paths |= {"support": str(tmp_path / "single"), "query": str(tmp_path / "single")}
+    assert adapt(AdaptConfig(**paths, steps="auto")) == 0
+    out = capsys.readouterr().out
+    assert "--steps=auto needs two labelled pictures of each class" in out
+    assert "adapting to 1 pictures: 12 steps at 0.1" in out
+    # The query is the support picture, so its IoU proves nothing.
+    assert "1 queries are support pictures; no mean counts them" in out
+    assert summary(paths)["scores"] is None
+    assert summary(paths)["queries"][0]["in_support"]
+
+
+def test_learned_rates_need_no_rate(paths, tmp_path):
+    network, weights, run = load_model(paths["model"])
+    rates = tuple(tf.fill([3] + [1] * t.shape.rank, 0.05) for t in weights.theta)
+    path = tmp_path / "rates.keras"
+    save_keras(path, network, weights._replace(rates=rates), run)
+    paths["model"] = str(path)
+    with pytest.raises(UserError, match="--learning_rate has no effect: .*rates.keras"):
+        adapt(AdaptConfig(**paths, learning_rate=0.1))
+    assert adapt(AdaptConfig(**paths, steps="2")) == 0
+    assert summary(paths)["settings"]["learned_rates"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ""}, "--model is needed"),
+        ({"query": ""}, "--query is needed"),
+        ({"model": "nowhere.keras"}, "no such run folder or .keras file: nowhere"),
+        ({"support": "nowhere"}, "no such file or folder: nowhere"),
+        ({"query": "nowhere"}, "no such file or folder: nowhere; give pictures"),
+        ({"query_masks": "nowhere"}, "--query_masks: no such folder: nowhere"),
+        ({"steps": "many"}, "--steps must be a number, auto or checkpoint"),
+        ({"steps": "-1"}, "--steps must be a number, auto or checkpoint"),
+        ({"save": "adapted.h5"}, "--save must end in .keras, received adapted.h5"),
+        ({"learning_rate": -1.0}, "--learning_rate must not be negative"),
+        ({"threshold": 1.0}, "--threshold must be between 0 and 1"),
+        ({"classes": "dog"}, "has nothing labelled dog; it has object"),
+    ],
+)
+def test_bad_arguments(paths, changes, message):
+    with pytest.raises(UserError, match=message):
+        adapt(AdaptConfig(**paths | changes))
+
+
+def test_bad_folders(paths, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(UserError, match="cannot write to .*choose a folder that"):
+            adapt(AdaptConfig(**paths | {"output": str(output)}))
+    for name in ("support", "query"):
+        with pytest.raises(UserError, match="would write into the input"):
+            adapt(AdaptConfig(**paths | {"output": paths[name]}))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        adapt(AdaptConfig(**paths | {"query": str(tmp_path / "empty")}))
+    with pytest.raises(UserError, match="no file in .* has the name of a picture"):
+        adapt(AdaptConfig(**paths | {"query_masks": str(tmp_path / "empty")}))
+    with pytest.raises(UserError, match="holds no labelled pictures"):
+        adapt(AdaptConfig(**paths | {"support": str(tmp_path / "empty")}))
+    (tmp_path / "empty" / "model.keras").write_text("no model")
+    with pytest.raises(UserError, match="cannot be read as a .keras model"):
+        adapt(AdaptConfig(**paths | {"model": str(tmp_path / "empty/model.keras")}))
+
+
+def test_as_a_command():
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "efficientlab_tf.adapt", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+
+    bad = run("--support=x", "--inner_batch=4")
+    assert bad.returncode == 2
+    assert bad.stderr.splitlines()[-1] == "error: --model is needed, see --help"
+    text = run("--help").stdout
+    for flag in (
+        "--support",
+        "--query_masks",
+        "--steps",
+        "--inner_batch",
+    ):
+        assert flag in text
+
+
+# The parts.
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_deciding_is_what_the_metrics_do(classes):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(classes + 1), (8, 10)).astype(np.float32)
+    expected = predicted_masks(p[np.newaxis], 0.4)[0]
+    np.testing.assert_array_equal(decide(p, (8, 10), 0.4), expected)
+    up = tf.image.resize(p, (40, 25)).numpy()
+    expected = predicted_masks(up[np.newaxis], 0.4)[0]
+    assert np.mean(decide(p, (40, 25), 0.4) != expected) < 0.01
+
+
+def test_names_of_results_are_never_shared():
+    files = ["a.jpg", "a.png", "b.jpg", "A.tif", "a_jpg.png", "c.d.png"]
+    names = output_names(files)
+    assert names == ["a_jpg_2", "a_png", "b", "A_tif", "a_jpg", "c.d"]
+
+
+def test_masks_beside_queries(tmp_path):
+    photo = squares(1, 0)[0][0]
+    write(tmp_path, pairs(2, 0) | {"3.jpg": photo, "3.png": photo, "4.png": photo})
+    queries, notes = find_queries(tmp_path, "")
+    names = {q.path.name: q.mask and q.mask.name for q in queries}
+    assert names == {
+        **{"1.jpg": "1.png", "2.jpg": "2.png"},
+        **{"3.jpg": None, "3.png": None, "4.png": None},
+    }
+    assert "not judged, for want of a mask: 3.jpg, 3.png, 4.png" in notes[-1]
+    assert len(find_queries(tmp_path, "none")[0]) == 7
+    (tmp_path / "masks").mkdir()
+    write(tmp_path / "masks", {"4.png": pairs(1, 0)["1.png"], "3.png": photo})
+    queries, notes = find_queries(tmp_path, str(tmp_path / "masks"))
+    assert {q.path.name for q in queries if q.mask} == {"4.png"}
+    assert "3.png may belong to several pictures: not used" in notes
+
+
+def test_truth_has_the_values_of_the_support_set(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2], mask[2:4], mask[4] = 19, 7, 255
+    write(tmp_path, {"a.png": mask, "p.png": np.zeros((8, 8, 3), np.uint8)})
+    upright = read_query(tmp_path / "p.png")
+    picture = LabelledPicture("p", np.zeros((8, 8, 3), np.uint8), mask)
+
+    def read(from_mask_files, values, index_masks, what="auto"):
+        classes = tuple("ab"[: len(values)])
+        support = Support(
+            "", classes, [picture], from_mask_files, values, index_masks, []
+        )
+        truth = Truth(support, [tmp_path / "a.png"], what)
+        return truth.read(tmp_path / "a.png", upright)[:, 0].tolist()
+
+    rest = [255, 0, 0, 0]
+    assert read(True, (7, 19), True) == [2, 2, 1, 1, *rest]
+    assert read(True, (7,), True) == [0, 0, 1, 1, *rest]
+    mask[:2], mask[2:4] = 2, 1
+    write(tmp_path, {"a.png": mask})
+    for from_mask_files in (True, False):
+        assert read(from_mask_files, (1, 2), False) == [2, 2, 1, 1, *rest]
+    mask[mask > 0] = 255
+    write(tmp_path, {"a.png": mask})
+    assert read(False, (3,), False) == read(True, (1,), False) == [1] * 5 + [0] * 3
+
+
+def test_what_is_held_out_leaves_every_class():
+    masks = np.zeros((10, 4, 4), np.uint8)
+    masks[:7, 0], masks[7:9, 1], masks[9, 2] = 1, 2, 3
+    for seed in range(20):
+        chosen = held_out(masks, seed)
+        assert len(chosen) == 2 and 9 not in chosen
+        assert not {7, 8} <= set(chosen)
+    assert len(held_out(masks[:2], 0)) == 1
+    assert held_out(masks[:1], 0) == [] == held_out(masks[[0, 8, 9]], 0)
+    assert len(held_out(masks[:1].repeat(400, 0), 0)) == 64
+
+
+def test_iou_of_the_classes_that_are_there():
+    counts = np.array([[5, 1, 0], [1, 3, 0], [0, 0, 0]])
+    assert present_iou(counts) == {1: 3 / 5} and mean_iou(counts) == 3 / 5
+    counts = np.array([[9, 0, 1], [0, 0, 0], [0, 0, 0]])
+    assert present_iou(counts) == {2: 0.0}
+    assert mean_iou(np.diag([9, 0, 0])) == 1.0
+    assert spread(3, 8).tolist() == [0, 1, 2] and spread(9, 3).tolist() == [0, 4, 8]
