@@ -1,0 +1,1 @@
+"""Hyperparameters of the update routine, tuned after meta-training."""

@@ -1,0 +1,134 @@
+"""Tunes the update routine of a learned initialization, after its meta-training.
+
+    python -m efficientlab_tf.tune --model_path=runs/x --tune_split=val --tasks=100
+
+Searches inner learning rates, with early stopping for the number of steps (Hendryx et
+al., appendix C), and keeps the best with the checkpoint: `evaluate`, `adapt` and
+`export` then use it. The same command again goes on with a search that was stopped;
+run on several machines with one shared --output_dir, they share the search.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from efficientlab_tf import flags
+from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.training.checkpoints import load_model, save_tuned
+from efficientlab_tf.training.run import write_text
+from efficientlab_tf.training.tuned import TUNED_FILE, Tuned
+
+try:
+    import optuna  # noqa: F401
+except ImportError:
+    optuna = None
+
+
+def main() -> None:
+    """Tunes --model_path as the flags say."""
+    if optuna is None:
+        raise UserError(
+            'tuning needs optuna, which is not installed: pip install ".[tune]"'
+        )
+    # Only now, as these need Optuna.
+    from efficientlab_tf.hyperparameters import report, search, uho
+    from efficientlab_tf.hyperparameters.journal import alone, check_sampler
+
+    path = flags.FLAGS.model_path
+    if not path:
+        raise UserError("--model_path is needed: a run's folder or a .keras file")
+    tune = flags.read(TuneConfig)
+    check_sampler(tune.sampler)
+    search.share_device(tune.workers)
+    network, weights, run = load_model(path, tuned=False)
+    model_path = Path(path)
+    beside = model_path if model_path.is_dir() else model_path.parent
+    _require_writable(beside)
+    output_dir = Path(flags.FLAGS.output_dir or beside / "tune")
+    job = search.Job(
+        path,
+        str(output_dir),
+        flags.override(run.data),
+        flags.override(EvalConfig()),
+        tune,
+    )
+    ready = search.Search(job, network, weights, run)
+    print(
+        f"{ready.plan.trials} configurations on {tune.tasks} tasks of {ready.dataset}/"
+        f"{tune.tune_split}, {job.data.shots}-shot, batch norm "
+        f"{job.evaluation.batch_norm}"
+    )
+    workers = search.start_workers(job)
+    journal = search.work(job, ready, untuned=True)
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            print(
+                f"note: a worker ended early, with status {worker.exitcode}; its trial "
+                "was run again",
+                file=sys.stderr,
+            )
+
+    results = journal.results()
+    untuned = uho.Result(-1, ready.own, journal.untuned_score)
+    # The checkpoint's own settings stay if nothing beat them.
+    best = uho.ranking([*results, untuned])[0]
+    tuned = Tuned(
+        values=best.values,
+        initialization=ready.settings["initialization"],
+        dataset=ready.dataset,
+        split=tune.tune_split,
+        tasks=tune.tasks,
+        shots=job.data.shots,
+        batch_norm=job.evaluation.batch_norm,
+        trials=len(results),
+        score=best.score,
+        untuned_score=untuned.score,
+    )
+    rounds = tune.samples if tune.sampler == "random" else 0
+    for result in results:
+        report.log_trial(output_dir / "logs", result)
+    # All machines that shared the search arrive here at once.
+    with alone(output_dir):
+        report.write_table(output_dir, results, rounds, untuned)
+        report.draw(output_dir / report.FIGURE_FILE, results, untuned, best)
+        write_text(output_dir / TUNED_FILE, tuned.to_json())
+        where = save_tuned(path, tuned)
+    kept = "nothing was better than the checkpoint's own: "
+    print(
+        f"untuned: {search.describe(untuned)}\n"
+        f"{'chosen: ' if best is not untuned else kept}{search.describe(best)}\n"
+        f"The best of {len(results)} on the tasks it was chosen by is somewhat too "
+        f"good; evaluate says what it is worth on other classes.\n"
+        f"kept with: {where}\n"
+        f"written:   {output_dir}/{report.TABLE_FILE}, {report.FIGURE_FILE}, "
+        f"{TUNED_FILE}; tensorboard --logdir {output_dir / 'logs'}"
+    )
+
+
+def _require_writable(folder: Path) -> None:
+    # Found out before the search and not after it.
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"cannot write to {folder}, where the model is and the tuned values go; "
+            "make it writable, or tune a copy"
+        )
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.define(TuneConfig)
+    flags.define(DataConfig, only=("dataset_dir", "splits", "shots"))
+    flags.define(EvalConfig, only=("batch_norm", "eval_queries"))
+    flags.define_text("model_path", "", "A run's folder, or a .keras file.")
+    flags.define_text(
+        "output_dir",
+        "",
+        "Where the search goes; if empty, tune/ in the run's folder or beside it.",
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.run(main)

@@ -1,0 +1,403 @@
+"""Tuning as a user types it, and what it leaves with a checkpoint."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("optuna", reason="Optuna is not installed")
+
+from efficientlab_tf.config import (  # noqa: E402
+    DataConfig,
+    EvalConfig,
+    LearnerConfig,
+    ModelConfig,
+    TuneConfig,
+)
+from efficientlab_tf.data.manifest import Manifest  # noqa: E402
+from efficientlab_tf.errors import UserError  # noqa: E402
+from efficientlab_tf.hyperparameters.search import (  # noqa: E402
+    Job,
+    Search,
+    search_space,
+    work,
+)
+from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
+from efficientlab_tf.learners import Network, Weights, build_learner  # noqa: E402
+from efficientlab_tf.training import checkpoints, tuned  # noqa: E402
+from efficientlab_tf.training.checkpoints import (  # noqa: E402
+    Checkpoints,
+    load_model,
+    save_keras,
+    save_tuned,
+)
+from efficientlab_tf.training.run import RunConfig  # noqa: E402
+from efficientlab_tf.training.tuned import Tuned, fingerprint  # noqa: E402
+from tests.models.tiny import tiny_network  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+RUN = RunConfig(
+    DataConfig(dataset_dir="sample:icons", shots=3),
+    ModelConfig(image_size=32, final_dropout=0.2),
+    LearnerConfig(inner_learning_rate=0.05, inner_steps=2, augment_rate=0.0),
+)
+
+
+def _network(seed: int = 0) -> Network:
+    keras.utils.set_random_seed(seed)
+    return Network(tiny_network(32, dropout=0.2))
+
+
+def _keras(folder: Path, run: RunConfig = RUN, rates: bool = False) -> Path:
+    network = _network()
+    weights = network.weights()
+    if rates:
+        weights = weights._replace(rates=tuple(0 * t + 0.05 for t in weights.theta))
+    save_keras(folder / "model.keras", network, weights, run)
+    return folder / "model.keras"
+
+
+def _tuned(weights: Weights, **values) -> Tuned:
+    return Tuned(
+        values=values or {"inner_learning_rate": 0.125, "inner_steps": 7},
+        initialization=fingerprint(weights),
+        dataset="icons",
+        split="val",
+        tasks=4,
+        shots=3,
+        batch_norm="support",
+        trials=6,
+        score=0.5,
+        untuned_score=0.25,
+    )
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_keras_file_keeps_the_values_beside_what_it_held(tmp_path):
+    path = _keras(tmp_path)
+    before = _members(path)
+    _, weights, _ = load_model(str(path))
+    values = {
+        "inner_learning_rate": 0.125,
+        "inner_steps": 7,
+        "inner_batch": 3,
+        "augment_rate": 0.75,
+        "final_dropout": 0.5,
+    }
+    save_tuned(str(path), _tuned(weights, inner_steps=3))
+    # Once more: what is there is replaced.
+    assert save_tuned(str(path), _tuned(weights, **values)) == path
+    after = _members(path)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 1
+    network, loaded, run = load_model(str(path))
+    assert {k: getattr(run.learner, k) for k in list(values)[:4]} == dict(
+        list(values.items())[:4]
+    )
+    assert run.model.final_dropout == 0.5
+    assert network.model.get_layer("final_dropout").rate == 0.5
+    assert run.data == RUN.data and run.train == RUN.train
+    for a, b in zip(loaded.theta, weights.theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+    network, _, run = load_model(str(path), tuned=False)
+    assert run == RUN and network.model.get_layer("final_dropout").rate == 0.2
+
+
+def test_a_run_keeps_the_values_until_it_is_trained_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "build_network", lambda config: _network())
+    RUN.save(tmp_path)
+    state = build_learner(_network(), RUN.learner, meta_steps=10).init()
+    saved = Checkpoints(tmp_path, state)
+    saved.save(state, 1)
+    _, weights, run = load_model(str(tmp_path))
+    assert run == RUN
+    assert save_tuned(str(tmp_path), _tuned(weights)) == tmp_path
+    _, _, run = load_model(str(tmp_path))
+    assert (run.learner.inner_learning_rate, run.learner.inner_steps) == (0.125, 7)
+    assert run.learner == dataclasses.replace(
+        RUN.learner, inner_learning_rate=0.125, inner_steps=7
+    )
+    # What meta-training reads has not changed.
+    assert RunConfig.load(tmp_path) == RUN
+    assert "another initialization" not in capsys.readouterr().err
+    saved.save(state._replace(theta=tuple(t + 1 for t in state.theta)), 2)
+    _, _, run = load_model(str(tmp_path))
+    assert run == RUN
+    assert "those of another initialization" in capsys.readouterr().err
+
+
+def test_a_folder_with_nothing_but_a_keras_file_keeps_them_there(tmp_path):
+    path = _keras(tmp_path)
+    _, weights, _ = load_model(str(tmp_path))
+    assert save_tuned(str(tmp_path), _tuned(weights)) == path
+    assert load_model(str(tmp_path))[2].learner.inner_steps == 7
+    assert load_model(str(path))[2].learner.inner_steps == 7
+
+
+def test_learned_rates_are_scaled(tmp_path):
+    path = _keras(tmp_path, rates=True)
+    _, weights, _ = load_model(str(path))
+    save_tuned(str(path), _tuned(weights, rates_factor=3.0, inner_steps=4))
+    _, scaled, run = load_model(str(path))
+    assert run.learner.inner_steps == 4
+    for rate in scaled.rates:
+        np.testing.assert_allclose(rate, 0.15, rtol=1e-6)
+    # Still those of this initialization, for one who asks again.
+    assert checkpoints.load_tuned(str(path), scaled) is not None
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = _keras(tmp_path)
+    before = path.read_bytes()
+    _, weights, _ = load_model(str(path))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tuned.os, "replace", full)
+    with pytest.raises(UserError, match="No space left.*finished trials are kept"):
+        save_tuned(str(path), _tuned(weights))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[1]",
+        '{"values": {}}',
+        json.dumps({**dataclasses.asdict(_tuned(Weights((), ()))), "values": {"a": 1}}),
+        json.dumps(
+            {**dataclasses.asdict(_tuned(Weights((), ()))), "values": {"l2": "0"}}
+        ),
+    ],
+)
+def test_tuned_values_that_cannot_be_read_say_so(tmp_path, text):
+    (tmp_path / "tuned.json").write_text(text)
+    with pytest.raises(UserError, match="tuned.json cannot be read.*--tuned=false"):
+        tuned.read_tuned(tmp_path)
+
+
+def _job(model: Path, output_dir: Path, splits: str = "", **options) -> Job:
+    return Job(
+        str(model),
+        str(output_dir),
+        dataclasses.replace(RUN.data, splits=splits),
+        EvalConfig(batch_norm="support"),
+        TuneConfig(**{"tasks": 2, "samples": 2, "max_steps": 4, **options}),
+    )
+
+
+def test_ranges_are_around_the_trainings_rate_unless_given():
+    weights = Weights((), ())
+    space = search_space(TuneConfig(min_steps=2, max_steps=9), RUN, weights)
+    assert space == {
+        "inner_learning_rate": Range(0.005, 0.5, log=True),
+        "inner_steps": Range(2, 9, integer=True),
+    }
+    learned = search_space(TuneConfig(), RUN, Weights((), (), (1.0,)))
+    assert learned["rates_factor"] == Range(0.1, 10.0, log=True)
+    assert "inner_learning_rate" not in learned
+    space = search_space(
+        TuneConfig(
+            learning_rate_range="0.1,0.2",
+            dropout_range="0,0.5",
+            augment_range="0.5,1",
+            inner_batch_range="1,8",
+        ),
+        RUN,
+        weights,
+    )
+    assert space == {
+        "inner_learning_rate": Range(0.1, 0.2, log=True),
+        "inner_batch": Range(1, 8, log=True, integer=True),
+        "augment_rate": Range(0.5, 1.0),
+        "final_dropout": Range(0.0, 0.5),
+        "inner_steps": Range(1, 60, integer=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0.0}, "--keep must be between 0 and 1"),
+        ({"keep": 1.0}, "--keep must be between 0 and 1"),
+        ({"samples": 1}, "--samples must be at least 2"),
+        ({"rounds": 0}, "--rounds must be at least 1"),
+        ({"min_steps": 5, "max_steps": 4}, "--max_steps must be at least --min_st.*5"),
+        ({"tasks": 0}, "--tasks must be at least 1"),
+        ({"tune_seed": -1}, "--tune_seed must not be negative"),
+        ({"learning_rate_range": "0.5,0.1"}, "--learning_rate_range.*give 0.1,0.5"),
+        ({"learning_rate_range": "0,0.1"}, "--learning_rate_range: expected positive"),
+        ({"dropout_range": "0,1"}, "--dropout_range: expected numbers from 0"),
+        ({"augment_range": "0.2,1.2"}, "--augment_range: expected numbers from 0 to 1"),
+        ({"inner_batch_range": "0,4"}, "--inner_batch_range: expected whole numbers"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        search_space(TuneConfig(**options), RUN, Weights((), ()))
+
+
+def test_bad_data_are_refused(tmp_path):
+    model = (_network(), _network().weights(), RUN)
+    with pytest.raises(UserError, match="has no split 'nowhere'"):
+        Search(_job(tmp_path, tmp_path, tune_split="test,nowhere"), *model)
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(Manifest.load("sample:icons").split("test")[:2]))
+    splits = f"train={names},val={empty}"
+    with pytest.raises(UserError, match="empty.txt names no class"):
+        Search(_job(tmp_path, tmp_path, splits), *model)
+    job = _job(tmp_path, tmp_path, tune_split="test")
+    many = dataclasses.replace(job, data=dataclasses.replace(job.data, shots=10))
+    with pytest.raises(UserError, match="shots \\+ queries = 10 \\+ 1"):
+        Search(many, *model)
+    nothing = dataclasses.replace(job, data=DataConfig())
+    with pytest.raises(UserError, match="--dataset_dir is needed"):
+        Search(nothing, *model)
+
+
+def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    job = _job(tmp_path, tmp_path / "file" / "out", tune_split="test")
+    search = Search(job, _network(), _network().weights(), RUN)
+    with pytest.raises(UserError, match="cannot write to --output_dir"):
+        work(job, search, untuned=True)
+
+
+def test_learned_rates_are_tuned_by_a_factor(tmp_path):
+    network, weights, run = load_model(str(_keras(tmp_path, rates=True)))
+    job = _job(tmp_path, tmp_path / "out", tune_split="test", rounds=1)
+    journal = work(job, Search(job, network, weights, run), untuned=True)
+    results = journal.results()
+    assert len(results) == 2
+    assert all(0.1 <= r.values["rates_factor"] <= 10 for r in results)
+    assert 0 <= journal.untuned_score <= 1
+
+
+def _python(*arguments: str) -> str:
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def tuned_model(tmp_path_factory):
+    """A model that two processes tuned: its path, the search's folder, the output."""
+    folder = tmp_path_factory.mktemp("tuned")
+    model, search = _keras(folder), folder / "search"
+    out = _python(
+        *("-m", "efficientlab_tf.tune", "--workers=2"),
+        *(f"--model_path={model}", f"--output_dir={search}", "--tune_split=test"),
+        *("--tasks=3", "--rounds=2", "--samples=3", "--max_steps=6"),
+        *("--batch_norm=support", "--tune_seed=1"),
+    )
+    return model, search, out
+
+
+def test_the_best_of_a_search_is_kept(tuned_model):
+    model, search, out = tuned_model
+    with open(search / "trials.csv", newline="") as file:
+        untuned, *rows = csv.DictReader(file)
+    assert [row["trial"] for row in rows] == [str(i + 1) for i in range(6)]
+    assert [row["round"] for row in rows] == list("111222")
+    for trial in range(1, 7):
+        assert out.count(f"trial {trial}/6 (round {1 + (trial > 3)})") == 1
+    best = max([untuned, *rows], key=lambda row: float(row["mean_iou"]))
+    record = json.loads((search / "tuned.json").read_text())
+    assert record["score"] == pytest.approx(float(best["mean_iou"]), abs=1e-6)
+    assert record["trials"] == 6 and record["shots"] == 3 and record["tasks"] == 3
+    _, _, run = load_model(str(model))
+    for name in ("inner_learning_rate", "inner_steps"):
+        assert record["values"][name] == pytest.approx(float(best[name]), rel=1e-4)
+        assert getattr(run.learner, name) == record["values"][name]
+    assert "kept with" in out and (search / "uho.png").stat().st_size > 5000
+    assert len(list((search / "logs").iterdir())) == 6
+    assert not list((search / "alive").iterdir())
+    # The ranges of the second round are those of the best two of the first.
+    rates = [float(row["inner_learning_rate"]) for row in rows]
+    scores = [float(row["mean_iou"]) for row in rows]
+    kept = sorted(range(3), key=lambda i: -scores[i])[:2]
+    low, high = sorted(rates[i] for i in kept)
+    assert all(low * 0.999 <= rate <= high * 1.001 for rate in rates[3:])
+
+
+def test_the_same_search_again_repeats_nothing_and_another_is_refused(
+    tuned_model, capsys
+):
+    model, search, _ = tuned_model
+    job = _job(
+        *(model, search),
+        **dict(tune_split="test", tasks=3, samples=3, max_steps=6, tune_seed=1),
+    )
+    loaded = load_model(str(model), tuned=False)
+    before = (search / "journal.log").stat().st_size
+    again = work(job, Search(job, *loaded), untuned=True)
+    assert len(again.results()) == 6 and "trial" not in capsys.readouterr().out
+    # Nothing but that somebody came by.
+    assert (search / "journal.log").stat().st_size - before < 2000
+    other = dataclasses.replace(job, evaluation=EvalConfig(batch_norm="running"))
+    message = "another search: batch_norm was 'support' and is 'running'; give"
+    with pytest.raises(UserError, match=message):
+        work(other, Search(other, *loaded), untuned=True)
+
+
+_EVALUATE = """
+import sys
+from absl.testing import flagsaver
+from efficientlab_tf import evaluate, flags
+evaluate.define_flags()
+for line in sys.argv[1:]:
+    with flagsaver.flagsaver():
+        flags.FLAGS(["evaluate", *line.split()])
+        print(f"== {line.split()[-1]}")
+        evaluate.main()
+"""
+
+
+def test_evaluate_uses_the_tuned_values_unless_told_otherwise(tuned_model, tmp_path):
+    model, search, _ = tuned_model
+    values = json.loads((search / "tuned.json").read_text())["values"]
+    names = Manifest.load("sample:icons").split("test")[:2]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    common = (
+        f"--model_path={model} --splits_per_task=1 "
+        f"--splits=test={tmp_path / 'names.txt'} --output_dir={tmp_path}"
+    )
+    out = _python(
+        *("-c", _EVALUATE, f"{common}/1"),
+        *(f"--tuned=false {common}/2", f"--inner_steps=1 {common}/3"),
+    )
+    used, ignored, overridden = out.split("== ")[1:]
+    protocols = [
+        json.loads((tmp_path / name / "summary.json").read_text())["protocol"]
+        for name in "123"
+    ]
+    assert "tuned values are used" in used and "too good" in used
+    assert {name: protocols[0][name] for name in values} == values
+    assert protocols[0]["tuned"]
+    assert "tuned values" not in ignored and not protocols[1]["tuned"]
+    for name in values:
+        assert protocols[1][name] == getattr(RUN.learner, name)
+    assert "--inner_steps overrides the tuned value" in overridden
+    assert protocols[2] == {**protocols[0], "inner_steps": 1}
