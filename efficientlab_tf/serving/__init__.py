@@ -1,0 +1,1 @@
+"""Export to a SavedModel that a stock TensorFlow Serving serves."""

@@ -1,0 +1,148 @@
+"""Writing a model's version folder: whole or not at all.
+
+NAME/1/
+  saved_model.pb, variables/    the model
+  assets.extra/                 requests that the server replays when it loads it
+  README.md                     how to serve it and how to ask it
+  batching_config.txt, monitoring_config.txt    samples for the server
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from efficientlab_tf.config import ExportConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import InnerLoop, Weights
+from efficientlab_tf.serving import documents
+from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
+from efficientlab_tf.serving.warmup import warmup_requests, write_warmup
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Checks that a version may be written there, before the work begins.
+
+    Raises:
+      UserError: something is there that must stay.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / "saved_model.pb").is_file():
+        raise UserError(
+            f"--output {output} exists and is not an exported model; choose another "
+            "folder"
+        )
+    if not overwrite:
+        raise UserError(
+            f"--output {output} holds a model already; choose the next version number, "
+            "or give --overwrite"
+        )
+
+
+def export(
+    output: Path,
+    inner: InnerLoop,
+    weights: Weights,
+    defaults: InnerDefaults,
+    config: ExportConfig,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model for TensorFlow Serving.
+
+    Args:
+      output: the version's folder, NAME/1; it appears complete.
+      inner: the inner loop on its network.
+      weights: the initialization.
+      defaults: see `InnerDefaults`.
+      config: what is exported, and its limits.
+      overwrite: replace a model that is there.
+
+    Raises:
+      UserError: something else is there, or the folder cannot be written.
+    """
+    check_output(output, overwrite)
+    network = inner.network
+    height, width, _ = network.image_shape
+    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        served = ServedModel(inner, weights, defaults, config)
+        tf.saved_model.save(served, str(partial), signatures=served.signatures())
+        write_warmup(partial, warmup_requests(height, width, config))
+        texts = {
+            "README.md": documents.readme(
+                name=model_name(output),
+                version=output.name,
+                network=f"{network.model.name} with {_parameters(weights)} parameters",
+                image_shape=network.image_shape,
+                classes=network.classes,
+                defaults=defaults,
+                learned_rates=bool(weights.rates),
+                config=config,
+            ),
+            "batching_config.txt": documents.batching_config(config),
+            "monitoring_config.txt": documents.MONITORING_CONFIG,
+        }
+        for file, text in texts.items():
+            (partial / file).write_text(text)
+        _put_in_place(partial, output)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", error)
+        raise UserError(
+            f"cannot write --output {output}: {reason}; choose a folder that you may "
+            "write to"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, output: Path) -> None:
+    """Renames, so that a server that watches the folder never sees half a model."""
+    if not output.exists():
+        os.rename(partial, output)
+        return
+    old = output.with_name(f".{output.name}.old-{os.getpid()}")
+    os.rename(output, old)
+    try:
+        os.rename(partial, output)
+    except OSError:
+        os.rename(old, output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def model_name(output: Path) -> str:
+    """NAME of NAME/1; the folder's own name where it is not a version's."""
+    output = output.absolute()
+    return output.parent.name if output.name.isdecimal() else output.name
+
+
+def _parameters(weights: Weights) -> str:
+    return f"{sum(int(tf.size(tensor)) for tensor in weights.theta):,}"
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of everything in a folder, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def describe_signatures(folder: Path) -> list[str]:
+    """A line for each input and output of each signature of a SavedModel."""
+    data = (folder / "saved_model.pb").read_bytes()
+    signatures = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
+    lines = []
+    for name, signature in sorted(signatures.signature_def.items()):
+        if name.startswith("__"):
+            continue
+        lines.append(name)
+        for arrow, tensors in ("<-", signature.inputs), ("->", signature.outputs):
+            for key, info in sorted(tensors.items()):
+                sides = [d.size if d.size >= 0 else "?" for d in info.tensor_shape.dim]
+                shape = ", ".join(map(str, sides))
+                dtype = tf.as_dtype(info.dtype).name
+                lines.append(f"  {arrow} {key:18}{dtype} [{shape}]")
+    return lines

@@ -1,0 +1,267 @@
+"""A learned initialization as a SavedModel that needs none of this package to run.
+
+    serving_default      images -> probability, mask              the initialization
+    serve_encoded        JPEG or PNG files -> PNG files           the initialization
+    adapt_and_segment    support set, queries -> probability, masks
+
+The inner loop runs inside the graph, from constants of the export and the request
+alone. No variable is ever assigned: a request cannot change what the next one gets.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from efficientlab_tf.config import ExportConfig
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Weights
+from efficientlab_tf.serving import images as pictures
+from efficientlab_tf.serving.checks import (
+    behind,
+    checked_count,
+    checked_images,
+    checked_masks,
+    require,
+)
+
+SERVING_DEFAULT = "serving_default"
+SERVE_ENCODED = "serve_encoded"
+ADAPT_AND_SEGMENT = "adapt_and_segment"
+
+SEED = 0
+"""Of mini-batches, augmentation and dropout: equal requests get equal answers."""
+
+_PNG_LEVELS = 65535.0
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerDefaults:
+    """The inner loop of requests that leave it to the model.
+
+    Attributes:
+      learning_rate: of SGD; without effect where rates were learned.
+      steps: number of steps.
+    """
+
+    learning_rate: float
+    steps: int
+
+
+class ServedModel(tf.Module):
+    """The functions of a served model.
+
+    Args:
+      inner: the inner loop on its network.
+      weights: the initialization.
+      defaults: see `InnerDefaults`.
+      config: what is exported and its limits.
+    """
+
+    def __init__(
+        self,
+        inner: InnerLoop,
+        weights: Weights,
+        defaults: InnerDefaults,
+        config: ExportConfig,
+    ):
+        super().__init__(name="efficientlab_tf")
+        self._functions = AdaptFunctions(inner)
+        self._defaults = defaults
+        self._config = config
+        self._height, self._width, _ = inner.network.image_shape
+        self._theta, self._statistics, self._rates = (
+            [tf.Variable(tensor, trainable=False) for tensor in tensors]
+            for tensors in weights
+        )
+
+    def signatures(self) -> dict[str, Callable]:
+        """The served functions by the names of their signatures."""
+        images = tf.TensorSpec([None, None, None, 3], tf.float32, "images")
+        files = tf.TensorSpec([None], tf.string, "image_bytes")
+        signatures = {
+            SERVING_DEFAULT: tf.function(
+                self._segment, input_signature=[images], autograph=False
+            ),
+            SERVE_ENCODED: tf.function(
+                self._segment_encoded, input_signature=[files], autograph=False
+            ),
+        }
+        if self._config.adaptation:
+            signatures[ADAPT_AND_SEGMENT] = self._adaptation()
+        return signatures
+
+    def _adaptation(self) -> Callable:
+        # Defaults that are tensors become the signature's own: a gRPC request may
+        # leave these two inputs out.
+        def adapt_and_segment(
+            support_images,
+            support_masks,
+            query_images,
+            learning_rate=tf.constant(0.0),  # noqa: B008
+            steps=tf.constant(0),  # noqa: B008
+        ):
+            return self._adapt_and_segment(
+                support_images, support_masks, query_images, learning_rate, steps
+            )
+
+        shape = [None, None, None, 3]
+        specs = [
+            tf.TensorSpec(shape, tf.float32, "support_images"),
+            tf.TensorSpec(shape[:3], tf.uint8, "support_masks"),
+            tf.TensorSpec(shape, tf.float32, "query_images"),
+            tf.TensorSpec([], tf.float32, "learning_rate"),
+            tf.TensorSpec([], tf.int32, "steps"),
+        ]
+        return tf.function(adapt_and_segment, input_signature=specs, autograph=False)
+
+    def _weights(self) -> Weights:
+        return Weights(
+            *(
+                tuple(variable.read_value() for variable in variables)
+                for variables in (self._theta, self._statistics, self._rates)
+            )
+        )
+
+    def _checked(self, name: str, images: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        return checked_images(
+            name, images, max_images=config.max_images, max_side=config.max_side
+        )
+
+    def _fitted(self, images: tf.Tensor) -> tf.Tensor:
+        """Float images at the network's size."""
+        return pictures.resize(images, self._height, self._width)
+
+    def _probability(self, weights: Weights, images: tf.Tensor) -> tf.Tensor:
+        """float32 [n, h, w, K+1] of images at the network's size."""
+        return tf.cast(self._functions.predict(weights, images, False), tf.float32)
+
+    def _answer(self, probability: tf.Tensor, images: tf.Tensor, masks: str) -> dict:
+        """The outputs at the size of the request's images."""
+        size = tf.shape(images)
+        probability = pictures.resize(probability, size[1], size[2])
+        return {"probability": probability, masks: _labels(probability)}
+
+    def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = self._checked("images", images)
+        probability = self._probability(self._weights(), self._fitted(images))
+        return self._answer(probability, images, "mask")
+
+    def _segment_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        files = checked_count("image_bytes", image_bytes, self._config.max_images)
+
+        def decoded(item):
+            number, data = item
+            name = tf.strings.join(["image_bytes[", tf.strings.as_string(number), "]"])
+            image = pictures.decode(name, data, self._config.max_side)
+            image = tf.cast(image, tf.float32)[tf.newaxis]
+            return self._fitted(image)[0], tf.shape(image)[1:3]
+
+        def encoded(item):
+            probability, size = item
+            probability = pictures.resize(probability[tf.newaxis], size[0], size[1])
+            foreground = tf.round((1.0 - probability[0, ..., :1]) * _PNG_LEVELS)
+            foreground = tf.clip_by_value(foreground, 0.0, _PNG_LEVELS)
+            mask = _labels(probability)[0, ..., tf.newaxis]
+            return (
+                tf.io.encode_png(mask),
+                tf.io.encode_png(tf.cast(foreground, tf.uint16)),
+            )
+
+        # One picture after another, so that only one at a time is large.
+        numbers = tf.range(tf.shape(files)[0])
+        shape = [self._height, self._width, 3]
+        images, sizes = tf.map_fn(
+            decoded,
+            (numbers, files),
+            parallel_iterations=1,
+            fn_output_signature=(
+                tf.TensorSpec(shape, tf.float32),
+                tf.TensorSpec([2], tf.int32),
+            ),
+        )
+        probability = self._probability(self._weights(), images)
+        masks, foregrounds = tf.map_fn(
+            encoded,
+            (probability, sizes),
+            parallel_iterations=1,
+            fn_output_signature=(
+                tf.TensorSpec([], tf.string),
+                tf.TensorSpec([], tf.string),
+            ),
+        )
+        return {"mask_bytes": masks, "probability_bytes": foregrounds, "size": sizes}
+
+    def _adapt_and_segment(
+        self, support_images, support_masks, query_images, learning_rate, steps
+    ) -> dict[str, tf.Tensor]:
+        inner, weights = self._functions.inner, self._weights()
+        images = self._checked("support_images", support_images)
+        queries = self._checked("query_images", query_images)
+        masks = checked_masks(
+            "support_masks", support_masks, images, inner.network.classes
+        )
+        rate, steps = self._inner_loop(learning_rate, steps)
+        images, masks = self._fitted(images), self._fitted_masks(masks)
+        adapted, _ = inner.adapt(
+            weights.theta,
+            weights.statistics,
+            images,
+            masks,
+            steps=steps,
+            learning_rate=weights.rates or rate,
+            seed=tf.constant([SEED, 0]),
+        )
+        if self._config.batch_norm == "support":
+            adapted = self._functions.support_statistics(adapted, images)
+        probability = self._probability(adapted, self._fitted(queries))
+        finite = require(
+            tf.reduce_all(tf.math.is_finite(probability)),
+            "the adaptation diverged; send a lower learning_rate than ",
+            rate,
+            " or fewer steps than ",
+            steps,
+        )
+        return self._answer(behind([finite], probability), queries, "masks")
+
+    def _fitted_masks(self, masks: tf.Tensor) -> tf.Tensor:
+        masks = pictures.resize_masks(masks, self._height, self._width)
+        labelled = require(
+            tf.reduce_any((masks > 0) & (masks != IGNORE)),
+            "support_masks: resized to the network's "
+            f"{self._height}x{self._width} pixels nothing of the object is left; label "
+            "more of it, or send images of that size",
+        )
+        return behind([labelled], masks)
+
+    def _inner_loop(
+        self, learning_rate: tf.Tensor, steps: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The request's learning rate and steps, or the model's own for 0 and -1."""
+        own_rate = (learning_rate == 0.0) | (learning_rate == -1.0)
+        own_steps = (steps == 0) | (steps == -1)
+        fits, reason = learning_rate > 0.0, "a positive number"
+        if self._rates:
+            fits, reason = False, "nothing else, as this model learned its rates"
+        most = self._config.max_steps
+        checks = [
+            require(
+                tf.math.is_finite(learning_rate) & (own_rate | fits),
+                f"learning_rate: expected 0 (the model's own) or {reason}, received ",
+                learning_rate,
+            ),
+            require(
+                own_steps | ((steps >= 1) & (steps <= most)),
+                f"steps: expected 0 (the model's own) or 1 to {most}, received ",
+                steps,
+            ),
+        ]
+        rate = tf.where(own_rate, self._defaults.learning_rate, learning_rate)
+        steps = tf.where(own_steps, self._defaults.steps, steps)
+        return behind(checks, rate), behind(checks, steps)
+
+
+def _labels(probability: tf.Tensor) -> tf.Tensor:
+    """uint8 [...]: the most probable class; for one class, foreground above 0.5."""
+    return tf.cast(tf.argmax(probability, axis=-1, output_type=tf.int32), tf.uint8)
