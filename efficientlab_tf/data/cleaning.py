@@ -53,16 +53,28 @@ class CleaningOptions:
         None keeps each pair's size.
       index_masks: masks hold indices (0 background, 1..K classes, 255 unknown)
         instead of object on background.
+      index: with index masks, the one index that is stored, as 1; all others become
+        background, and 255 stays. None stores the indices.
       jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At the
         default chroma is not subsampled; below it is, as smaller files are wanted.
     """
 
     image_size: int | None = None
     index_masks: bool = False
+    index: int | None = None
     jpeg_quality: int = JPEG_QUALITY
 
 
-class _Picture(NamedTuple):
+class Upright(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+      picture: in mode RGB or L, turned upright.
+      image_format: "jpeg" or "png": how it is to be stored.
+      orientation: the EXIF orientation that it had, 1 for upright.
+      notes: what was changed, in words.
+    """
+
     picture: Image.Image
     image_format: str
     orientation: int
@@ -81,10 +93,13 @@ def load_pair(
     path = image_path
     try:
         data = image_path.read_bytes()
-        image = _read_image(data)
+        image = read_image(data)
         path = mask_path
         mask, mask_notes = read_mask(mask_path.read_bytes(), options.index_masks)
-        mask = _fit_mask(mask, image, mask_notes)
+        if options.index is not None:
+            mask = np.where(mask == UNKNOWN, mask, mask == options.index)
+            mask = mask.astype(np.uint8)
+        mask = fit_mask(mask, image, mask_notes)
     except (Refused, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return None, [ReportRow(class_name, path.name, REFUSED, str(reason))]
@@ -148,7 +163,7 @@ def read_mask(data: bytes, index_masks: bool) -> tuple[np.ndarray, list[str]]:
     Raises:
       Refused: the file is not a readable mask.
     """
-    picture = _open(data)
+    picture = open_picture(data)
     if index_masks:
         return _index_mask(picture)
     if picture.mode in ("P", "PA", "CMYK"):
@@ -235,12 +250,17 @@ def _index_mask(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
     if (values == UNKNOWN).any() and not ((values > 0) & (values < UNKNOWN)).any():
         raise Refused(
             "mask has only 0 and 255 (unknown), so no class; if 255 means object, "
-            "convert without --index_masks"
+            "convert without --index_masks (adapt: --mask_values=object)"
         )
     return values, []
 
 
-def _open(data: bytes) -> Image.Image:
+def open_picture(data: bytes) -> Image.Image:
+    """Decodes an image file as it is.
+
+    Raises:
+      Refused: not an image file, damaged, or too large to be one.
+    """
     try:
         with warnings.catch_warnings():
             # Large pictures and odd metadata are no concern of the user's here.
@@ -257,8 +277,19 @@ def _open(data: bytes) -> Image.Image:
     return picture
 
 
-def _read_image(data: bytes) -> _Picture:
-    picture = _open(data)
+def read_image(data: bytes, stretch: bool = False) -> Upright:
+    """Decodes an image, turns it upright and reduces it to 8 bits, RGB or grey.
+
+    Args:
+      data: the file's bytes.
+      stretch: pixel values of more than 8 bits are spread over 0..255 by their own
+        range (`stretched`), whatever it is: of cameras and microscopes few use all
+        16 bits. Otherwise the upper 8 of 16 bits are taken.
+
+    Raises:
+      Refused: not a readable image, or of a pixel type that has no colours.
+    """
+    picture = open_picture(data)
     notes = []
     image_format = _STORED_AS.get(picture.format or "")
     if image_format is None:
@@ -272,7 +303,10 @@ def _read_image(data: bytes) -> _Picture:
         picture = _upright(picture, orientation)
         notes.append(f"EXIF rotation applied (orientation {orientation})")
     mode = picture.mode
-    if mode.startswith("I;16"):
+    if stretch and (mode in ("I", "F") or mode.startswith("I;16")):
+        picture = Image.fromarray(stretched(np.asarray(picture)))
+        notes.append(f"pixel type {mode} stretched to 0..255")
+    elif mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         notes.append("16 bits a pixel reduced to 8")
     elif mode not in _MODES_KEPT:
@@ -286,7 +320,30 @@ def _read_image(data: bytes) -> _Picture:
         else:
             notes.append(f"{mode} converted to RGB")
         picture = picture.convert("RGB")
-    return _Picture(picture, image_format, orientation, notes)
+    return Upright(picture, image_format, orientation, notes)
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Spreads pixel values linearly over 0..255.
+
+    The ends are the 0.1 and 99.9 percentiles, so that single hot pixels do not
+    darken the rest.
+
+    Args:
+      values: [H, W]; what is not finite becomes 0.
+
+    Returns:
+      uint8 [H, W]; all 0 if all values are equal.
+    """
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.min() == finite.max():
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(finite, (0.1, 99.9))
+    if low == high:
+        low, high = finite.min(), finite.max()
+    scaled = np.clip((values - low) * (255.0 / (high - low)), 0, 255)
+    return np.nan_to_num(scaled, nan=0.0).round().astype(np.uint8)
 
 
 def _has_alpha(picture: Image.Image) -> bool:
@@ -297,8 +354,17 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture.transpose(_EXIF_TRANSPOSE[orientation])
 
 
-def _fit_mask(mask: np.ndarray, image: _Picture, notes: list[str]) -> np.ndarray:
-    """Brings a mask to its image's size if both show the same field of view."""
+def fit_mask(mask: np.ndarray, image: Upright, notes: list[str]) -> np.ndarray:
+    """Brings a mask to its image's size if both show the same field of view.
+
+    Args:
+      mask: uint8 or int32 [H, W].
+      image: of the mask.
+      notes: takes what was changed, in words.
+
+    Raises:
+      Refused: the aspect ratios differ.
+    """
     width, height = image.picture.size
     if mask.shape == (height, width):
         return mask

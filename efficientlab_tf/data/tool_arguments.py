@@ -5,7 +5,7 @@ import os
 
 
 def add_conversion_arguments(
-    parser: argparse.ArgumentParser, *, cleaning: bool = True
+    parser: argparse.ArgumentParser, *, cleaning: bool = True, input_dir: bool = True
 ) -> None:
     """Adds the arguments of every conversion.
 
@@ -13,13 +13,15 @@ def add_conversion_arguments(
       parser: the tool's parser.
       cleaning: whether pictures are read from files, in parallel, and so can be
         resized.
+      input_dir: whether one folder is converted.
     """
     add = parser.add_argument
-    add("--input_dir", required=True, help="folder to convert")
+    if input_dir:
+        add("--input_dir", required=True, help="folder to convert")
     add("--output_dir", required=True, help="dataset folder to write")
     add(
         "--splits",
-        help="class lists: fss1000, fss1000_520, fpk, icons, or files as "
+        help="class lists: fss1000, fss1000_520, fss1000_700, fpk, icons, or files as "
         "train=FILE,val=FILE,test=FILE",
     )
     add(

@@ -5,6 +5,7 @@ interpreter lock too often for threads; neither this module nor what it imports
 needs TensorFlow, so a process starts in a fraction of a second.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -30,11 +31,14 @@ class ClassJob(NamedTuple):
       class_name: the class.
       files: (image, mask) paths in the order to be stored.
       rows: files that were refused while partners were looked for.
+      index: the class's index in masks that hold those of many; None for masks of
+        the one class.
     """
 
     class_name: str
     files: list[tuple[Path, Path]]
     rows: list[ReportRow]
+    index: int | None = None
 
 
 def read_classes(
@@ -71,6 +75,8 @@ def read_classes(
 
 def run_job(job: ClassJob, options: CleaningOptions) -> ClassData:
     """Reads one class."""
+    if job.index is not None:
+        options = dataclasses.replace(options, index_masks=True, index=job.index)
     pairs = []
     rows = list(job.rows)
     for image_path, mask_path in job.files:

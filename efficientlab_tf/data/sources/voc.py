@@ -1,0 +1,147 @@
+"""PASCAL VOC's segmentation layout: many classes in one picture, one index each.
+
+JPEGImages/NAME.jpg with SegmentationClass/NAME.png, whose values (of a palette PNG
+too) are 0 for background, 1.. for classes and 255 for "void". Every class becomes a
+task of its own: its pictures are those with a pixel of it, and in them all other
+classes are background.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from efficientlab_tf.data.pair import REFUSED, ReportRow
+from efficientlab_tf.data.sources.jobs import ClassJob, list_images
+from efficientlab_tf.errors import UserError
+
+IMAGES = "JPEGImages"
+MASKS = "SegmentationClass"
+SETS = Path("ImageSets") / "Segmentation"
+
+VOC_CLASSES: Mapping[int, str] = dict(
+    enumerate(
+        (
+            *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+            *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
+            *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+        ),
+        start=1,
+    )
+)
+"""Index to name of the 20 classes of PASCAL VOC."""
+
+
+def read_labels(path: Path) -> dict[int, str]:
+    """Reads class names from lines of "INDEX NAME"; index 0 is the background.
+
+    Raises:
+      UserError: unreadable, or a line of another form.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read --labels {path}: {error.strerror}") from error
+    labels = {}
+    for number, line in enumerate(lines, start=1):
+        index, _, name = line.strip().partition(" ")
+        if not line.strip() or index == "0":
+            continue
+        if not index.isdecimal() or not 0 < int(index) < 255 or not name.strip():
+            raise UserError(
+                f"{path}:{number}: expected an index from 1 to 254, a space and the "
+                f"name of a class; received {line!r}"
+            )
+        labels[int(index)] = name.strip()
+    return labels
+
+
+def voc_jobs(
+    root: Path,
+    labels: Mapping[int, str] = VOC_CLASSES,
+    *,
+    image_set: str | None = None,
+    classes: Collection[str] | None = None,
+) -> list[ClassJob]:
+    """Lists the classes of a folder in VOC's layout, with progress.
+
+    Args:
+      root: holds JPEGImages and SegmentationClass.
+      labels: index to class name.
+      image_set: a list of ImageSets/Segmentation to keep to, such as "trainval"; None
+        takes every mask.
+      classes: names to keep to; None takes every one that occurs.
+
+    Returns:
+      One job a class that occurs, in the order of the indices, its files in the
+      order of their names. A mask without picture is a row of every class's report
+      that it holds.
+
+    Raises:
+      UserError: not this layout, an unknown set or class name, or a mask that
+        cannot be read.
+    """
+    root = Path(root)
+    for folder in (IMAGES, MASKS):
+        if not (root / folder).is_dir():
+            raise UserError(
+                f"{root} has no folder {folder}; expected PASCAL VOC's layout: "
+                f"{IMAGES}/ with pictures and {MASKS}/ with their masks"
+            )
+    unknown = set(classes or ()) - set(labels.values())
+    if unknown:
+        raise UserError(
+            f"unknown class {sorted(unknown)[0]!r}; choose from "
+            f"{', '.join(labels.values())}"
+        )
+    images = {path.stem: path for path in list_images(root / IMAGES)}
+    masks = {path.stem: path for path in list_images(root / MASKS)}
+    stems = sorted(masks)
+    if image_set is not None:
+        stems = _image_set(root / SETS / f"{image_set}.txt", masks)
+    files: dict[int, list[tuple[Path, Path]]] = {index: [] for index in labels}
+    rows: dict[int, list[ReportRow]] = {index: [] for index in labels}
+    for stem in tqdm(stems, desc="masks", unit="mask", dynamic_ncols=True):
+        for index in _indices(masks[stem]) & labels.keys():
+            if stem in images:
+                files[index].append((images[stem], masks[stem]))
+            else:
+                row = labels[index], masks[stem].name, REFUSED, "mask without image"
+                rows[index].append(ReportRow(*row))
+    return [
+        ClassJob(name, files[index], rows[index], index)
+        for index, name in labels.items()
+        if (files[index] or rows[index]) and (classes is None or name in classes)
+    ]
+
+
+def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.txt"))
+        raise UserError(
+            f"no such image set: {path}; there are {', '.join(known) or 'none'}"
+        )
+    stems = path.read_text(encoding="utf-8").split()
+    missing = [stem for stem in stems if stem not in masks]
+    if missing:
+        raise UserError(
+            f"{path} lists {missing[0]}, which has no mask in {MASKS} ({len(missing)} "
+            "such names); complete the download"
+        )
+    return stems
+
+
+def _indices(path: Path) -> set[int]:
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"cannot read mask {path}: {error}; replace it") from error
+    if values.ndim != 2:
+        raise UserError(
+            f"mask {path} has {values.shape[-1]} channels; expected one of indices, as "
+            "a grey or palette PNG"
+        )
+    return set(np.unique(values).tolist())
