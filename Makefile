@@ -1,5 +1,5 @@
 # make quickstart   a network learns to segment classes it has never seen (minutes)
-# make test         the tests
+# make test         the tests (JOBS=1 in one process)
 # make lint         ruff
 #
 # Each makes .venv first if it is not there yet. PYTHON=... chooses an interpreter.
@@ -8,6 +8,8 @@ SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	command -v $$p > /dev/null && $$p -c '$(SUPPORTED)' && echo $$p && break; done)
 VENV = .venv
+# Processes of the tests; each needs about 3 GB.
+JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
 .PHONY: quickstart test lint
@@ -16,7 +18,7 @@ quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

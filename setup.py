@@ -37,12 +37,14 @@ setup(
         "tqdm>=4.66",
         "psutil>=6",
         "matplotlib>=3.9",
+        "scikit-learn>=1.5",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tune": TUNE,
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "openvino>=2026.4",
             "tensorflow-serving-api>=2.21,<2.22",
