@@ -20,11 +20,11 @@ from efficientlab_tf.config import DataConfig, EvalConfig, LearnerConfig
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import ALL, Manifest
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, Network, Weights
+from efficientlab_tf.learners import Network, Weights
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
 from efficientlab_tf.training.checkpoints import load_model, load_tuned
 from efficientlab_tf.training.evaluation import evaluate, sheet
-from efficientlab_tf.training.run import RunConfig, build_inner_loop, write_text
+from efficientlab_tf.training.run import RunConfig, build_functions, write_text
 from efficientlab_tf.training.tuned import Tuned, adjust
 
 INNER_LOOP = (
@@ -119,7 +119,7 @@ def meta_test(
         image_size=network.image_shape[0],
         seed=run.train.seed,
     )
-    segmenter = AdaptFunctions(build_inner_loop(run.learner, network)).segmenter(
+    segmenter = build_functions(run.learner, network).segmenter(
         weights,
         learning_rate=protocol.inner_learning_rate,
         steps=protocol.inner_steps,

@@ -90,7 +90,9 @@ class Objective:
     """What an inner-loop step minimizes.
 
     Attributes:
-      kind: "bce_dice" (equation 11) or "cross_entropy" (equation 12 alone).
+      kind: "bce_dice" (equation 11), "cross_entropy" (equation 12 alone) or
+        "sum_cross_entropy" (the same as a sum over all known pixels, Shaban et al.,
+        equation 3).
       l2: lambda of equation 11; 0 leaves the term out.
     """
 
@@ -103,6 +105,8 @@ class Objective:
         """Returns the loss (scalar) and its parts by name (scalars)."""
         parts = {"cross_entropy": cross_entropy(logits, masks)}
         loss = parts["cross_entropy"]
+        if self.kind == "sum_cross_entropy":
+            loss *= tf.reduce_sum(_valid(masks, logits.dtype))
         if self.kind == "bce_dice":
             parts["soft_iou"] = soft_iou(logits, masks)
             loss -= log_dice(parts["soft_iou"])

@@ -123,3 +123,14 @@ def test_gradient_equals_finite_differences():
 def test_l2_is_half_the_sum_of_squares_of_decayed_parameters():
     theta = [tf.constant([3.0, 4.0]), tf.constant([100.0])]
     assert float(l2_penalty(theta, (True, False))) == 12.5
+
+
+def test_sum_cross_entropy_adds_up_the_known_pixels():
+    logits, masks = _random()
+    masks[0, :2] = 255
+    loss, parts = Objective("sum_cross_entropy", l2=0.0)(logits, masks, [], ())
+    p = np.take_along_axis(_softmax(logits), np.minimum(masks, 1)[..., None], -1)[
+        ..., 0
+    ]
+    np.testing.assert_allclose(loss, -np.log(p[masks != 255]).sum())
+    np.testing.assert_allclose(parts["cross_entropy"], loss / (masks != 255).sum())

@@ -68,7 +68,7 @@ class TaskUpdate(NamedTuple):
 
 
 class Learner(abc.ABC):
-    """A gradient-based meta-learner.
+    """A meta-learner.
 
     Args:
       network: the pure network.
@@ -108,7 +108,10 @@ class Learner(abc.ABC):
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
         )
         self._optimizer = meta_optimizer(
-            config.meta_optimizer, self._meta_variables(), self.displacement_scale
+            config.meta_optimizer,
+            self._meta_variables(),
+            self.displacement_scale,
+            config.momentum,
         )
         self._seed = seed
         self._checked = False

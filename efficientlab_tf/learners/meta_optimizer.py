@@ -95,13 +95,16 @@ class KerasOptimizer:
         return results[: len(theta)], results[len(theta) :]
 
 
-def meta_optimizer(name: str, variables, scale: float) -> MetaOptimizer:
+def meta_optimizer(
+    name: str, variables, scale: float, momentum: float = 0.0
+) -> MetaOptimizer:
     """Builds a meta-optimizer by name.
 
     Args:
       name: "interpolate" or one of Keras's: sgd, adam, adamw, ...
       variables: the model's trainable variables.
       scale: see `KerasOptimizer`.
+      momentum: of sgd.
 
     Raises:
       UserError: no such optimizer.
@@ -114,7 +117,6 @@ def meta_optimizer(name: str, variables, scale: float) -> MetaOptimizer:
             f"{name!r}"
         )
     # A number, so that the optimizer keeps its rate in a variable that can be set.
-    optimizer = keras.optimizers.get(
-        {"class_name": name, "config": {"learning_rate": 1.0}}
-    )
+    config = {"learning_rate": 1.0} | ({"momentum": momentum} if momentum else {})
+    optimizer = keras.optimizers.get({"class_name": name, "config": config})
     return KerasOptimizer(optimizer, variables, scale)

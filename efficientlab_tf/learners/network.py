@@ -1,11 +1,12 @@
 """A Keras functional model as a pure function of its weights."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from efficientlab_tf.models import decay_mask
+from efficientlab_tf.models.conditioned import QUERY_INPUT
 
 
 class Weights(NamedTuple):
@@ -35,7 +36,7 @@ class Network:
 
     Args:
       model: a built functional model; images [n, H, W, 3] in 0..255 to logits
-        [n, H, W, K+1].
+        [n, H, W, K+1]. Or a conditioned one, see `models.conditioned`.
     """
 
     def __init__(self, model: keras.Model):
@@ -52,8 +53,17 @@ class Network:
             if is_seed
         ]
         self.dtype = tf.as_dtype(model.trainable_variables[0].dtype)
-        self.image_shape = tuple(model.input_shape[1:])
-        self.classes = model.output_shape[-1] - 1
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        shape = self.model.input_shape
+        return tuple((shape[QUERY_INPUT] if isinstance(shape, dict) else shape)[1:])
+
+    @property
+    def classes(self) -> int:
+        """K, the number of foreground classes."""
+        return self.model.output_shape[-1] - 1
 
     def weights(self) -> Weights:
         """Returns a copy of the current values of the model's variables."""
@@ -89,7 +99,7 @@ class Network:
         self,
         theta,
         statistics,
-        images: tf.Tensor,
+        images: tf.Tensor | dict[str, tf.Tensor],
         *,
         training: bool,
         seed: tf.Tensor | None = None,
@@ -99,7 +109,8 @@ class Network:
         Args:
           theta: see `Weights`.
           statistics: see `Weights`.
-          images: uint8 or float [n, H, W, 3], 0..255.
+          images: uint8 or float [n, H, W, 3], 0..255; a conditioned network's inputs
+            by name.
           training: true for batch statistics and dropout.
           seed: int32 [2], needed when training: decides the dropout masks.
 
@@ -123,10 +134,63 @@ class Network:
             next(seeds) if is_seed else next(floats) for is_seed in self._is_seed
         ]
         logits, updated = self.model.stateless_call(
-            list(theta), non_trainable, tf.cast(images, self.dtype), training=training
+            list(theta),
+            non_trainable,
+            tf.nest.map_structure(lambda x: tf.cast(x, self.dtype), images),
+            training=training,
         )
         return logits, tuple(
             value
             for value, is_seed in zip(updated, self._is_seed, strict=True)
             if not is_seed
         )
+
+
+class Part:
+    """A model that shares layers with a network's, called with the network's weights.
+
+    Args:
+      network: the whole.
+      model: a functional model of some of its layers.
+    """
+
+    def __init__(self, network: Network, model: keras.Model):
+        self._network = Network(model)
+        whole = [id(v) for v in network.model.trainable_variables]
+        self._theta = [whole.index(id(v)) for v in model.trainable_variables]
+        whole = _statistics(network.model)
+        self._statistics = [whole.index(i) for i in _statistics(model)]
+
+    def __call__(
+        self,
+        weights: Weights,
+        inputs: dict[str, tf.Tensor],
+        *,
+        training: bool = False,
+        seed: tf.Tensor | None = None,
+    ) -> tuple[Any, tuple[tf.Tensor, ...]]:
+        """Runs the model; returns its outputs and the whole's updated statistics.
+
+        Args:
+          weights: of the whole network.
+          inputs: of the model, by name.
+          training: see `Network`.
+          seed: see `Network`.
+        """
+        outputs, updated = self._network(
+            [weights.theta[i] for i in self._theta],
+            [weights.statistics[i] for i in self._statistics],
+            inputs,
+            training=training,
+            seed=seed,
+        )
+        statistics = list(weights.statistics)
+        for i, value in zip(self._statistics, updated, strict=True):
+            statistics[i] = value
+        return outputs, tuple(statistics)
+
+
+def _statistics(model: keras.Model) -> list[int]:
+    return [
+        id(v) for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
+    ]

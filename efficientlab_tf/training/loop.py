@@ -13,13 +13,14 @@ from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, Learner, MetaState
+from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.training.checkpoints import Checkpoints, save_keras
 from efficientlab_tf.training.evaluation import evaluate
 from efficientlab_tf.training.run import (
     MODEL_FILE,
     RunConfig,
+    build_functions,
     build_network,
     build_run_learner,
 )
@@ -163,7 +164,7 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     if not resume:
         summaries.hyperparameters(config)
 
-    functions = AdaptFunctions(learner.inner)
+    functions = build_functions(config.learner, network)
     validation = (
         Validation(config, manifest, functions) if config.data.val_split else None
     )

@@ -21,7 +21,9 @@ from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, Train
 from efficientlab_tf.data.augment import RECIPES, Augmenter
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import (
+    AdaptFunctions,
     Augment,
+    ForwardFunctions,
     InnerLoop,
     Learner,
     Network,
@@ -29,6 +31,7 @@ from efficientlab_tf.learners import (
 )
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import MODELS, build_model
+from efficientlab_tf.models.conditioned import is_conditioned
 
 CONFIG_FILE = "config.json"
 FLAG_FILE = "run.flags"
@@ -163,6 +166,15 @@ def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
         augment=build_augment(config, config.augment_rate),
         adapt=config.adapt,
     )
+
+
+def build_functions(
+    config: LearnerConfig, network: Network
+) -> AdaptFunctions | ForwardFunctions:
+    """Builds what makes a segmenter of the network's weights, compiled once."""
+    if is_conditioned(network.model):
+        return ForwardFunctions(network)
+    return AdaptFunctions(build_inner_loop(config, network))
 
 
 def build_run_learner(config: RunConfig, network: Network) -> Learner:

@@ -1,26 +1,8 @@
-"""Everything that can be configured, as frozen dataclasses.
-
-Each field carries its help text: `flags.py` turns the fields into command line
-flags, `run_dir/config.json` stores them, and library code receives them. Field
-names are unique across the dataclasses that a command uses, as flags share one
-namespace.
-"""
+"""What describes a run: its data, network, learner and outer loop."""
 
 import dataclasses
-from typing import Any
 
-from efficientlab_tf.errors import UserError
-
-
-def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a configuration: its default, help text and choices."""
-    metadata = {"help": help, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
+from efficientlab_tf.config.settings import require, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +33,7 @@ class DataConfig:
     def __post_init__(self):
         for name in ("shots", "queries", "ways"):
             value = getattr(self, name)
-            _require(
+            require(
                 value >= 1, f"--{name} must be at least 1, received {value}: raise it"
             )
 
@@ -65,13 +47,20 @@ class DataConfig:
 class ModelConfig:
     """The network. See `efficientlab_tf.models`.
 
-    Meta-DRN has only a size and classes: the other fields must be left alone.
+    A network does not have every field: those that it has not must be left alone.
     """
 
-    model: str = setting("efficientlab", "Network.", ("efficientlab", "meta_drn"))
+    model: str = setting(
+        "efficientlab",
+        "Network; oslsm and siamese are conditioned on a support set (--learner="
+        "feedforward, siamese), the others adapt by gradients.",
+        ("efficientlab", "meta_drn", "fcn", "oslsm", "siamese"),
+    )
     image_size: int = setting(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
-        "EfficientNetB0", "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0."
+        "EfficientNetB0",
+        "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, oslsm and "
+        "siamese: also VGG16.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
@@ -80,23 +69,27 @@ class ModelConfig:
     final_dropout: float = setting(0.2, "Dropout rate before the last convolution.")
     drop_connect: float = setting(0.2, "Drop-connect rate of the last encoder block.")
     weights: str = setting("", "Initial encoder weights.", ("", "imagenet"))
+    width: float = setting(1.0, "VGG16: factor on all numbers of channels.")
+    dilated: bool = setting(False, "oslsm: VGG16 at stride 8 instead of 32.")
+    hash_seed: int = setting(0, "oslsm: seed of the weight hashing.")
 
     def __post_init__(self):
-        _require(
+        require(
             self.image_size > 0 and self.image_size % 32 == 0,
             f"--image_size must be a positive multiple of 32, received "
             f"{self.image_size}: use for example {max(32, self.image_size // 32 * 32)}",
         )
         for name in ("final_dropout", "drop_connect"):
             value = getattr(self, name)
-            _require(
+            require(
                 0 <= value < 1,
                 f"--{name} must be in [0, 1), received {value}: lower it",
             )
-        _require(
+        require(
             self.num_classes >= 1,
             f"--num_classes must be at least 1, received {self.num_classes}",
         )
+        require(self.width > 0, f"--width must be positive, received {self.width}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +97,11 @@ class LearnerConfig:
     """The meta-learning algorithm and its inner loop."""
 
     learner: str = setting(
-        "fomaml", "Algorithm.", ("fomaml", "reptile", "maml", "meta_sgd")
+        "fomaml",
+        "Algorithm: of those that adapt by gradients fomaml, reptile, maml, meta_sgd, "
+        "or joint (plain training on every example, the baseline of fine-tuning); of "
+        "those that adapt in a forward pass feedforward, or siamese.",
+        ("fomaml", "reptile", "maml", "meta_sgd", "joint", "feedforward", "siamese"),
     )
     first_order: bool = setting(
         False, "MAML and Meta-SGD: leave the second derivatives out."
@@ -142,7 +139,11 @@ class LearnerConfig:
         "Examples per inner step, drawn epoch by epoch from the support set; "
         "0 takes the whole support set at each step.",
     )
-    loss: str = setting("bce_dice", "Loss.", ("bce_dice", "cross_entropy"))
+    loss: str = setting(
+        "bce_dice",
+        "Loss; sum_cross_entropy adds up all pixels, as Shaban et al. do.",
+        ("bce_dice", "cross_entropy", "sum_cross_entropy"),
+    )
     l2: float = setting(5e-4, "Weight of the L2 term (batch norm excluded); 0 is off.")
     augmentation: str = setting(
         "efficientlab",
@@ -169,6 +170,12 @@ class LearnerConfig:
     meta_learning_rate_final: float = setting(
         1e-5, "Meta-learning rate at the last step; in between it changes linearly."
     )
+    momentum: float = setting(0.0, "Momentum of --meta_optimizer=sgd.")
+    conditioning_rate: float = setting(
+        1.0,
+        "feedforward: factor on the meta-learning rate of the branch that sees the "
+        "support set (Shaban et al.: 0.1).",
+    )
     halve_after: int = setting(
         0,
         "Halve the meta-learning rate when the best validation IoU is more than this "
@@ -176,34 +183,50 @@ class LearnerConfig:
     )
 
     def __post_init__(self):
-        _require(
+        require(
             self.inner_learning_rate > 0,
             f"--inner_learning_rate must be positive, received "
             f"{self.inner_learning_rate}",
         )
         for name in ("second_order_from", "multi_step_until", "halve_after"):
             value = getattr(self, name)
-            _require(value >= 0, f"--{name} must be at least 0, received {value}")
-        _require(
-            self.inner_steps >= 1,
-            f"--inner_steps must be at least 1, received {self.inner_steps}",
+            require(value >= 0, f"--{name} must be at least 0, received {value}")
+        least = 0 if self.learner in ("joint", "feedforward", "siamese") else 1
+        require(
+            self.inner_steps >= least,
+            f"--inner_steps must be at least {least} for {self.learner}, received "
+            f"{self.inner_steps}",
         )
-        _require(
+        require(
+            0 <= self.momentum < 1,
+            f"--momentum must be in [0, 1), received {self.momentum}: use 0.9, or 0.99",
+        )
+        require(
+            self.momentum == 0 or self.meta_optimizer == "sgd",
+            f"--momentum={self.momentum} needs --meta_optimizer=sgd, received "
+            f"{self.meta_optimizer}",
+        )
+        require(
+            self.conditioning_rate >= 0,
+            f"--conditioning_rate must not be negative, received "
+            f"{self.conditioning_rate}",
+        )
+        require(
             self.inner_batch >= 0,
             f"--inner_batch must be 0 (all) or more, received {self.inner_batch}",
         )
         for name in ("augment_rate", "episode_augment_rate"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"--{name} must be in [0, 1], received {value}")
-        _require(
+            require(0 <= value <= 1, f"--{name} must be in [0, 1], received {value}")
+        require(
             self.inner_rates == "fixed" or self.learner == "maml",
             f"--inner_rates={self.inner_rates} needs --learner=maml, received "
             f"{self.learner}",
         )
-        _require(self.l2 >= 0, f"--l2 must not be negative, received {self.l2}")
+        require(self.l2 >= 0, f"--l2 must not be negative, received {self.l2}")
         for name in ("meta_learning_rate", "meta_learning_rate_final"):
             value = getattr(self, name)
-            _require(value >= 0, f"--{name} must not be negative, received {value}")
+            require(value >= 0, f"--{name} must not be negative, received {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,147 +266,4 @@ class TrainConfig:
             *("log_every", "save_every", "keep", "max_bad_steps"),
         ):
             value = getattr(self, name)
-            _require(value >= 1, f"--{name} must be at least 1, received {value}")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """What a SavedModel serves, and the limits of a request."""
-
-    adaptation: bool = setting(
-        True,
-        "Export adapt_and_segment. Leave it out for a server with --enable_batching, "
-        "which joins requests along the first axis of every input of every signature.",
-    )
-    batch_norm: str = setting(
-        "support",
-        "Statistics of batch normalization after adaptation: those of the support set "
-        "under the adapted weights, or running averages.",
-        ("running", "support"),
-    )
-    max_side: int = setting(4096, "Largest height and width of an image, in pixels.")
-    max_images: int = setting(32, "Most images of one kind in a request.")
-    max_steps: int = setting(500, "Most inner-loop steps that a request may ask for.")
-
-    def __post_init__(self):
-        for name in ("max_side", "max_images", "max_steps"):
-            value = getattr(self, name)
-            _require(value >= 1, f"--{name} must be at least 1, received {value}")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """Meta-testing: how a checkpoint is judged on classes that it never saw."""
-
-    eval_split: str = setting("test", "Split to evaluate on.")
-    splits_per_task: int = setting(2, "Random support/query splits of each class.")
-    eval_queries: int = setting(
-        0, "Query examples per class; 0 takes all that are not support."
-    )
-    batch_norm: str = setting(
-        "running",
-        "Statistics of batch normalization when predicting: running averages (the "
-        "paper), those of the support set under the adapted weights, or those of the "
-        "query batch (transductive: the query images inform each other).",
-        ("running", "support", "query"),
-    )
-    thresholds: str = setting(
-        "0.5",
-        "Foreground probability above which a pixel counts; 0.5,0.35 reports both, "
-        "and pictures and the other measures are of the first.",
-    )
-
-    def __post_init__(self):
-        _require(
-            self.splits_per_task >= 1,
-            f"--splits_per_task must be at least 1, received {self.splits_per_task}",
-        )
-        _require(
-            self.eval_queries >= 0,
-            f"--eval_queries must not be negative, received {self.eval_queries}",
-        )
-        _require(
-            bool(self.threshold_values),
-            f"--thresholds must be different numbers between 0 and 1 joined by commas, "
-            f"such as 0.5,0.35; received {self.thresholds!r}",
-        )
-
-    @property
-    def threshold_values(self) -> tuple[float, ...]:
-        """The thresholds as numbers; () if they cannot be read."""
-        try:
-            values = tuple(float(value) for value in self.thresholds.split(","))
-        except ValueError:
-            return ()
-        good = len(set(values)) == len(values) and all(0 < v < 1 for v in values)
-        return values if good else ()
-
-
-@dataclasses.dataclass(frozen=True)
-class TuneConfig:
-    """Update-hyperparameter optimization; see `efficientlab_tf.hyperparameters`."""
-
-    tune_split: str = setting(
-        "val", "Split to tune on; several joined by commas (the paper: train,val)."
-    )
-    tasks: int = setting(
-        100,
-        "Tasks that each configuration is tried on, drawn from the split; more than it "
-        "has classes: several draws of a class.",
-    )
-    learning_rate_range: str = setting(
-        "",
-        "Inner learning rates to search, low,high, in the logarithm; empty: a tenth to "
-        "ten times the training's. Where rates were learned: a factor on them.",
-    )
-    dropout_range: str = setting(
-        "", "Rates of the final dropout to search, low,high; empty: the network's."
-    )
-    augment_range: str = setting(
-        "", "Augmentation rates to search, low,high; empty: the training's."
-    )
-    inner_batch_range: str = setting(
-        "", "Inner batch sizes to search, low,high; empty: the training's."
-    )
-    min_steps: int = setting(1, "Fewest inner steps to choose.")
-    max_steps: int = setting(60, "Most inner steps to choose.")
-    patience: int = setting(
-        3, "Inner steps without a better mean IoU after which a configuration ends."
-    )
-    rounds: int = setting(2, "Times that configurations are sampled (the paper's b).")
-    samples: int = setting(16, "Configurations sampled in a round (n).")
-    keep: float = setting(
-        0.25, "Part of all configurations that spans the next round's ranges (x)."
-    )
-    sampler: str = setting(
-        "random",
-        "random: the paper's rounds of random search; gp: Optuna's Gaussian process, "
-        "with as many configurations (needs pip install scipy torch).",
-        ("random", "gp"),
-    )
-    tune_seed: int = setting(0, "Seed of the choice of tasks and configurations.")
-    workers: int = setting(1, "Processes that share the search on this machine.")
-
-    def __post_init__(self):
-        for name in ("tasks", "min_steps", "patience", "rounds", "workers"):
-            value = getattr(self, name)
-            _require(value >= 1, f"--{name} must be at least 1, received {value}")
-        _require(
-            self.samples >= 2,
-            f"--samples must be at least 2, received {self.samples}: one configuration "
-            "spans no range",
-        )
-        _require(
-            self.max_steps >= self.min_steps,
-            f"--max_steps must be at least --min_steps = {self.min_steps}, received "
-            f"{self.max_steps}",
-        )
-        _require(
-            0 < self.keep < 1,
-            f"--keep must be between 0 and 1, both excluded, received {self.keep}: "
-            "0.25 keeps the best quarter",
-        )
-        _require(
-            self.tune_seed >= 0,
-            f"--tune_seed must not be negative, received {self.tune_seed}",
-        )
+            require(value >= 1, f"--{name} must be at least 1, received {value}")

@@ -1,0 +1,284 @@
+"""Learners without an inner loop: conditioned networks, and plain training."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.episode import IGNORE, Episode
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import ForwardFunctions, Network, build_learner
+from efficientlab_tf.losses import cross_entropy
+from efficientlab_tf.models import build_model
+from efficientlab_tf.models.siamese import downsample_labels, pair_model
+from efficientlab_tf.training.checkpoints import load_model
+from efficientlab_tf.training.loop import train
+from efficientlab_tf.training.run import RunConfig, build_functions, build_network
+from tests.learners.contract import SIZE, LearnerContract, episodes
+from tests.models.tiny import tiny_network
+
+NARROW = {"image_size": SIZE, "width": 1 / 16, "dilated": True}
+CONFIG = LearnerConfig(
+    learner="feedforward",
+    loss="cross_entropy",
+    l2=0.0,
+    augment_rate=0.0,
+    meta_optimizer="adam",
+    meta_learning_rate=1e-3,
+    meta_learning_rate_final=1e-3,
+)
+
+
+def network(model: str = "oslsm", **options) -> Network:
+    keras.utils.set_random_seed(7)
+    return Network(build_model(model, **(NARROW | {"dropout": 0.0} | options)))
+
+
+def learner_of(net: Network, **changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    return build_learner(net, config, meta_steps=100, seed=3)
+
+
+def task(batch: Episode, index: int = 0) -> Episode:
+    return Episode(*(field[index] for field in batch))
+
+
+class TestJoint(LearnerContract):
+    name = "joint"
+    # Its displacement is a whole gradient, not one times an inner learning rate.
+    changes = {"meta_learning_rate": 0.1, "meta_learning_rate_final": 0.1}
+
+    def test_loss_is_finite_and_at_chance_at_initialisation(self):
+        learner = self.learner(l2=0.0, loss="cross_entropy")
+        _, metrics = learner.meta_step(learner.init(), episodes(2), tf.constant(0))
+        assert 0.3 < float(metrics["loss"]) < 1.3
+
+    def test_interpolation_follows_linear_annealing(self):
+        learner = self.learner(meta_learning_rate=0.5, meta_learning_rate_final=0.0)
+        assert float(learner.schedule(50)) == 0.25
+
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        learner = self.learner(meta_optimizer="adam")
+        state = learner.init()
+        state = state._replace(theta=tuple(t * np.inf for t in state.theta))
+        new, metrics = learner.meta_step(state, episodes(1), tf.constant(0))
+        assert float(metrics["bad_step"]) == 1.0
+        for a, b in zip(state.optimizer, new.optimizer, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_the_displacement_is_minus_the_gradient_on_all_examples(self):
+        net = Network(tiny_network(SIZE))
+        learner = learner_of(net, learner="joint")
+        episode = task(episodes(1))
+        update = learner.task_update(net.weights(), episode, tf.constant([1, 2]))
+        images = tf.concat([episode.support_images, episode.query_images], 0)
+        masks = tf.concat([episode.support_masks, episode.query_masks], 0)
+        with tf.GradientTape() as tape:
+            logits = net.model(tf.cast(images, tf.float32), training=True)
+            loss = cross_entropy(logits, masks)
+        gradient = tape.gradient(loss, net.model.trainable_variables)
+        for d, g in zip(update.displacement, gradient, strict=True):
+            np.testing.assert_allclose(d, -g, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model, name, steps", [("oslsm", "feedforward", 40), ("siamese", "siamese", 100)]
+)
+def test_improves_with_meta_steps(model, name, steps):
+    learner = learner_of(network(model), learner=name)
+    step = tf.function(learner.meta_step)
+    state, losses = learner.init(), []
+    for i in range(steps):
+        state, metrics = step(state, episodes(2, i, 1, 1), tf.constant(i))
+        losses.append(float(metrics["loss"]))
+    assert metrics["bad_step"] == 0
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_the_loss_is_that_of_the_query_given_the_support():
+    net = network()
+    learner = learner_of(net)
+    episode = task(episodes(1))
+    loss, metrics, _ = learner.loss(net.weights(), episode, tf.constant([1, 2]))
+    inputs = {
+        "support_images": episode.support_images,
+        "support_masks": episode.support_masks,
+        "query_images": episode.query_images,
+    }
+    logits = net.model({k: tf.cast(v, tf.float32) for k, v in inputs.items()})
+    expected = cross_entropy(logits, episode.query_masks)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert metrics["loss"] == loss
+    other = episode._replace(support_masks=1 - episode.support_masks)
+    assert float(learner.loss(net.weights(), other, tf.constant([1, 2]))[0]) != loss
+
+
+def test_the_conditioning_branch_has_a_rate_of_its_own():
+    net = network()
+    episode = task(episodes(1))
+    updates = [
+        learner_of(net, conditioning_rate=rate).task_update(
+            net.weights(), episode, tf.constant([1, 2])
+        )
+        for rate in (1.0, 0.1)
+    ]
+    seen = set()
+    for variable, whole, scaled in zip(
+        net.model.trainable_variables, *(u.displacement for u in updates), strict=True
+    ):
+        inside = variable.path.startswith("conditioning_")
+        seen.add(inside)
+        factor = 0.1 if inside else 1.0
+        np.testing.assert_allclose(scaled, factor * whole, rtol=1e-4, atol=1e-9)
+    assert seen == {True, False}
+
+
+def test_momentum_of_sgd():
+    net = Network(tiny_network(SIZE))
+    rate = {"meta_learning_rate": 0.01, "meta_learning_rate_final": 0.01}
+    learner = learner_of(
+        net, learner="joint", meta_optimizer="sgd", momentum=0.9, **rate
+    )
+    state, batch = learner.init(), episodes(1)
+    velocity = [np.zeros(t.shape) for t in state.theta]
+    for i in range(3):
+        update = learner.displacement(state, batch, tf.constant(i))
+        new, _ = learner.meta_step(state, batch, tf.constant(i))
+        for j, d in enumerate(update.displacement):
+            velocity[j] = 0.9 * velocity[j] + 0.01 * d.numpy()
+            np.testing.assert_allclose(
+                new.theta[j], state.theta[j] + velocity[j], atol=1e-5
+            )
+        state = new
+
+
+def test_siamese_loss_is_that_of_half_of_all_pairs():
+    net = network("siamese")
+    learner = learner_of(net, learner="siamese")
+    episode = task(episodes(1, shots=2, queries=2))
+    masks = episode.support_masks.numpy()
+    masks[0, :12] = IGNORE
+    episode = episode._replace(support_masks=tf.constant(masks))
+    losses, accuracies = [], []
+    for seed in range(60):
+        loss, metrics, _ = learner.loss(net.weights(), episode, tf.constant([seed, 2]))
+        losses.append(float(loss))
+        accuracies.append(float(metrics["accuracy"]))
+    pairs = pair_model(net.model)(
+        {
+            "support_images": tf.cast(episode.support_images, tf.float32),
+            "support_masks": tf.cast(masks, tf.float32),
+            "query_images": tf.cast(episode.query_images, tf.float32),
+        }
+    )
+    s = pairs["similarity"].numpy().astype(np.float64)
+    cells = pairs["labels"].shape[1:]
+    query = downsample_labels(episode.query_masks, *cells).numpy().reshape(2, -1, 1)
+    support = pairs["labels"].numpy().reshape(-1)
+    known = np.broadcast_to(support != IGNORE, s.shape)
+    same = query == support
+    entropy = np.log1p(np.exp(np.where(same, -s, s)))
+    # Means over random halves scatter around that over all.
+    np.testing.assert_allclose(np.mean(losses), entropy[known].mean(), rtol=0.03)
+    right = ((s > 0) == same)[known].mean()
+    np.testing.assert_allclose(np.mean(accuracies), right, atol=0.03)
+    assert len(set(losses)) > 50
+
+
+def test_a_guide_is_read_once_and_serves_every_query():
+    net = network()
+    segmenter = ForwardFunctions(net).segmenter(net.weights())
+    batch = task(episodes(1, shots=3, queries=5))
+    adapted = segmenter.adapt(batch.support_images, batch.support_masks, seed=0)
+    assert adapted.guide.shape == (3, net.model.get_layer("guide").output.shape[-1])
+    together = adapted.predict(batch.query_images.numpy())
+    inputs = {
+        "support_images": batch.support_images,
+        "support_masks": batch.support_masks,
+        "query_images": batch.query_images,
+    }
+    logits = net.model({k: tf.cast(v, tf.float32) for k, v in inputs.items()})
+    np.testing.assert_allclose(together, tf.nn.softmax(logits), atol=1e-5)
+    alone = [adapted.predict(q[np.newaxis])[0] for q in batch.query_images.numpy()]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    # A function of the weights that were given, not of the model's variables.
+    other = net.weights()._replace(theta=tuple(t * 1.5 for t in net.weights().theta))
+    moved = dataclasses.replace(segmenter, weights=other)
+    changed = moved.adapt(batch.support_images, batch.support_masks, seed=0)
+    assert np.abs(changed.predict(batch.query_images.numpy()) - together).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes, build, message",
+    [
+        ({"learner": "fomaml"}, network, "has no inner loop"),
+        ({"learner": "joint"}, network, "has no inner loop"),
+        ({}, lambda: Network(tiny_network(SIZE)), "conditioned on a support set"),
+        ({"adapt": "decoder"}, network, "--adapt must be all"),
+        ({"learner": "siamese"}, network, "needs --model=siamese"),
+        (
+            {"learner": "siamese", "loss": "bce_dice"},
+            lambda: network("siamese"),
+            "--loss must be cross_entropy",
+        ),
+        ({"conditioning_rate": 0.1}, lambda: network("siamese"), "conditioning branch"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, build, message):
+    with pytest.raises(UserError, match=message):
+        learner_of(build(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"learner": "maml", "inner_steps": 0}, "inner_steps must be at least 1"),
+        ({"momentum": 0.9, "meta_optimizer": "adam"}, "needs --meta_optimizer=sgd"),
+        ({"momentum": 1.0, "meta_optimizer": "sgd"}, "momentum must be in"),
+        ({"conditioning_rate": -1.0}, "conditioning_rate must not be negative"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(CONFIG, **changes)
+
+
+def test_statistics_of_the_support_are_refused_without_an_inner_loop():
+    net = network()
+    with pytest.raises(UserError, match="batch_norm must be running"):
+        ForwardFunctions(net).segmenter(net.weights(), batch_norm="support")
+
+
+def test_trains_saves_and_loads(tmp_path):
+    config = RunConfig(
+        DataConfig(dataset_dir="sample:icons", shots=1, queries=1),
+        ModelConfig(
+            model="oslsm", image_size=32, backbone="VGG16", width=1 / 16, dilated=True
+        ),
+        dataclasses.replace(CONFIG, inner_steps=0),
+        TrainConfig(
+            run_dir=str(tmp_path / "run"),
+            meta_steps=2,
+            meta_batch=1,
+            validate_every=2,
+            val_episodes=2,
+        ),
+    )
+    assert train(config)
+    both = []
+    for path in (tmp_path / "run", tmp_path / "run" / "model.keras"):
+        net, weights, loaded = load_model(str(path))
+        assert loaded == config
+        segmenter = build_functions(loaded.learner, net).segmenter(weights)
+        batch = task(episodes(1))
+        adapted = segmenter.adapt(batch.support_images, batch.support_masks)
+        predictions = adapted.predict(batch.query_images.numpy())
+        assert predictions.shape == (3, 32, 32, 2)
+        both.append(predictions)
+    np.testing.assert_array_equal(*both)
+    start = build_network(config.model).weights()
+    moved = zip(start.theta, weights.theta, strict=True)
+    assert any(np.any(a != b) for a, b in moved)
