@@ -8,13 +8,20 @@ from typing import Any
 import keras
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.conditioned import is_conditioned, split
 from efficientlab_tf.models.efficientlab import efficientlab
+from efficientlab_tf.models.fcn import fcn
 from efficientlab_tf.models.heads import convert_to_classes, with_classes
 from efficientlab_tf.models.meta_drn import meta_drn
+from efficientlab_tf.models.oslsm import oslsm
+from efficientlab_tf.models.siamese import siamese
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "efficientlab": efficientlab,
+    "fcn": fcn,
     "meta_drn": meta_drn,
+    "oslsm": oslsm,
+    "siamese": siamese,
 }
 """Every network by the name that commands know it by."""
 
@@ -25,7 +32,12 @@ __all__ = [
     "decay_mask",
     "decoder_mask",
     "efficientlab",
+    "fcn",
+    "is_conditioned",
     "meta_drn",
+    "oslsm",
+    "siamese",
+    "split",
     "with_classes",
 ]
 
@@ -34,7 +46,8 @@ def build_model(name: str, **options: Any) -> keras.Model:
     """Builds the network called `name` with the options of its function.
 
     Returns:
-      A model from images [N, H, W, 3], RGB 0..255, to logits [N, H, W, classes].
+      A model from images [N, H, W, 3], RGB 0..255, to logits [N, H, W, classes], or a
+      conditioned network, see `conditioned`.
 
     Raises:
       UserError: no such network, or it does not have such an option.
@@ -63,7 +76,9 @@ def decay_mask(model: keras.Model) -> tuple[bool, ...]:
     return tuple(v.name not in ("gamma", "beta") for v in model.trainable_variables)
 
 
-_DECODER = re.compile(r"rsd\d|aspp_|refine|classifier|degrid|sub_pixel|decoder|logits")
+_DECODER = re.compile(
+    r"rsd\d|aspp_|refine|classifier|degrid|sub_pixel|decoder|logits|fc\d"
+)
 
 
 def decoder_mask(model: keras.Model) -> tuple[bool, ...]:

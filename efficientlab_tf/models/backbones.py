@@ -104,7 +104,10 @@ def _application(
     name: str, images: keras.KerasTensor, drop_connect: float, weights: str | None
 ) -> Encoder:
     """keras.applications' network with our preprocessing and batch normalization."""
-    network = _load_application(name, tuple(images.shape[1:]), weights)
+    shape = tuple(images.shape[1:])
+    network = load_application(
+        name, include_top=False, weights=weights, input_shape=shape
+    )
     last = {}  # The layers are in topological order: the last one wins.
     blocks = []
     for layer in network.layers:
@@ -148,13 +151,19 @@ def _application(
     return Encoder(images, encoder.output)
 
 
-def _load_application(
-    name: str, shape: tuple[int, ...], weights: str | None
-) -> keras.Model:
+def load_application(name: str, *, weights: str | None, **options: Any) -> keras.Model:
+    """Builds a network of keras.applications.
+
+    Args:
+      name: of the function in keras.applications.
+      weights: None (random) or "imagenet".
+      **options: other arguments of the function.
+
+    Raises:
+      UserError: the weights cannot be downloaded.
+    """
     try:
-        return getattr(keras.applications, name)(
-            include_top=False, weights=weights, input_shape=shape
-        )
+        return getattr(keras.applications, name)(weights=weights, **options)
     except Exception as error:
         if weights is None:
             raise

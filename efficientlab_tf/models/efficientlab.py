@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import keras
 
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import backbones, decoders
+from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 
 DECODERS = ("none", "auto_deeplab", "rsd")
-_DTYPES = ("float32", "float64")
 
 
 def efficientlab(
@@ -55,20 +54,13 @@ def efficientlab(
       UserError: an argument outside the above, or ImageNet weights that cannot be
         downloaded.
     """
-    size = _image_size(image_size)
-    _check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
-    _check(weights in (None, "imagenet"), "weights", 'None or "imagenet"', weights)
-    _check(dtype in _DTYPES, "dtype", f"one of {', '.join(_DTYPES)}", dtype)
-    _check(
-        isinstance(num_classes, int) and num_classes >= 1,
-        "num_classes",
-        "a whole number from 1",
-        num_classes,
-    )
+    size = parse_image_size(image_size)
+    check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
+    check_common(weights, dtype, num_classes)
     for name, rate in ("final_dropout", final_dropout), ("drop_connect", drop_connect):
-        _check(0 <= rate < 1, name, "a rate in [0, 1)", rate)
+        check(0 <= rate < 1, name, "a rate in [0, 1)", rate)
     rsd_stages = tuple(rsd_stages)
-    _check(
+    check(
         decoder != "rsd"
         or rsd_stages
         and len(set(rsd_stages)) == len(rsd_stages)
@@ -90,19 +82,3 @@ def efficientlab(
         x = keras.layers.Conv2D(num_classes + 1, 1, name="classifier")(x)
         logits = decoders.resize(x, size, "logits")
     return keras.Model(images, logits, name="efficientlab")
-
-
-def _image_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
-    _check(
-        len(size) == 2 and all(side > 0 and side % 32 == 0 for side in size),
-        "image_size",
-        "a number, or a height and a width, divisible by 32",
-        image_size,
-    )
-    return size
-
-
-def _check(holds: bool, name: str, expected: str, received: object) -> None:
-    if not holds:
-        raise UserError(f"{name}: expected {expected}; received {received!r}")

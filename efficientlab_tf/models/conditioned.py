@@ -1,0 +1,105 @@
+"""Conditioned networks: a support set in, and out come the masks of queries.
+
+    guide  = support branch(support images, support masks)
+    logits = segmentation(guide, query images)
+
+A conditioned network is a functional model that starts from `make_inputs` and has one
+output, logits [q, H, W, K+1], channel 0 the background. All that a prediction needs of
+the support set goes through one tensor, the output of the layer called "guide"; so the
+network can be cut there, and a support set be read once for many queries.
+"""
+
+from typing import NamedTuple
+
+import keras
+
+from efficientlab_tf.errors import UserError
+
+SUPPORT_INPUTS = ("support_images", "support_masks")
+QUERY_INPUT = "query_images"
+GUIDE = "guide"
+_QUERY = "query"
+
+
+class ConditionedInputs(NamedTuple):
+    """Where a conditioned network starts; all of one dtype, to which uint8 is cast.
+
+    Attributes:
+      inputs: the Keras inputs by name, for `keras.Model`.
+      images: "support_images" [k, H, W, 3], RGB 0..255.
+      masks: "support_masks" [k, H, W], 0 for background, 1..K, 255 unknown.
+      query: "query_images" [q, H, W, 3], behind a layer "query". k and q do not depend
+        on each other.
+    """
+
+    inputs: dict[str, keras.KerasTensor]
+    images: keras.KerasTensor
+    masks: keras.KerasTensor
+    query: keras.KerasTensor
+
+
+def make_inputs(size: tuple[int, int], dtype: str) -> ConditionedInputs:
+    """Makes the inputs of a network for images of this height and width."""
+    shapes = dict.fromkeys((*SUPPORT_INPUTS, QUERY_INPUT), (*size, 3))
+    shapes[SUPPORT_INPUTS[1]] = size
+    inputs = {
+        name: keras.Input(shape, dtype=dtype, name=name)
+        for name, shape in shapes.items()
+    }
+    # A model is cut at the outputs of layers: to cut at the input itself as well
+    # spoils it for saving (Keras 3.15).
+    query = keras.layers.Identity(name=_QUERY, dtype=dtype)(inputs[QUERY_INPUT])
+    return ConditionedInputs(inputs, *(inputs[n] for n in SUPPORT_INPUTS), query)
+
+
+def mark_guide(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Makes `x` the tensor where a network is split."""
+    return keras.layers.Identity(name=GUIDE, dtype=x.dtype)(x)
+
+
+def is_conditioned(model: keras.Model) -> bool:
+    """Whether a model keeps the contract of this module."""
+    return (
+        isinstance(model.input, dict)
+        and set(model.input) == {*SUPPORT_INPUTS, QUERY_INPUT}
+        and {GUIDE, _QUERY} <= {layer.name for layer in model.layers}
+    )
+
+
+def split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts a conditioned network at its guide.
+
+    Args:
+      model: the network.
+
+    Returns:
+      Two functional models on the network's own layers and variables: from
+      "support_images" and "support_masks" to the guide, and from "guide" and
+      "query_images" to the logits. The one after the other is the network.
+
+    Raises:
+      UserError: the network is not conditioned on a support set.
+    """
+    if not is_conditioned(model):
+        raise UserError(
+            f"network {model.name}: expected the inputs "
+            f"{', '.join(SUPPORT_INPUTS)} and {QUERY_INPUT} and a layer {GUIDE!r}; "
+            "received another kind of network; use one that is conditioned on a "
+            "support set"
+        )
+    guide, query = (model.get_layer(name).output for name in (GUIDE, _QUERY))
+    own = {
+        name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
+        for name, x in ((GUIDE, guide), (QUERY_INPUT, query))
+    }
+    # The layers themselves are called again on these inputs, not copies.
+    behind = keras.models.clone_model(
+        keras.Model([guide, query], model.output),
+        input_tensors=list(own.values()),
+        clone_function=lambda layer: layer,
+    )
+    support = {name: model.input[name] for name in SUPPORT_INPUTS}
+    return (
+        keras.Model(support, guide, name=f"{model.name}_guide"),
+        keras.Model(own, behind.output, name=f"{model.name}_segment"),
+    )

@@ -1,0 +1,238 @@
+"""A Siamese network for dense matching (Shaban et al., 2017, supplement B).
+
+    s(i, j) = sum_c a_c |f_i - g_j|_c + b
+
+f_i are the features of a position of the query, g_j of one of the support set, made by
+the same network; a and b are learned (the weighted L1 distance of Koch et al., 2015).
+Trained so that sigmoid(s) tells whether both positions have the same label; a position
+of a query then gets the label of the most similar position of the support set.
+"""
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.models.arguments import check_common, parse_image_size
+from efficientlab_tf.models.backbones import dtype_scope
+from efficientlab_tf.models.conditioned import make_inputs, mark_guide
+from efficientlab_tf.models.features import dense_features
+from efficientlab_tf.models.layers import Resize
+
+_PACKAGE = "efficientlab_tf"
+_LABELS = "support_labels"
+_SIMILARITY = "similarity"
+NEVER = -1e9
+"""Similarity to a label that no position of the support set has."""
+
+
+def downsample_labels(masks: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Nearest-neighbour labels [N, height, width] of masks [N, H, W].
+
+    A cell has the label of the pixel in its middle, the lower right of the four there.
+    H and W are multiples of height and width.
+    """
+    rows, columns = masks.shape[1] // height, masks.shape[2] // width
+    return masks[:, rows // 2 :: rows, columns // 2 :: columns]
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class DownsampleLabels(keras.layers.Layer):
+    """`downsample_labels` as a layer."""
+
+    def __init__(self, height: int, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+
+    def call(self, inputs):
+        return downsample_labels(inputs, self.height, self.width)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width)
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+@tf.custom_gradient
+def weighted_l1(query: tf.Tensor, support: tf.Tensor, weights: tf.Tensor):
+    """Weighted L1 distances of all pairs: sum_c weights_c |query_i - support_j|_c.
+
+    One row after the other, forwards and backwards, so that of the n m C differences
+    only m C are in memory at a time. To be differentiated once.
+
+    Args:
+      query: float [n, C].
+      support: float [m, C].
+      weights: float [C].
+
+    Returns:
+      Float [n, m].
+    """
+
+    def row(x):
+        return tf.linalg.matvec(tf.abs(x - support), weights)
+
+    def gradient(upstream):
+        def body(i, query_slopes, support_slope, weights_slope):
+            difference = query[i] - support
+            above = upstream[i][:, None]
+            slope = above * tf.sign(difference)
+            return (
+                i + 1,
+                query_slopes.write(i, tf.reduce_sum(slope, axis=0)),
+                support_slope - slope,
+                weights_slope + tf.reduce_sum(above * tf.abs(difference), axis=0),
+            )
+
+        rows = tf.shape(query)[0]
+        slopes = tf.TensorArray(query.dtype, size=rows, element_shape=query.shape[1:])
+        start = tf.constant(0), slopes, tf.zeros_like(support), tf.zeros_like(weights)
+        _, slopes, support_slope, weights_slope = tf.while_loop(
+            lambda i, *_: i < rows, body, start, parallel_iterations=1
+        )
+        return slopes.stack() * weights, support_slope * weights, weights_slope
+
+    return tf.map_fn(row, query, parallel_iterations=1), gradient
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class L1Similarity(keras.layers.Layer):
+    """Learned similarity of every position of a query to every one of the support set.
+
+    Called on the guide [k, h, w, C+1], whose last channel is the label, and the query's
+    features [q, h, w, C]; returns s [q, h w, k h w]. The weights a start at -1/C and b
+    at 0: minus the mean absolute difference. Nothing constrains them.
+    """
+
+    def build(self, input_shape):
+        channels = input_shape[1][-1]
+        self.kernel = self.add_weight(
+            shape=[channels],
+            initializer=keras.initializers.Constant(-1 / channels),
+            name="kernel",
+        )
+        self.bias = self.add_weight(shape=[], initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        guide, features = inputs
+        _, height, width, channels = features.shape
+        support = tf.reshape(guide[..., :-1], [-1, channels])
+        query = tf.reshape(features, [-1, channels])
+        weights = tf.convert_to_tensor(self.kernel)
+        similarity = weighted_l1(query, support, weights) + self.bias
+        return tf.reshape(similarity, [-1, height * width, tf.shape(support)[0]])
+
+    def compute_output_shape(self, input_shape):
+        (k, *_), (q, height, width, _) = input_shape
+        positions = height * width
+        return (q, positions, None if k is None else k * positions)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class MostSimilar(keras.layers.Layer):
+    """For each label the similarity to the most similar position that has it.
+
+    Called on the similarity [q, h w, k h w] and the guide [k, h, w, C+1]; returns
+    [q, h, w, labels]. Positions with labels from `labels` on, such as 255, count for
+    none; a label without a position has `NEVER`.
+    """
+
+    def __init__(self, labels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.labels = labels
+
+    def call(self, inputs):
+        similarity, guide = inputs
+        own = tf.reshape(guide[..., -1], [-1])
+        never = tf.constant(NEVER, similarity.dtype)
+        best = [
+            tf.reduce_max(tf.where(own == label, similarity, never), axis=-1)
+            for label in range(self.labels)
+        ]
+        _, height, width, _ = guide.shape
+        return tf.reshape(tf.stack(best, axis=-1), [-1, height, width, self.labels])
+
+    def compute_output_shape(self, input_shape):
+        similarity, guide = input_shape
+        return (similarity[0], *guide[1:3], self.labels)
+
+    def get_config(self):
+        return {**super().get_config(), "labels": self.labels}
+
+
+def siamese(
+    *,
+    image_size: int | tuple[int, int] = 224,
+    backbone: str = "VGG16",
+    num_classes: int = 1,
+    weights: str | None = None,
+    width: float = 1.0,
+    dilated: bool = False,
+    dropout: float = 0.5,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds the Siamese network for dense matching.
+
+    The features are those of fc7 (VGG16) or of stage 6 (EfficientNets); see
+    `features.dense_features`. At width 1 there are 134,264,641 parameters: FCN-32s up
+    to fc7, 4096 weights of the similarity and its bias.
+
+    Args:
+      image_size: height and width in pixels, or one number for both; divisible by 32.
+      backbone: one of `features.BACKBONES`.
+      num_classes: classes besides the background. The network itself knows none.
+      weights: None for random weights, or "imagenet" for the backbone's.
+      width: VGG16's factor on the number of channels, 1 in the paper.
+      dilated: VGG16 at stride 8; see `vgg.vgg16_fcn`.
+      dropout: VGG16's rate behind fc6 and fc7.
+      dtype: of all weights and activations: "float32", or "float64" for proofs.
+
+    Returns:
+      A conditioned network (see `conditioned`). The guide is [k, h, w, C+1], features
+      and label of each position of the support set. Channel c of the logits is the
+      similarity to the most similar position of label c, upsampled bilinearly
+      (half-pixel centres), so their argmax is the nearest neighbour's label; positions
+      of unknown label take no part, and a label that the support set lacks at the size
+      of the features has `NEVER`. Untrained it is a nearest-neighbour matcher in L1.
+
+    Raises:
+      UserError: an argument outside the above, or ImageNet weights that cannot be
+        downloaded.
+    """
+    size = parse_image_size(image_size)
+    check_common(weights, dtype, num_classes)
+    with dtype_scope(dtype):
+        inputs, images, masks, query = make_inputs(size, dtype)
+        network = dense_features(
+            backbone, size, weights, width=width, dilated=dilated, dropout=dropout
+        )
+        features = keras.Model(*network, name="features")
+        height, width = features.output_shape[1:3]
+        labels = DownsampleLabels(height, width, name=_LABELS)(masks)
+        labels = keras.layers.Reshape((height, width, 1))(labels)
+        guide = mark_guide(
+            keras.layers.Concatenate(name="pack")([features(images), labels])
+        )
+        similarity = L1Similarity(name=_SIMILARITY)([guide, features(query)])
+        x = MostSimilar(num_classes + 1, name="most_similar")([similarity, guide])
+        logits = Resize(*size, name="logits")(x)
+    return keras.Model(inputs, logits, name="siamese")
+
+
+def pair_model(model: keras.Model) -> keras.Model:
+    """What `siamese` is trained by: every pair of positions.
+
+    Args:
+      model: of `siamese`.
+
+    Returns:
+      A model on the same layers and inputs, with the outputs "similarity"
+      [q, h w, k h w], before the sigmoid, and "labels" [k, h, w], those of the support
+      set. Positions are in row-major order. (The labels of the queries, which a loss
+      compares with, are `downsample_labels` of their masks.)
+    """
+    outputs = {
+        "similarity": model.get_layer(_SIMILARITY).output,
+        "labels": model.get_layer(_LABELS).output,
+    }
+    return keras.Model(model.input, outputs, name=f"{model.name}_pairs")
