@@ -4,6 +4,7 @@ import keras
 
 from efficientlab_tf.models import backbones, vgg
 from efficientlab_tf.models.arguments import check, parse_image_size
+from efficientlab_tf.models.layers import BatchNormalization
 
 BACKBONES = (vgg.NAME, *backbones.BACKBONES)
 _LAST_STAGE = max(backbones.STAGES)
@@ -18,6 +19,7 @@ def dense_features(
     dilated: bool = False,
     dropout: float = 0.5,
     prefix: str = "",
+    frozen_normalization: bool = False,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Builds the network that makes features, in the current dtype policy.
 
@@ -31,6 +33,9 @@ def dense_features(
       dilated: VGG16's smaller stride; see `vgg.vgg16_fcn`.
       dropout: VGG16's rate behind fc6 and fc7. EfficientNets are without drop-connect.
       prefix: put before the name of every layer and variable.
+      frozen_normalization: whether the batch normalization of an EfficientNet stays at
+        its averages, scales and offsets, also in training: for networks that see a
+        picture or two at a time, whose statistics say little. (VGG16 has none.)
 
     Returns:
       The Keras input [N, H, W, 3], RGB 0..255, named "images", and the features
@@ -52,6 +57,10 @@ def dense_features(
     check(stage in backbones.STAGES, "stage", stages, stage)
     encoder = backbones.build_encoder(backbone, size, 0.0, weights)
     network = encoder.images, encoder.stages[stage]
+    if frozen_normalization:
+        for layer in keras.Model(*network).layers:
+            if isinstance(layer, BatchNormalization):
+                layer.trainable = False
     return _renamed(*network, prefix) if prefix else network
 
 

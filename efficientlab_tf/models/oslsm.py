@@ -94,7 +94,8 @@ def oslsm(
 
     With an EfficientNet as backbone both branches end with stage 6, and the
     conditioning branch, at the size of the image, goes on with the mean over positions
-    and one dense layer for fc8.
+    and one dense layer for fc8. Their batch normalization is frozen, since a training
+    step may see one picture.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -131,7 +132,12 @@ def oslsm(
         inputs, images, masks, query = make_inputs(size, dtype)
         options = {"width": width, "dropout": dropout, "weights": weights}
         network = dense_features(
-            backbone, size, dilated=dilated, prefix=SEGMENTATION, **options
+            backbone,
+            size,
+            dilated=dilated,
+            prefix=SEGMENTATION,
+            frozen_normalization=True,
+            **options,
         )
         preprocess, encode = _cut(*network, SEGMENTATION)
         features = encode(preprocess(query))
@@ -181,7 +187,9 @@ def rate_multipliers(
 
 
 def _pooled_classifier(outputs: int, backbone: str, size, weights: str | None):
-    images, x = dense_features(backbone, size, weights, prefix=CONDITIONING)
+    images, x = dense_features(
+        backbone, size, weights, prefix=CONDITIONING, frozen_normalization=True
+    )
     x = keras.layers.GlobalAveragePooling2D(name=f"{CONDITIONING}pool")(x)
     return images, keras.layers.Dense(outputs, name=f"{CONDITIONING}fc8")(x)
 

@@ -204,7 +204,13 @@ def siamese(
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         network = dense_features(
-            backbone, size, weights, width=width, dilated=dilated, dropout=dropout
+            backbone,
+            size,
+            weights,
+            width=width,
+            dilated=dilated,
+            dropout=dropout,
+            frozen_normalization=True,
         )
         features = keras.Model(*network, name="features")
         height, width = features.output_shape[1:3]
