@@ -6,7 +6,12 @@ names are unique across the dataclasses that a command uses, as flags share one
 namespace.
 """
 
-from efficientlab_tf.config.commands import EvalConfig, ExportConfig, TuneConfig
+from efficientlab_tf.config.commands import (
+    CompareConfig,
+    EvalConfig,
+    ExportConfig,
+    TuneConfig,
+)
 from efficientlab_tf.config.run import (
     DataConfig,
     LearnerConfig,
@@ -16,6 +21,7 @@ from efficientlab_tf.config.run import (
 from efficientlab_tf.config.settings import setting
 
 __all__ = [
+    "CompareConfig",
     "DataConfig",
     "EvalConfig",
     "ExportConfig",

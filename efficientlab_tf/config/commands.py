@@ -146,3 +146,81 @@ class TuneConfig:
             self.tune_seed >= 0,
             f"--tune_seed must not be negative, received {self.tune_seed}",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Many methods under one protocol; see `efficientlab_tf.compare`."""
+
+    methods: str = setting(
+        "",
+        "Methods joined by commas: names of baselines, or LABEL=MODEL for a run's "
+        "folder or .keras file, with settings behind colons, such as "
+        "fine_tuning=runs/x:inner_steps=20:adapt=decoder.",
+    )
+    dataset_dir: str = setting(
+        "", "Folder with dataset.json and shards, or sample:icons, sample:nuclei."
+    )
+    splits: str = setting("", "Class lists to use instead of the dataset's own.")
+    eval_split: str = setting("test", "Split to compare on.")
+    folds: str = setting(
+        "",
+        "Folds to compare on, such as 0,1,2,3, by their lists of test pairs; empty: "
+        "--eval_split.",
+    )
+    compare_shots: str = setting("1,5", "Numbers of support examples.")
+    eval_size: int = setting(
+        224,
+        "Side of the square that every picture and mask is brought to; a method that "
+        "works at another size resizes its pictures and its probabilities.",
+    )
+    splits_per_task: int = setting(2, "Random support/query splits of each class.")
+    eval_queries: int = setting(
+        0, "Query examples per class; 0 takes all that are not support."
+    )
+    pairs: int = setting(0, "Test pairs of each fold, the first ones; 0 takes all.")
+    compare_seed: int = setting(0, "Seed of draws and adaptations.")
+    backbone: str = setting(
+        "EfficientNetLite0", "Features of the baselines, with ImageNet's weights."
+    )
+    timed_tasks: int = setting(
+        15, "Tasks with one query that the time of a task is the median of."
+    )
+
+    def __post_init__(self):
+        for name in ("splits_per_task", "timed_tasks"):
+            value = getattr(self, name)
+            require(value >= 1, f"--{name} must be at least 1, received {value}")
+        for name in ("eval_queries", "pairs", "compare_seed"):
+            value = getattr(self, name)
+            require(value >= 0, f"--{name} must not be negative, received {value}")
+        require(
+            self.eval_size > 0 and self.eval_size % 32 == 0,
+            f"--eval_size must be a positive multiple of 32, received {self.eval_size}",
+        )
+        require(
+            bool(self.shot_numbers) and min(self.shot_numbers) >= 1,
+            f"--compare_shots must be different numbers from 1 joined by commas, such "
+            f"as 1,5; received {self.compare_shots!r}",
+        )
+        require(
+            not self.folds or bool(self.fold_numbers),
+            f"--folds must be different numbers joined by commas, such as 0,1,2,3; "
+            f"received {self.folds!r}",
+        )
+
+    @property
+    def shot_numbers(self) -> tuple[int, ...]:
+        """The numbers of shots; () if they cannot be read."""
+        return _whole_numbers(self.compare_shots)
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """The folds; () for none, or if they cannot be read."""
+        return _whole_numbers(self.folds)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    good = all(part.isdecimal() for part in parts) and len(set(parts)) == len(parts)
+    return tuple(map(int, parts)) if good else ()

@@ -1,0 +1,1 @@
+"""Many methods under one protocol, each in a process of its own."""
