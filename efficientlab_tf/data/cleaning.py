@@ -1,20 +1,17 @@
-"""From files as people have them to pairs as shards store them.
+"""Images and masks as people have them, cleaned.
 
-Images end up as plain RGB or grey JPEG or PNG, upright; masks as one uint8
-channel of indices. Whatever needs no change keeps its bytes. Each change is
-reported, and what cannot be put right without guessing is refused with a reason.
+Images end up as plain RGB or grey, upright; masks as one uint8 channel of indices.
+Each change is noted, and what cannot be put right without guessing is refused with a
+reason.
 """
 
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-
-from efficientlab_tf.data.pair import CHANGED, REFUSED, Pair, ReportRow
 
 THRESHOLD = 128
 """Binary masks: grey levels from here on are object."""
@@ -79,68 +76,6 @@ class Upright(NamedTuple):
     image_format: str
     orientation: int
     notes: list[str]
-
-
-def load_pair(
-    class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
-) -> tuple[Pair | None, list[ReportRow]]:
-    """Reads one image and its mask.
-
-    Returns:
-      The pair, or None if it was refused, and the report's rows about it.
-    """
-    rows: list[ReportRow] = []
-    path = image_path
-    try:
-        data = image_path.read_bytes()
-        image = read_image(data)
-        path = mask_path
-        mask, mask_notes = read_mask(mask_path.read_bytes(), options.index_masks)
-        if options.index is not None:
-            mask = np.where(mask == UNKNOWN, mask, mask == options.index)
-            mask = mask.astype(np.uint8)
-        mask = fit_mask(mask, image, mask_notes)
-    except (Refused, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return None, [ReportRow(class_name, path.name, REFUSED, str(reason))]
-    notes = image.notes
-    picture = image.picture
-    if options.image_size is not None:
-        size = (options.image_size, options.image_size)
-        if picture.size != size:
-            notes.append(f"resized from {_size(picture)} to {size[0]}x{size[1]}")
-            picture = picture.resize(size, Image.Resampling.BILINEAR)
-            mask = _resize_mask(mask, size)
-    if notes:
-        data = encode_image(picture, image.image_format, options.jpeg_quality)
-        rows.append(ReportRow(class_name, image_path.name, CHANGED, "; ".join(notes)))
-    if mask_notes:
-        reason = "; ".join(mask_notes)
-        rows.append(ReportRow(class_name, mask_path.name, CHANGED, reason))
-    pair = Pair(
-        filename=image_path.name,
-        image=data,
-        image_format=image.image_format,
-        mask=encode_mask(mask),
-        height=picture.height,
-        width=picture.width,
-    )
-    return pair, rows
-
-
-def encode_image(picture: Image.Image, image_format: str, quality: int) -> bytes:
-    """Encodes a picture as "jpeg" or "png", without metadata."""
-    buffer = io.BytesIO()
-    picture = picture.copy()
-    picture.info = {}
-    if image_format == "jpeg":
-        subsampling = "4:4:4" if quality >= JPEG_QUALITY else "4:2:0"
-        picture.save(
-            buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True
-        )
-    else:
-        picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -383,12 +318,9 @@ def fit_mask(mask: np.ndarray, image: Upright, notes: list[str]) -> np.ndarray:
             "ratio; draw the mask on this image"
         )
     notes.append(f"resized from {columns}x{rows} to the image's {width}x{height}")
-    return _resize_mask(mask, (width, height))
+    return resize_mask(mask, (width, height))
 
 
-def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scales a mask to (width, height); each pixel takes the nearest one's value."""
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-
-
-def _size(picture: Image.Image) -> str:
-    return f"{picture.width}x{picture.height}"

@@ -1,17 +1,33 @@
 """From a reader's classes to a dataset folder: shards, dataset.json, report.csv."""
 
 import csv
+import hashlib
+import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
 from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
-from efficientlab_tf.data.pair import CHANGED, REFUSED, ClassData, ReportRow
+from efficientlab_tf.data.pair import (
+    CHANGED,
+    LEFT_OUT,
+    REFUSED,
+    ClassData,
+    Pair,
+    ReportRow,
+)
+from efficientlab_tf.data.pair_lists import (
+    MAX_SHOTS,
+    draw_pairs,
+    pairs_filename,
+    write_pairs,
+)
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.split_lists import load_splits, resolve_splits
 from efficientlab_tf.errors import UserError
@@ -30,11 +46,13 @@ class Conversion(NamedTuple):
       manifest: the dataset as written.
       rows: the report.
       too_few: class to its number of usable pairs, for those left out.
+      pairs: length of each fold's list of test pairs.
     """
 
     manifest: Manifest
     rows: list[ReportRow]
     too_few: dict[str, int]
+    pairs: tuple[int, ...] = ()
 
 
 def convert(
@@ -45,6 +63,8 @@ def convert(
     splits: str | None = None,
     min_pairs: int = 2,
     overwrite: bool = False,
+    folds: FoldPlan | None = None,
+    rows: Iterable[ReportRow] = (),
 ) -> Conversion:
     """Writes a dataset folder.
 
@@ -53,12 +73,16 @@ def convert(
     nothing that could be taken for a dataset, and an older dataset as it was.
 
     Args:
-      classes: a reader's classes.
+      classes: a reader's classes; parts of one class follow each other.
       class_names: the names of all of them, known beforehand.
       output_dir: the dataset's folder, made if it does not exist.
       splits: as in `load_splits`; None makes a dataset without splits.
       min_pairs: classes with fewer usable pairs are left out.
       overwrite: replaces a dataset that is already there.
+      folds: makes a benchmark with folds and lists of test pairs. Of pictures that
+        a class holds twice one is left out, since a query must not be a copy of its
+        support. Names that `class_names` lacks are dropped from the folds.
+      rows: what the report is to say of files that are of no class.
 
     Raises:
       UserError: the folder cannot be written or holds a dataset, or the splits
@@ -67,11 +91,7 @@ def convert(
     split_lists = load_splits(splits) if splits else {}
     split_lists = resolve_splits(split_lists, set(class_names))
     output_dir = Path(output_dir)
-    if (output_dir / FILENAME).exists() and not overwrite:
-        raise UserError(
-            f"{output_dir} already holds a dataset; choose another folder, or give "
-            "--overwrite to replace it"
-        )
+    check_output(output_dir, overwrite)
     staging = output_dir / STAGING
     try:
         shutil.rmtree(staging, ignore_errors=True)
@@ -81,10 +101,16 @@ def convert(
             f"cannot write into {output_dir}: {error.strerror}; choose another folder"
         ) from error
     try:
-        entries, rows, too_few = _write_shards(
-            classes, len(class_names), staging, min_pairs
-        )
-        _write_report(staging / REPORT, rows)
+        writer = _ShardWriter(staging, min_pairs, drop_copies=folds is not None)
+        writer.rows += rows
+        writer.write(classes, len(class_names))
+        _write_report(staging / REPORT, writer.rows)
+        entries, too_few = writer.entries, writer.too_few
+        usable_folds: tuple[Fold, ...] = ()
+        pairs: list[int] = []
+        if folds is not None:
+            usable_folds = tuple(_without(fold, entries) for fold in folds.folds)
+            pairs = _write_pair_lists(staging, usable_folds, writer.pictures, folds)
         manifest = Manifest(
             name=output_dir.resolve().name,
             classes=entries,
@@ -93,11 +119,25 @@ def convert(
                 for split, names in split_lists.items()
             },
             directory=output_dir,
+            folds=usable_folds,
         )
         _publish(manifest, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Conversion(manifest, rows, too_few)
+    return Conversion(manifest, writer.rows, too_few, tuple(pairs))
+
+
+def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
+    """Checks that a conversion may write into a folder, before long preparations.
+
+    Raises:
+      UserError: it holds a dataset, which is not to be replaced.
+    """
+    if (Path(output_dir) / FILENAME).exists() and not overwrite:
+        raise UserError(
+            f"{output_dir} already holds a dataset; choose another folder, or give "
+            "--overwrite to replace it"
+        )
 
 
 def summarize(conversion: Conversion, strict: bool = False) -> int:
@@ -108,7 +148,7 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
       strict: a refused file is a failure, too; otherwise only a class that has
         too few pairs is.
     """
-    manifest, rows, too_few = conversion
+    manifest, rows, too_few, pair_counts = conversion
     refused = [row for row in rows if row.action == REFUSED]
     for row in refused[:MAX_LINES]:
         print(f"refused: {row.class_name}/{row.file}: {row.reason}", file=sys.stderr)
@@ -125,6 +165,7 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
         )
     pairs = sum(entry.count for entry in manifest.classes.values())
     changed = sum(row.action == CHANGED for row in rows)
+    left_out = sum(row.action == LEFT_OUT for row in rows)
     print(f"{manifest.directory}: {len(manifest.classes)} classes, {pairs} pairs")
     if not manifest.classes:
         print(f"no class is usable, so no {FILENAME} was written")
@@ -134,27 +175,96 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
         outside = len(manifest.classes) - sum(map(len, manifest.splits.values()))
         if outside:
             print(f"  in no split: {outside} classes")
-    print(f"{changed} files changed, {len(refused)} refused; why: {report}")
+    for number, fold in enumerate(manifest.folds):
+        sizes = ", ".join(f"{split} {len(names)}" for split, names in fold.items())
+        print(f"  fold{number}: {sizes} classes; {pair_counts[number]} test pairs")
+        for name in fold[TEST]:
+            count = manifest.classes[name].count
+            if count <= MAX_SHOTS:
+                print(f"    {name} has {count} pictures: at most {count - 1}-shot")
+    more = f", {left_out} left out" if left_out else ""
+    print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
     return 1 if too_few or (strict and refused) else 0
 
 
-def _write_shards(
-    classes: Iterable[ClassData], total: int, staging: Path, min_pairs: int
-) -> tuple[dict[str, ClassEntry], list[ReportRow], dict[str, int]]:
-    entries: dict[str, ClassEntry] = {}
-    rows: list[ReportRow] = []
-    too_few: dict[str, int] = {}
-    with tqdm(classes, total=total, unit="class", desc="convert") as progress:
-        for class_name, pairs, class_rows in progress:
-            rows += class_rows
-            # A shard without a record would be of use to nobody.
-            if len(pairs) < max(min_pairs, 1):
-                too_few[class_name] = len(pairs)
-                continue
-            shard = class_name + SHARD_SUFFIX
-            info = write_shard(staging / shard, pairs)
-            entries[class_name] = ClassEntry(shard, info.count, info.sha256)
-    return entries, rows, too_few
+class _ShardWriter:
+    """Writes classes one after another; takes note of what was written.
+
+    Attributes:
+      entries: class to its shard.
+      pictures: class to its pictures' names, without suffix.
+      rows: the report.
+      too_few: class to its number of usable pairs, for those left out.
+    """
+
+    def __init__(self, folder: Path, min_pairs: int, drop_copies: bool):
+        self._folder = folder
+        # A shard without a record would be of use to nobody.
+        self._min_pairs = max(min_pairs, 1)
+        self._drop_copies = drop_copies
+        self.entries: dict[str, ClassEntry] = {}
+        self.pictures: dict[str, list[str]] = {}
+        self.rows: list[ReportRow] = []
+        self.too_few: dict[str, int] = {}
+
+    def write(self, classes: Iterable[ClassData], total: int) -> None:
+        """Writes a shard a class, and none for those that have too few pairs."""
+        with tqdm(total=total, unit="class", desc="convert") as progress:
+            for name, parts in itertools.groupby(classes, lambda part: part.class_name):
+                shard = name + SHARD_SUFFIX
+                info = write_shard(
+                    self._folder / shard, self._pairs(name, parts, progress)
+                )
+                if info.count < self._min_pairs:
+                    self.too_few[name] = info.count
+                    (self._folder / shard).unlink()
+                else:
+                    self.entries[name] = ClassEntry(shard, info.count, info.sha256)
+                progress.update()
+
+    def _pairs(
+        self, name: str, parts: Iterable[ClassData], progress: tqdm
+    ) -> Iterator[Pair]:
+        pictures = self.pictures.setdefault(name, [])
+        first_of: dict[bytes, str] = {}
+        for part in parts:
+            self.rows += part.rows
+            for pair in part.pairs:
+                if self._drop_copies:
+                    digest = hashlib.sha256(pair.image).digest()
+                    first = first_of.setdefault(digest, pair.filename)
+                    if first != pair.filename:
+                        reason = f"a copy of {first}"
+                        row = ReportRow(name, pair.filename, LEFT_OUT, reason)
+                        self.rows.append(row)
+                        continue
+                pictures.append(Path(pair.filename).stem)
+                yield pair
+            progress.set_postfix_str(f"{name}: {len(pictures)} pairs", refresh=False)
+            progress.update(0)
+
+
+def _without(fold: Fold, entries: dict[str, ClassEntry]) -> Fold:
+    return {
+        split: tuple(name for name in names if name in entries)
+        for split, names in fold.items()
+    }
+
+
+def _write_pair_lists(
+    folder: Path,
+    folds: Sequence[Fold],
+    pictures: dict[str, list[str]],
+    plan: FoldPlan,
+) -> list[int]:
+    """Draws and writes each fold's test pairs; returns their numbers."""
+    counts = []
+    for number, fold in enumerate(folds):
+        classes = {plain_name(name): pictures[name] for name in fold[TEST]}
+        rows = draw_pairs(classes, plan.pairs, seed=plan.seed, fold=number)
+        write_pairs(folder / pairs_filename(number), rows)
+        counts.append(len(rows))
+    return counts
 
 
 def _write_report(path: Path, rows: Iterable[ReportRow]) -> None:
@@ -164,9 +274,15 @@ def _write_report(path: Path, rows: Iterable[ReportRow]) -> None:
         writer.writerows(rows)
 
 
-def _shards_of(dataset_dir: Path) -> set[str]:
+def _files_of(manifest: Manifest) -> set[str]:
+    """Returns the names of the files that dataset.json speaks of."""
+    lists = {pairs_filename(number) for number in range(len(manifest.folds))}
+    return lists | {entry.shard for entry in manifest.classes.values()}
+
+
+def _files_at(dataset_dir: Path) -> set[str]:
     try:
-        return {entry.shard for entry in Manifest.load(dataset_dir).classes.values()}
+        return _files_of(Manifest.load(dataset_dir))
     except UserError:
         return set()  # What a broken dataset wrote is not known, so it stays.
 
@@ -178,17 +294,17 @@ def _publish(manifest: Manifest, staging: Path) -> None:
     """
     output_dir = manifest.directory
     previous = output_dir / FILENAME
-    shards = {entry.shard for entry in manifest.classes.values()}
+    files = _files_of(manifest)
     try:
-        if not shards:
+        if not manifest.classes:
             os.replace(staging / REPORT, output_dir / REPORT)
             return
         if previous.exists():
-            obsolete = _shards_of(output_dir) - shards
+            obsolete = _files_at(output_dir) - files
             previous.unlink()
-            for shard in obsolete:
-                (output_dir / shard).unlink(missing_ok=True)
-        for name in [*sorted(shards), REPORT]:
+            for name in obsolete:
+                (output_dir / name).unlink(missing_ok=True)
+        for name in [*sorted(files), REPORT]:
             os.replace(staging / name, output_dir / name)
     except OSError as error:
         raise UserError(

@@ -12,19 +12,24 @@ CELL = 128
 
 
 def counts_table(manifest: Manifest) -> str:
-    """Returns a table: per split classes, pairs, fewest and most pairs a class."""
-    in_splits = {name for names in manifest.splits.values() for name in names}
-    parts = {
-        **manifest.splits,
+    """Returns a table: classes, pairs, fewest and most pairs a class.
+
+    A row a split, of each fold too, one for classes outside, and one for all.
+    """
+    parts = dict(manifest.splits)
+    for number, fold in enumerate(manifest.folds):
+        parts |= {f"fold{number} {split}": names for split, names in fold.items()}
+    in_splits = {name for names in parts.values() for name in names}
+    parts |= {
         "no split": [name for name in manifest.classes if name not in in_splits],
         ALL: list(manifest.classes),
     }
-    lines = [f"{'split':<10}{'classes':>8}{'pairs':>8}{'fewest':>8}{'most':>8}"]
+    lines = [f"{'split':<12}{'classes':>8}{'pairs':>8}{'fewest':>8}{'most':>8}"]
     for part, names in parts.items():
         if names:
             counts = [manifest.classes[name].count for name in names]
             lines.append(
-                f"{part:<10}{len(counts):>8}{sum(counts):>8}"
+                f"{part:<12}{len(counts):>8}{sum(counts):>8}"
                 f"{min(counts):>8}{max(counts):>8}"
             )
     return "\n".join(lines)

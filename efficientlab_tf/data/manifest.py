@@ -8,6 +8,8 @@
   "splits": {"train": ["bear"], "test": []}
 }
 ```
+
+A benchmark of several folds has "folds" beside these, a list of such "splits".
 """
 
 import json
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from efficientlab_tf.data.folds import Fold, fold_number
 from efficientlab_tf.data.split_lists import (
     check_splits,
     load_splits,
@@ -54,12 +57,14 @@ class Manifest:
       classes: class name to its entry.
       splits: split name to class names, each split's classes in listed order.
       directory: the folder that holds dataset.json and the shards.
+      folds: of a benchmark with folds: their number to the splits of each.
     """
 
     name: str
     classes: dict[str, ClassEntry]
     splits: dict[str, tuple[str, ...]]
     directory: Path
+    folds: tuple[Fold, ...] = ()
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike) -> "Manifest":
@@ -93,11 +98,9 @@ class Manifest:
                     )
                     for name, entry in content["classes"].items()
                 },
-                splits={
-                    split: tuple(str(name) for name in names)
-                    for split, names in content["splits"].items()
-                },
+                splits=_lists(content["splits"]),
                 directory=directory,
+                folds=tuple(_lists(fold) for fold in content.get("folds", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"no key {error}" if isinstance(error, KeyError) else str(error)
@@ -106,7 +109,8 @@ class Manifest:
             ) from error
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
-        check_splits(manifest.splits, manifest.classes)
+        for splits in (manifest.splits, *manifest.folds):
+            check_splits(splits, manifest.classes)
         missing = [n for n in manifest.classes if not manifest.shard_path(n).is_file()]
         if missing:
             raise UserError(
@@ -123,7 +127,8 @@ class Manifest:
           UserError: a split is not consistent with the classes, or the file
             cannot be written.
         """
-        check_splits(self.splits, self.classes)
+        for splits in (self.splits, *self.folds):
+            check_splits(splits, self.classes)
         content = {
             "format": FORMAT,
             "name": self.name,
@@ -135,8 +140,10 @@ class Manifest:
                 }
                 for name, entry in sorted(self.classes.items())
             },
-            "splits": {split: list(names) for split, names in self.splits.items()},
+            "splits": self.splits,
         }
+        if self.folds:
+            content["folds"] = self.folds
         path = self.directory / FILENAME
         partial = path.with_name(f".{FILENAME}.partial-{os.getpid()}")
         try:
@@ -161,6 +168,7 @@ class Manifest:
             raise UserError(
                 f"dataset {self.name} ({self.directory}) has no split {name!r}; "
                 f"choose one of: {', '.join([*self.splits, ALL])}"
+                + (f", or a fold: --splits={self._fold_names()}" if self.folds else "")
             )
         if not self.splits[name]:
             raise UserError(
@@ -173,13 +181,38 @@ class Manifest:
         """Returns the manifest with the splits that `spec` names.
 
         Args:
-          spec: as in `efficientlab_tf.data.split_lists.load_splits`.
+          spec: as in `efficientlab_tf.data.split_lists.load_splits`, or "fold0",
+            "fold1", ... for one of the dataset's folds.
 
         Raises:
-          UserError: unknown spec, a class in two splits, or a listed class that
-            the dataset lacks.
+          UserError: unknown spec, no such fold, a class in two splits, or a listed
+            class that the dataset lacks.
         """
+        number = fold_number(spec)
+        if number is not None:
+            return replace(self, splits=dict(self.fold(number)))
         return replace(self, splits=resolve_splits(load_splits(spec), self.classes))
+
+    def fold(self, number: int) -> Fold:
+        """Returns the splits of a fold.
+
+        Raises:
+          UserError: the dataset has no such fold.
+        """
+        if not self.folds:
+            raise UserError(
+                f"dataset {self.name} ({self.directory}) has no folds, so no "
+                f"fold{number}; its splits are: {', '.join([*self.splits, ALL])}"
+            )
+        if not 0 <= number < len(self.folds):
+            raise UserError(
+                f"dataset {self.name} ({self.directory}) has no fold{number}; choose "
+                f"one of: {self._fold_names()}"
+            )
+        return self.folds[number]
+
+    def _fold_names(self) -> str:
+        return ", ".join(f"fold{number}" for number in range(len(self.folds)))
 
     def shard_path(self, class_name: str) -> Path:
         """Returns the path of a class's shard.
@@ -193,6 +226,10 @@ class Manifest:
                 f"{FILENAME} there lists its {len(self.classes)} classes"
             )
         return self.directory / self.classes[class_name].shard
+
+
+def _lists(splits: dict) -> dict[str, tuple[str, ...]]:
+    return {split: tuple(map(str, names)) for split, names in splits.items()}
 
 
 def _resolve(dataset_dir: str | os.PathLike) -> Path:

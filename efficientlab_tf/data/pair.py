@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 CHANGED = "changed"
 REFUSED = "refused"
+LEFT_OUT = "left out"
 
 
 class Pair(NamedTuple):
@@ -36,7 +37,8 @@ class ReportRow(NamedTuple):
     Attributes:
       class_name: the class, the report's column "class".
       file: the file's name, without folders.
-      action: `CHANGED` (stored, after the change) or `REFUSED` (not stored).
+      action: `CHANGED` (stored, after the change), `REFUSED` (not stored, since
+        something is wrong with it) or `LEFT_OUT` (sound, but not for this dataset).
       reason: what was found and what was done, in words.
     """
 

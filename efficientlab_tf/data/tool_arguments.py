@@ -5,7 +5,11 @@ import os
 
 
 def add_conversion_arguments(
-    parser: argparse.ArgumentParser, *, cleaning: bool = True, input_dir: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    cleaning: bool = True,
+    input_dir: bool = True,
+    class_lists: bool = True,
 ) -> None:
     """Adds the arguments of every conversion.
 
@@ -14,22 +18,24 @@ def add_conversion_arguments(
       cleaning: whether pictures are read from files, in parallel, and so can be
         resized.
       input_dir: whether one folder is converted.
+      class_lists: whether splits and the least size of a class can be chosen.
     """
     add = parser.add_argument
     if input_dir:
         add("--input_dir", required=True, help="folder to convert")
     add("--output_dir", required=True, help="dataset folder to write")
-    add(
-        "--splits",
-        help="class lists: fss1000, fss1000_520, fss1000_700, fpk, icons, or files as "
-        "train=FILE,val=FILE,test=FILE",
-    )
-    add(
-        "--min_pairs",
-        type=positive_int,
-        default=2,
-        help="classes with fewer usable pairs are left out (%(default)s)",
-    )
+    if class_lists:
+        add(
+            "--splits",
+            help="class lists: fss1000, fss1000_520, fss1000_700, fpk, icons, or files "
+            "as train=FILE,val=FILE,test=FILE",
+        )
+        add(
+            "--min_pairs",
+            type=positive_int,
+            default=2,
+            help="classes with fewer usable pairs are left out (%(default)s)",
+        )
     add("--overwrite", action="store_true", help="replace a dataset already there")
     if cleaning:
         add(
@@ -43,6 +49,19 @@ def add_conversion_arguments(
             default=os.cpu_count() or 1,
             help="parallel processes (%(default)s)",
         )
+
+
+def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of every conversion to a benchmark with folds."""
+    add_conversion_arguments(parser, input_dir=False, class_lists=False)
+    add = parser.add_argument
+    add(
+        "--pairs",
+        type=positive_int,
+        default=1000,
+        help="test pairs to draw for each fold (%(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of the test pairs (%(default)s)")
 
 
 def positive_int(text: str) -> int:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import tensorflow as tf
 from tqdm import tqdm
 
+from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import ClassEntry, Manifest
+from efficientlab_tf.data.pair_lists import pairs_filename, read_pairs
 from efficientlab_tf.data.records import (
     IMAGE_FORMATS,
     decode_pair,
@@ -18,6 +20,7 @@ from efficientlab_tf.data.records import (
     parse_record,
     read_shard,
 )
+from efficientlab_tf.errors import UserError
 
 
 class Verification(NamedTuple):
@@ -39,6 +42,9 @@ class Verification(NamedTuple):
 def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
     """Compares shards with the manifest and decodes every pair.
 
+    Of a benchmark with folds the lists of test pairs are checked, too: their classes
+    and pictures must be there, and a query must not be among its support.
+
     Raises:
       UserError: there is no dataset to check (see `Manifest.load`).
     """
@@ -46,6 +52,7 @@ def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
     faults: list[str] = []
     pairs = 0
     size = 0
+    pictures: dict[str, set[str]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(
             lambda name: _verify_shard(
@@ -54,9 +61,13 @@ def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
             manifest.classes,
         )
         total = len(manifest.classes)
-        for found, good in tqdm(results, total=total, unit="class", desc="verify"):
+        progress = tqdm(results, total=total, unit="class", desc="verify")
+        for name, (found, stems) in zip(manifest.classes, progress, strict=True):
             faults += found
-            pairs += good
+            pairs += len(stems)
+            pictures[name] = set(stems)
+    for number in range(len(manifest.folds)):
+        faults += _verify_pairs(manifest, number, pictures)
     for name in manifest.classes:
         size += manifest.shard_path(name).stat().st_size
     return Verification(faults, len(manifest.classes), pairs, size)
@@ -103,12 +114,34 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes | None, str]]:
             index += 1
 
 
-def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], int]:
+def _verify_pairs(
+    manifest: Manifest, fold: int, pictures: dict[str, set[str]]
+) -> list[str]:
+    path = manifest.directory / pairs_filename(fold)
+    try:
+        rows = read_pairs(path)
+    except UserError as error:
+        return [str(error)]
+    known = {plain_name(name): pictures[name] for name in manifest.folds[fold][TEST]}
+    faults = []
+    for line, row in enumerate(rows, start=2):
+        names = [row.query, *row.support]
+        if row.class_name not in known:
+            faults.append(f"{path}:{line}: {row.class_name} is no test class")
+        elif missing := [n for n in names if n not in known[row.class_name]]:
+            faults.append(f"{path}:{line}: {row.class_name} has no {missing[0]}")
+        elif len(set(names)) < len(names):
+            faults.append(f"{path}:{line}: a picture is named twice")
+    return faults
+
+
+def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], list[str]]:
+    """Returns the faults of a shard, and the names of its sound pictures."""
     faults = []
     intact = file_sha256(path) == entry.sha256
     if not intact:
         faults.append(f"{path}: sha256 differs from the manifest's")
-    good = 0
+    good = []
     count = 0
     # Checksums in Python are slow, and needed only where the digest differs.
     if intact:
@@ -117,37 +150,39 @@ def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], int]:
         frames = read_frames(path)
     for index, record, fault in frames:
         count += 1
-        fault = fault or _verify_record(record)
+        name = ""
+        if not fault:
+            name, fault = _verify_record(record)
         if fault:
             faults.append(f"{path}, record {index}: {fault}")
         else:
-            good += 1
+            good.append(Path(name).stem)
     if count != entry.count:
         faults.append(f"{path}: {count} records, the manifest says {entry.count}")
     return faults, good
 
 
-def _verify_record(record: bytes) -> str:
-    """Returns what is wrong with a record, or ""."""
+def _verify_record(record: bytes) -> tuple[str, str]:
+    """Returns a record's file name, and what is wrong with it, or ""."""
     try:
         features = parse_record(record)
     except tf.errors.InvalidArgumentError:
-        return "not an example with DeepLab's features"
+        return "", "not an example with DeepLab's features"
     declared = features["image_format"].numpy().decode(errors="replace")
     name = features["filename"].numpy().decode(errors="replace")
     if declared not in IMAGE_FORMATS:
-        return f"{name}: image format {declared!r}, expected {IMAGE_FORMATS}"
+        return name, f"{name}: image format {declared!r}, expected {IMAGE_FORMATS}"
     try:
         image, mask = decode_pair(record, None)
     except tf.errors.OpError as error:
-        return f"{name}: cannot be decoded ({error.message.splitlines()[0]})"
+        return name, f"{name}: cannot be decoded ({error.message.splitlines()[0]})"
     size = (int(features["height"]), int(features["width"]))
     if tuple(image.shape[:2]) != size or tuple(mask.shape) != size:
-        return (
+        return name, (
             f"{name}: image is {image.shape[0]}x{image.shape[1]}, mask "
             f"{mask.shape[0]}x{mask.shape[1]}, the record says {size[0]}x{size[1]}"
         )
-    return ""
+    return name, ""
 
 
 def _crc32c_table() -> list[int]:

@@ -11,10 +11,10 @@ from efficientlab_tf.data.cleaning import (
     CleaningOptions,
     Refused,
     binary_mask,
-    load_pair,
     read_mask,
 )
 from efficientlab_tf.data.pair import CHANGED, REFUSED
+from efficientlab_tf.data.pair_files import load_pair
 from efficientlab_tf.data.sources.folder import folder_jobs
 from efficientlab_tf.data.sources.fss1000 import fss1000_jobs
 from efficientlab_tf.data.sources.jobs import read_classes, run_job

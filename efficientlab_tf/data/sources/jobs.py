@@ -1,7 +1,8 @@
 """Reads classes of image and mask files, several at a time.
 
-One class is one job. Jobs run in spawned processes, since decoding holds the
-interpreter lock too often for threads; neither this module nor what it imports
+One class is one job, or several of the same name, one after another, where it has
+too many pictures for the memory. Jobs run in spawned processes, since decoding holds
+the interpreter lock too often for threads; neither this module nor what it imports
 needs TensorFlow, so a process starts in a fraction of a second.
 """
 
@@ -15,13 +16,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from efficientlab_tf.data.cleaning import CleaningOptions, load_pair
+from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.pair import REFUSED, ClassData, ReportRow
+from efficientlab_tf.data.pair_files import load_pair
 from efficientlab_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+PART = 100
+"""Pictures a job, where a class is read in parts."""
+
+
+class Job(Protocol):
+    """What can be read in another process: it has to be pickled for it."""
+
+    def read(self, options: CleaningOptions) -> ClassData:
+        """Reads a class, or a part of it."""
 
 
 class ClassJob(NamedTuple):
@@ -40,9 +52,22 @@ class ClassJob(NamedTuple):
     rows: list[ReportRow]
     index: int | None = None
 
+    def read(self, options: CleaningOptions) -> ClassData:
+        """Reads the class."""
+        if self.index is not None:
+            options = dataclasses.replace(options, index_masks=True, index=self.index)
+        pairs = []
+        rows = list(self.rows)
+        for image_path, mask_path in self.files:
+            pair, pair_rows = load_pair(self.class_name, image_path, mask_path, options)
+            rows += pair_rows
+            if pair is not None:
+                pairs.append(pair)
+        return ClassData(self.class_name, pairs, rows)
+
 
 def read_classes(
-    jobs: Sequence[ClassJob], options: CleaningOptions, workers: int
+    jobs: Sequence[Job], options: CleaningOptions, workers: int
 ) -> Iterator[ClassData]:
     """Runs jobs in `workers` processes (1: in this one); keeps the jobs' order."""
     workers = min(workers, len(jobs))
@@ -73,18 +98,9 @@ def read_classes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_job(job: ClassJob, options: CleaningOptions) -> ClassData:
-    """Reads one class."""
-    if job.index is not None:
-        options = dataclasses.replace(options, index_masks=True, index=job.index)
-    pairs = []
-    rows = list(job.rows)
-    for image_path, mask_path in job.files:
-        pair, pair_rows = load_pair(job.class_name, image_path, mask_path, options)
-        rows += pair_rows
-        if pair is not None:
-            pairs.append(pair)
-    return ClassData(job.class_name, pairs, rows)
+def run_job(job: Job, options: CleaningOptions) -> ClassData:
+    """Reads what a job stands for."""
+    return job.read(options)
 
 
 def match_files(

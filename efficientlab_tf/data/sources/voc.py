@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from efficientlab_tf.data.cleaning import Refused, open_picture
 from efficientlab_tf.data.pair import REFUSED, ReportRow
+from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
 from efficientlab_tf.errors import UserError
 
@@ -84,12 +85,7 @@ def voc_jobs(
         cannot be read.
     """
     root = Path(root)
-    for folder in (IMAGES, MASKS):
-        if not (root / folder).is_dir():
-            raise UserError(
-                f"{root} has no folder {folder}; expected PASCAL VOC's layout: "
-                f"{IMAGES}/ with pictures and {MASKS}/ with their masks"
-            )
+    check_layout(root)
     unknown = set(classes or ()) - set(labels.values())
     if unknown:
         raise UserError(
@@ -104,7 +100,13 @@ def voc_jobs(
     files: dict[int, list[tuple[Path, Path]]] = {index: [] for index in labels}
     rows: dict[int, list[ReportRow]] = {index: [] for index in labels}
     for stem in tqdm(stems, desc="masks", unit="mask", dynamic_ncols=True):
-        for index in _indices(masks[stem]) & labels.keys():
+        try:
+            indices = mask_indices(masks[stem])
+        except Refused as error:
+            raise UserError(
+                f"cannot read mask {masks[stem]}: {error}; replace it"
+            ) from error
+        for index in indices & labels.keys():
             if stem in images:
                 files[index].append((images[stem], masks[stem]))
             else:
@@ -115,6 +117,37 @@ def voc_jobs(
         for index, name in labels.items()
         if (files[index] or rows[index]) and (classes is None or name in classes)
     ]
+
+
+def check_layout(root: Path) -> None:
+    """Raises UserError if a folder is not in VOC's layout."""
+    for folder in (IMAGES, MASKS):
+        if not (root / folder).is_dir():
+            raise UserError(
+                f"{root} has no folder {folder}; expected PASCAL VOC's layout: "
+                f"{IMAGES}/ with pictures and {MASKS}/ with their masks"
+            )
+
+
+def mask_indices(path: Path) -> set[int]:
+    """Returns which indices a mask holds; one of SBD is a .mat file.
+
+    Raises:
+      Refused: it cannot be read, or has several channels.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Refused(error.strerror) from error
+    if path.suffix.lower() == SBD_SUFFIX:
+        return set(np.unique(read_sbd_mask(data)).tolist())
+    values = np.asarray(open_picture(data))
+    if values.ndim != 2:
+        raise Refused(
+            f"{values.shape[-1]} channels; expected one of indices, as a grey or "
+            "palette PNG"
+        )
+    return set(np.unique(values).tolist())
 
 
 def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
@@ -131,17 +164,3 @@ def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
             "such names); complete the download"
         )
     return stems
-
-
-def _indices(path: Path) -> set[int]:
-    try:
-        with Image.open(path) as picture:
-            values = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot read mask {path}: {error}; replace it") from error
-    if values.ndim != 2:
-        raise UserError(
-            f"mask {path} has {values.shape[-1]} channels; expected one of indices, as "
-            "a grey or palette PNG"
-        )
-    return set(np.unique(values).tolist())

@@ -1,0 +1,60 @@
+"""Folds: the same classes, divided several times into training and test.
+
+One dataset folder holds all folds, since a class's masks are the same in each. Each
+class has two entries: train-NAME of the training pictures and val-NAME of those that
+are kept for testing. A fold trains on the train- entries of some classes and tests on
+the val- entries of the others.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+TRAIN = "train"
+TEST = "test"
+TRAIN_PREFIX = "train-"
+TEST_PREFIX = "val-"
+
+Fold = Mapping[str, tuple[str, ...]]
+"""Split ("train", "test") to entries."""
+
+
+class FoldPlan(NamedTuple):
+    """What a conversion makes of the entries.
+
+    Attributes:
+      folds: number of the fold to its splits.
+      pairs: length of each fold's list of test pairs.
+      seed: of the lists.
+    """
+
+    folds: tuple[Fold, ...]
+    pairs: int
+    seed: int
+
+
+def plain_name(entry: str) -> str:
+    """Returns the class of an entry: val-bus is bus."""
+    for prefix in (TRAIN_PREFIX, TEST_PREFIX):
+        if entry.startswith(prefix):
+            return entry.removeprefix(prefix)
+    return entry
+
+
+def fold_number(spec: str) -> int | None:
+    """Returns 2 for "fold2", and None for what is not such a name."""
+    match = re.fullmatch(r"fold(\d{1,9})", spec)
+    return int(match[1]) if match else None
+
+
+def fold_lists(
+    classes: Sequence[str], tests: Sequence[Sequence[str]]
+) -> tuple[Fold, ...]:
+    """Returns the folds that test on `tests` and train on all other classes."""
+    return tuple(
+        {
+            TRAIN: tuple(TRAIN_PREFIX + name for name in classes if name not in test),
+            TEST: tuple(TEST_PREFIX + name for name in test),
+        }
+        for test in tests
+    )

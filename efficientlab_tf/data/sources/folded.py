@@ -1,0 +1,63 @@
+"""Sets with folds (see `efficientlab_tf.data.folds`), as their readers find them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from efficientlab_tf.data.folds import Fold
+from efficientlab_tf.data.pair import LEFT_OUT, ReportRow
+from efficientlab_tf.data.sources.jobs import PART, Job
+
+MIN_PAIRS = 2
+"""Pictures that an entry needs: a query and its support."""
+
+Item = TypeVar("Item")
+
+
+class FoldedSource(NamedTuple):
+    """A set of pictures as a reader found it.
+
+    Attributes:
+      jobs: the entries, several jobs of the same name for a large one.
+      names: of the entries, in the order of the jobs.
+      folds: number of the fold to its splits; entries without pictures are in them.
+      rows: the report on files that are of no entry, and on entries left out.
+      notes: what to tell whoever converts, a line each.
+    """
+
+    jobs: list[Job]
+    names: list[str]
+    folds: tuple[Fold, ...]
+    rows: list[ReportRow]
+    notes: list[str]
+
+
+def folded_source(
+    pictures: Mapping[str, Sequence[Item]],
+    job: Callable[[str, list[Item], list[ReportRow]], Job],
+    folds: tuple[Fold, ...],
+    class_rows: Mapping[str, list[ReportRow]],
+    rows: list[ReportRow],
+    notes: list[str],
+) -> FoldedSource:
+    """Makes jobs of entries; those with too few pictures are left out and reported.
+
+    Args:
+      pictures: entry to its pictures, in the order to be stored.
+      job: makes the job of an entry's name, some of its pictures and its rows.
+      folds: number of the fold to its splits.
+      class_rows: entry to what the report is to say of its files.
+      rows: the report on all else.
+      notes: what to tell whoever converts.
+    """
+    jobs, names, rows, notes = [], [], list(rows), list(notes)
+    for entry, items in pictures.items():
+        if len(items) < MIN_PAIRS:
+            reason = f"pictures of the class: {len(items)}, at least {MIN_PAIRS} needed"
+            rows += [*class_rows.get(entry, ()), ReportRow(entry, "", LEFT_OUT, reason)]
+            notes.append(f"left out: {entry}, {reason}")
+            continue
+        names.append(entry)
+        for start in range(0, len(items), PART):
+            first_rows = list(class_rows.get(entry, ())) if start == 0 else []
+            jobs.append(job(entry, list(items[start : start + PART]), first_rows))
+    return FoldedSource(jobs, names, folds, rows, notes)

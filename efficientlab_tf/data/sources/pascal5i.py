@@ -1,0 +1,198 @@
+"""PASCAL-5i (Shaban et al. 2017, section 5): PASCAL VOC 2012, and SBD to train on.
+
+Four folds; fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the other
+fifteen. The training pictures are those of VOC's train.txt, and those that SBD (the
+Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation, less
+all of VOC's val.txt, which is for testing alone. Where both sets label a picture, VOC's
+finer mask is taken. In a class's masks all other classes are background, and VOC's
+void stays unknown; SBD has no void.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from efficientlab_tf.data.cleaning import Refused
+from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, fold_lists
+from efficientlab_tf.data.pair import LEFT_OUT, REFUSED, ReportRow
+from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
+from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
+from efficientlab_tf.data.sources.jobs import ClassJob, list_images
+from efficientlab_tf.data.sources.voc import (
+    IMAGES,
+    MASKS,
+    SETS,
+    VOC_CLASSES,
+    check_layout,
+    mask_indices,
+)
+from efficientlab_tf.errors import UserError
+
+CLASSES_PER_FOLD = 5
+SBD_IMAGES = "img"
+SBD_MASKS = "cls"
+
+_INDEX = {name: index for index, name in VOC_CLASSES.items()}
+
+
+class _Labelled(NamedTuple):
+    """Some pictures: their names, and where images and masks are, by name."""
+
+    names: list[str]
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+
+
+def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
+    """Lists the entries of PASCAL-5i, with progress.
+
+    Args:
+      voc: VOC2012's folder, with JPEGImages, SegmentationClass and ImageSets.
+      sbd: SBD's folder, the one with img, cls, train.txt and val.txt or one of the two
+        above it (benchmark_RELEASE/dataset); None trains on VOC alone.
+
+    Raises:
+      UserError: not these layouts, or a picture is both in VOC's train.txt and val.txt.
+    """
+    voc = Path(voc)
+    check_layout(voc)
+    train, val = (_names(voc / SETS / f"{name}.txt") for name in ("train", "val"))
+    kept = set(val)
+    if both := [name for name in train if name in kept]:
+        raise UserError(
+            f"{voc / SETS}: {len(both)} pictures are in train.txt and in val.txt, "
+            f"first {both[0]}; training must not see test pictures, so take them out "
+            "of one list"
+        )
+    images = {path.stem: path for path in list_images(voc / IMAGES)}
+    masks = {path.stem: path for path in list_images(voc / MASKS)}
+    entries = _Entries()
+    training = entries.add(TRAIN_PREFIX, _Labelled(train, images, masks))
+    rows = []
+    if sbd is None:
+        notes = [
+            f"training: {training} pictures, all of VOC's train.txt; the paper's 1,464 "
+            "and those of SBD beside them (--sbd)"
+        ]
+    else:
+        labelled = _sbd(Path(sbd))
+        overlap = [name for name in labelled.names if name in kept]
+        for name in overlap:
+            reason = "in VOC's val.txt, so not for training"
+            rows.append(ReportRow("train", f"{name}.jpg", LEFT_OUT, reason))
+        known = {*train, *val}
+        more = [name for name in labelled.names if name not in known]
+        added = entries.add(TRAIN_PREFIX, labelled._replace(names=more))
+        notes = [
+            f"SBD: {len(overlap)} of its {len(labelled.names)} pictures are in VOC's "
+            "val.txt and were left out of training",
+            f"training: {training + added} pictures, {training} of VOC's train.txt and "
+            f"{added} more of SBD",
+        ]
+    testing = entries.add(TEST_PREFIX, _Labelled(val, images, masks))
+    notes.append(f"testing: {testing} pictures, of VOC's val.txt")
+    classes = list(VOC_CLASSES.values())
+    tests = [
+        classes[start : start + CLASSES_PER_FOLD]
+        for start in range(0, len(classes), CLASSES_PER_FOLD)
+    ]
+    return folded_source(
+        {entry: sorted(files) for entry, files in entries.files.items()},
+        _job,
+        fold_lists(classes, tests),
+        entries.class_rows,
+        rows + entries.rows,
+        notes,
+    )
+
+
+def _job(
+    entry: str, files: list[tuple[str, Path, Path]], rows: list[ReportRow]
+) -> ClassJob:
+    paths = [(image, mask) for _, image, mask in files]
+    name = entry.removeprefix(TRAIN_PREFIX).removeprefix(TEST_PREFIX)
+    return ClassJob(entry, paths, rows, _INDEX[name])
+
+
+class _Entries:
+    """The entries and what they hold.
+
+    Attributes:
+      files: entry to (name, image, mask) of each of its pictures.
+      class_rows: entry to the report's rows on its files.
+      rows: the report's rows on files that are of no entry.
+    """
+
+    def __init__(self):
+        names = [
+            prefix + name
+            for prefix in (TRAIN_PREFIX, TEST_PREFIX)
+            for name in VOC_CLASSES.values()
+        ]
+        self.files: dict[str, list] = {name: [] for name in names}
+        self.class_rows: dict[str, list[ReportRow]] = {name: [] for name in names}
+        self.rows: list[ReportRow] = []
+
+    def add(self, prefix: str, labelled: _Labelled) -> int:
+        """Adds pictures to the entries of the classes that their masks hold.
+
+        Returns:
+          The number of pictures that hold a class.
+        """
+        count = 0
+        where = prefix.removesuffix("-")
+        for name in tqdm(labelled.names, desc="masks", unit="mask", dynamic_ncols=True):
+            image, mask = labelled.images.get(name), labelled.masks.get(name)
+            if mask is None:
+                reason = "image without mask" if image else "no image and no mask"
+                file = image.name if image else name
+                self.rows.append(ReportRow(where, file, REFUSED, reason))
+                continue
+            try:
+                indices = mask_indices(mask) & VOC_CLASSES.keys()
+            except Refused as error:
+                self.rows.append(ReportRow(where, mask.name, REFUSED, str(error)))
+                continue
+            for index in indices:
+                entry = prefix + VOC_CLASSES[index]
+                if image:
+                    self.files[entry].append((name, image, mask))
+                else:
+                    row = ReportRow(entry, mask.name, REFUSED, "mask without image")
+                    self.class_rows[entry].append(row)
+            count += bool(indices and image)
+        return count
+
+
+def _sbd(folder: Path) -> _Labelled:
+    candidates = (folder, folder / "dataset", folder / "benchmark_RELEASE" / "dataset")
+    for root in candidates:
+        if (root / SBD_IMAGES).is_dir() and (root / SBD_MASKS).is_dir():
+            break
+    else:
+        raise UserError(
+            f"{folder} has no folders {SBD_IMAGES} and {SBD_MASKS}; expected SBD's "
+            f"layout: {SBD_IMAGES}/NAME.jpg, {SBD_MASKS}/NAME.mat, train.txt and "
+            "val.txt, as in benchmark_RELEASE/dataset"
+        )
+    lists = (_names(root / f"{split}.txt") for split in ("train", "val"))
+    masks = (root / SBD_MASKS).iterdir()
+    return _Labelled(
+        list(dict.fromkeys(name for names in lists for name in names)),
+        {path.stem: path for path in list_images(root / SBD_IMAGES)},
+        {path.stem: path for path in masks if path.suffix.lower() == SBD_SUFFIX},
+    )
+
+
+def _names(path: Path) -> list[str]:
+    """Returns the names of a list, each once."""
+    try:
+        names: Iterable[str] = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(
+            f"cannot read the list {path}: {reason}; complete the download"
+        ) from error
+    return list(dict.fromkeys(names))
