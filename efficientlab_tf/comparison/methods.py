@@ -61,9 +61,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     """
     methods = tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
     if not methods:
-        raise UserError(
-            f"--methods is needed: {', '.join(BASELINES)}, or LABEL=MODEL"
-        )
+        raise UserError(f"--methods is needed: {', '.join(BASELINES)}, or LABEL=MODEL")
     labels = [method.label for method in methods]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:

@@ -1,0 +1,308 @@
+"""The comparison: what its command writes, and what its numbers are made of."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientlab_tf.compare import compare
+from efficientlab_tf.comparison import measure as measuring
+from efficientlab_tf.comparison.measure import Measured, Unit, run_unit, stamp_of
+from efficientlab_tf.comparison.methods import (
+    Method,
+    at_size,
+    build_segmenter,
+    parse_methods,
+)
+from efficientlab_tf.comparison.report import Row, fb_iou_interval, markdown
+from efficientlab_tf.config import (
+    CompareConfig,
+    DataConfig,
+    LearnerConfig,
+    ModelConfig,
+)
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from efficientlab_tf.training.checkpoints import save_keras
+from efficientlab_tf.training.run import RunConfig, build_network
+
+
+@pytest.fixture
+def config(tmp_path):
+    names = Manifest.load("sample:icons").split("val")[:2]
+    (tmp_path / "test.txt").write_text("\n".join(names) + "\n")
+    return CompareConfig(
+        methods="all_foreground,all_background",
+        dataset_dir="sample:icons",
+        splits=f"test={tmp_path / 'test.txt'}",
+        compare_shots="1",
+        eval_size=32,
+        splits_per_task=1,
+        eval_queries=2,
+        timed_tasks=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network at 64 pixels with random weights; its inner loop takes one step."""
+    config = RunConfig(
+        DataConfig(),
+        ModelConfig(image_size=64, backbone="EfficientNetLite0"),
+        LearnerConfig(inner_steps=1, augment_rate=0.0),
+    )
+    network = build_network(config.model)
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_keras(path, network, network.weights(), config)
+    return path
+
+
+def result_of(name, draw, truth, predicted):
+    probabilities = np.stack([1.0 - predicted, predicted], axis=-1)
+    return TaskResult.of(name, draw, truth, probabilities)
+
+
+def some_results(tasks=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(
+        result_of(
+            f"class{i % 3}",
+            i // 3,
+            rng.integers(0, 2, (2, 8, 8)).astype(np.uint8),
+            rng.integers(0, 2, (2, 8, 8)).astype(np.float64),
+        )
+        for i in range(tasks)
+    )
+
+
+def test_methods_as_they_are_typed():
+    methods = parse_methods(
+        "nearest_neighbour, tuned=runs/x:inner_steps=20:adapt=decoder,"
+        "logistic_regression=m.keras"
+    )
+    assert methods == (
+        Method("nearest_neighbour"),
+        Method("tuned", "runs/x", (("inner_steps", "20"), ("adapt", "decoder"))),
+        Method("logistic_regression", "m.keras"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "--methods is needed"),
+        ("what", "LABEL=MODEL; received 'what'"),
+        ("=runs/x", "LABEL=MODEL; received '=runs/x'"),
+        ("x=runs/x:steps=3", "received 'steps=3'"),
+        ("x=runs/x:inner_steps", "received 'inner_steps'"),
+        ("x=runs/x,x=runs/y", "names x twice"),
+        ("all_foreground=runs/x", "needs no model"),
+        ("nearest_neighbour:l2=0", "has no settings"),
+    ],
+)
+def test_methods_that_cannot_be_read(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_methods(text)
+
+
+def test_settings_of_a_method_that_do_not_suit_its_model(model):
+    def build(*settings):
+        method = Method("x", str(model), settings)
+        return build_segmenter(method, backbone="", eval_size=64)
+
+    with pytest.raises(UserError, match="not a number"):
+        build(("inner_steps", "three"))
+    with pytest.raises(UserError, match="batch_norm must be running or support"):
+        build(("batch_norm", "query"))
+    with pytest.raises(UserError, match="inner_steps must be at least 1"):
+        build(("inner_steps", "0"))
+
+
+def test_a_model_is_built_with_its_own_and_the_given_settings(model):
+    method = Method("x", str(model), (("inner_steps", "3"), ("batch_norm", "support")))
+    segmenter = build_segmenter(method, backbone="", eval_size=64)
+    assert (segmenter.steps, segmenter.batch_norm) == (3, "support")
+    assert segmenter.learning_rate == LearnerConfig().inner_learning_rate
+    own = build_segmenter(Method("x", str(model)), backbone="", eval_size=96)
+    assert own.segmenter.steps == 1
+    assert (own.own, own.wanted) == ((64, 64), (96, 96))
+
+
+class Half:
+    """Says what it is shown, at 4 by 4 pixels: the red of the query is foreground."""
+
+    def adapt(self, images, masks, *, seed):
+        assert images.shape == (1, 4, 4, 3) and images.dtype == np.uint8
+        assert masks.shape == (1, 4, 4) and set(np.unique(masks)) == {0, 1, 255}
+        return self
+
+    def predict(self, images):
+        assert images.shape[1:] == (4, 4, 3) and images.dtype == np.uint8
+        red = images[..., 0] / np.float32(255)
+        return np.stack([1 - red, red], axis=-1)
+
+
+def test_a_segmenter_at_another_size():
+    segmenter = at_size(Half(), (4, 4), (8, 8))
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
+    masks = np.zeros((1, 8, 8), np.uint8)
+    masks[:, 4:], masks[:, :2] = 1, 255
+    probabilities = segmenter.adapt(image, masks, seed=0).predict(image)
+    small = tf.image.resize(image, (4, 4), antialias=True).numpy().round()
+    red = tf.image.resize(small[..., :1] / 255, (8, 8)).numpy()[..., 0]
+    np.testing.assert_allclose(probabilities[..., 1], red, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
+    same = Half()
+    assert at_size(same, (4, 4), (4, 4)) is same
+
+
+def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
+    rows = compare(config, tmp_path / "out")
+    assert [row.method for row in rows] == ["all_foreground", "all_background"]
+    foreground, background = rows
+    # Counted from the same tasks, without any method.
+    unit = Unit(Method("all_foreground"), 1, None, config)
+    fractions, pixels = [], []
+    for episode, _, _ in measuring.tasks_of(unit).episodes:
+        masks = np.asarray(episode.query_masks)
+        fractions.append(np.mean([(mask == 1).mean() for mask in masks]))
+        pixels.append((masks == 1).mean())
+    expected = Interval.of(fractions)
+    assert foreground.per_image_iou.mean == pytest.approx(expected.mean, abs=1e-6)
+    assert foreground.per_image_iou.half_width == pytest.approx(expected.half_width)
+    assert foreground.fb_iou.mean == pytest.approx(np.mean(pixels) / 2, abs=1e-6)
+    assert background.class_iou.mean == pytest.approx(0, abs=1e-6)
+    assert background.fb_iou.mean == pytest.approx((1 - np.mean(pixels)) / 2, abs=1e-6)
+    assert all(row.tasks == 2 and row.seconds > 0 for row in rows)
+    assert all(50 * 2**20 < row.peak_bytes < 20 * 2**30 for row in rows)
+    with open(tmp_path / "out" / "results.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [r["method"] for r in table] == ["all_foreground", "all_background"]
+    assert float(table[0]["per_image_iou"]) == pytest.approx(expected.mean, abs=1e-5)
+    assert (tmp_path / "out" / "table.md").read_text() == markdown(rows)
+    for name in ("bars.png", "units/all_foreground-1shot.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+
+
+def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
+    unit = Unit(Method("all_background"), 1, None, config, "stamp")
+    path = tmp_path / "unit.json"
+    first = run_unit(unit, path)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(measuring.subprocess, "run", refuse)
+    again = run_unit(unit, path)
+    assert again.seconds == first.seconds
+    for a, b in zip(first.results, again.results, strict=True):
+        np.testing.assert_array_equal(a.counts, b.counts)
+        assert (a.name, a.draw, a.iou, a.soft_iou) == (
+            b.name,
+            b.draw,
+            b.iou,
+            b.soft_iou,
+        )
+    for other in (
+        dataclasses.replace(unit, stamp="of another model"),
+        dataclasses.replace(unit, config=dataclasses.replace(config, eval_queries=1)),
+    ):
+        with pytest.raises(AssertionError, match="measured again"):
+            run_unit(other, path)
+
+
+def test_a_stamp_follows_the_model(config, model, tmp_path):
+    method = Method("x", str(model))
+    before = stamp_of(method, config)
+    assert stamp_of(method, config) == before
+    copy = tmp_path / "model.keras"
+    copy.write_bytes(model.read_bytes())
+    method = Method("x", str(copy))
+    first = stamp_of(method, config)
+    os.utime(copy, (1, 1))
+    assert stamp_of(method, config) != first
+    with pytest.raises(UserError, match="no such run folder"):
+        stamp_of(Method("x", str(tmp_path / "none")), config)
+
+
+def test_a_unit_survives_json(config):
+    unit = Unit(Method("x", "runs/x", (("l2", "0"),)), 5, 2, config, "stamp")
+    assert Unit.from_json(unit.to_json()) == unit
+
+
+def test_bad_input_of_a_process_is_one_sentence(config, tmp_path, capfd):
+    bad = dataclasses.replace(config, compare_shots="500")
+    with pytest.raises(UserError, match="could not be measured: its error is above"):
+        compare(bad, tmp_path / "out")
+    errors = capfd.readouterr().err
+    assert "error: class" in errors and "lower them" in errors
+    assert "Traceback" not in errors
+
+
+def test_folds_that_a_dataset_has_not(config, tmp_path):
+    with pytest.raises(UserError, match="fold"):
+        compare(dataclasses.replace(config, folds="0,4"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"compare_shots": "1,x"}, "compare_shots must be"),
+        ({"compare_shots": "0"}, "compare_shots must be"),
+        ({"folds": "0,0"}, "folds must be"),
+        ({"eval_size": 100}, "eval_size must be a positive multiple of 32"),
+        ({"timed_tasks": 0}, "timed_tasks must be at least 1"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(UserError, match=message):
+        CompareConfig(**changes)
+
+
+def test_fb_iou_interval_is_that_of_a_bootstrap_over_tasks():
+    results = some_results(12)
+    interval = fb_iou_interval(results)
+    assert interval.mean == Summary.of(results).fb_iou
+    assert interval == fb_iou_interval(results[::-1])
+    rng = np.random.default_rng(1)
+    values = [
+        Summary.of([results[i] for i in rng.integers(0, 12, 12)]).fb_iou
+        for _ in range(400)
+    ]
+    spread = np.percentile(values, [2.5, 97.5])
+    assert interval.half_width == pytest.approx(np.diff(spread)[0] / 2, rel=0.15)
+
+
+def test_mean_of_folds_and_table():
+    measured = [Measured(some_results(seed=i), 0.5 + i, 3, 2**30, 0) for i in (0, 1)]
+    rows = [Row.of("x", 1, str(i), m) for i, m in enumerate(measured)]
+    mean = Row.mean(rows)
+    for name in ("class_iou", "fb_iou", "per_image_iou"):
+        own = [getattr(row, name) for row in rows]
+        assert getattr(mean, name).mean == pytest.approx(np.mean([o.mean for o in own]))
+        assert getattr(mean, name).half_width == pytest.approx(
+            np.hypot(own[0].half_width, own[1].half_width) / 2
+        )
+    assert (mean.tasks, mean.seconds, mean.peak_bytes) == (12, 1.0, 2**30)
+    head, _, line = markdown([*rows, mean]).splitlines()
+    assert head.startswith("| method | shots | fold 0 | fold 1 | class-wise mIoU |")
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[:4] == [
+        *("x", "1"),
+        *(f"{100 * row.class_iou.mean:.2f}" for row in rows),
+    ]
+    assert cells[-2:] == ["1.000", "1.00"]
+
+
+def test_measured_survives_json():
+    measured = Measured(some_results(), 0.5, 3, 2**30, 2**20, 4)
+    again = Measured.from_json(measured.to_json())
+    assert json.loads(measured.to_json())["skipped"] == 4
+    assert Summary.of(again.results) == Summary.of(measured.results)
+    assert again.seconds == 0.5 and again.peak_bytes == 2**30
