@@ -83,8 +83,10 @@ def oslsm(
 
       - the mask (1 is foreground; 0, 255 and everything else is not) is applied behind
         preprocessing, so that what is masked has the mean colour, which is 0;
-      - VGG-16 sees the support at 224x224, the size it was made for: the masked image
-        is resized to that, whatever `image_size` is, and at 224 left as it is;
+      - VGG-16 sees the support at 224x224, the size it was made for, whatever
+        `image_size` is. (They resize image and mask, then mask. Here the masked image
+        is resized, bilinearly, so that nothing of what is hidden gets through; at 224
+        there is nothing to resize.)
       - the k score maps are upsampled (here with half-pixel centres), then the maximum
         over k is taken, then the sigmoid. That is the OR of the k masks at 0.5.
 

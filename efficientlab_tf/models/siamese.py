@@ -53,6 +53,8 @@ class DownsampleLabels(keras.layers.Layer):
         return {**super().get_config(), "height": self.height, "width": self.width}
 
 
+# AutoGraph would take the decorator off.
+@tf.autograph.experimental.do_not_convert
 @tf.custom_gradient
 def weighted_l1(query: tf.Tensor, support: tf.Tensor, weights: tf.Tensor):
     """Weighted L1 distances of all pairs: sum_c weights_c |query_i - support_j|_c.
@@ -190,10 +192,11 @@ def siamese(
     Returns:
       A conditioned network (see `conditioned`). The guide is [k, h, w, C+1], features
       and label of each position of the support set. Channel c of the logits is the
-      similarity to the most similar position of label c, upsampled bilinearly
-      (half-pixel centres), so their argmax is the nearest neighbour's label; positions
-      of unknown label take no part, and a label that the support set lacks at the size
-      of the features has `NEVER`. Untrained it is a nearest-neighbour matcher in L1.
+      similarity to the most similar position of label c, so that the argmax is the
+      label of the nearest neighbour; it is upsampled bilinearly (half-pixel centres).
+      Positions of unknown label take no part, and a label that the support set lacks at
+      the size of the features has `NEVER`. Untrained it is a nearest-neighbour matcher
+      in L1.
 
     Raises:
       UserError: an argument outside the above, or ImageNet weights that cannot be
@@ -213,9 +216,9 @@ def siamese(
             frozen_normalization=True,
         )
         features = keras.Model(*network, name="features")
-        height, width = features.output_shape[1:3]
-        labels = DownsampleLabels(height, width, name=_LABELS)(masks)
-        labels = keras.layers.Reshape((height, width, 1))(labels)
+        cells = features.output_shape[1:3]
+        labels = DownsampleLabels(*cells, name=_LABELS)(masks)
+        labels = keras.layers.Reshape((*cells, 1), name="label_channel")(labels)
         guide = mark_guide(
             keras.layers.Concatenate(name="pack")([features(images), labels])
         )
