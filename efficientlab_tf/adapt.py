@@ -27,7 +27,8 @@ from efficientlab_tf.data.annotations.mask_files import MASK_VALUES
 from efficientlab_tf.data.queries import Truth, find_queries
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, Network, Weights
+from efficientlab_tf.learners import Network, Weights
+from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.training import segmenting
 from efficientlab_tf.training.adaptation import (
     MAX_AUTO_STEPS,
@@ -40,7 +41,7 @@ from efficientlab_tf.training.adaptation import (
 )
 from efficientlab_tf.training.checkpoints import load_model, save_keras
 from efficientlab_tf.training.results import SHEET, SUMMARY, Results, describe_support
-from efficientlab_tf.training.run import RunConfig, build_inner_loop
+from efficientlab_tf.training.run import RunConfig, build_functions
 
 INNER_LOOP = ("inner_batch", "loss", "l2", "augment_rate", "adapt")
 """What of a checkpoint's inner loop the command line may change."""
@@ -152,6 +153,9 @@ def adapt(config: AdaptConfig, changes: dict[str, Any] | None = None) -> int:
             f"--learning_rate has no effect: {config.model} learned its rates; leave "
             "it out"
         )
+    forward = is_conditioned(network.model)
+    if forward:
+        _check_forward(config)
     size = network.image_shape[:2]
     support = read_support(
         config.support,
@@ -167,7 +171,7 @@ def adapt(config: AdaptConfig, changes: dict[str, Any] | None = None) -> int:
         config, learner, support, "inner_batch" in (changes or {}), notes
     )
     run = dataclasses.replace(run, learner=learner)
-    if network.classes != len(support.classes):
+    if network.classes != len(support.classes) and not forward:
         notes.append(
             f"the model tells {network.classes} class(es) apart; its head was copied "
             f"to {len(support.classes)}"
@@ -182,7 +186,7 @@ def adapt(config: AdaptConfig, changes: dict[str, Any] | None = None) -> int:
         f"{listed(support.classes, _NAMES)}"
     )
     practice = Practice(
-        AdaptFunctions(build_inner_loop(learner, network)),
+        build_functions(learner, network),
         weights,
         learner.inner_learning_rate,
         config.batch_norm,
@@ -194,10 +198,10 @@ def adapt(config: AdaptConfig, changes: dict[str, Any] | None = None) -> int:
     search = _search(config, practice, support, images, labels)
     steps = search.steps if search else config.given_steps or learner.inner_steps
     rate = "learned rates" if weights.rates else f"{learner.inner_learning_rate:g}"
-    print(
-        f"adapting to {len(images)} pictures: {steps} steps at {rate}, batch norm "
-        f"{config.batch_norm}"
-    )
+    how = f"{steps} steps at {rate}, batch norm {config.batch_norm}"
+    if forward:
+        steps, how = 0, "a forward pass"
+    print(f"adapting to {len(images)} pictures: {how}")
     adaptation = practice.adapt(images, labels, steps, _shown("support IoU"))
     if config.save:
         learner = dataclasses.replace(learner, inner_steps=steps)
@@ -269,6 +273,16 @@ def _prepare(config: AdaptConfig) -> Path:
                 "may write to"
             ) from error
     return output
+
+
+def _check_forward(config: AdaptConfig) -> None:
+    """Checks that nothing is asked for that only an inner loop has."""
+    for name in ("steps", "learning_rate", "save"):
+        if getattr(config, name):
+            raise UserError(
+                f"--{name} has no effect: {config.model} adapts in a forward pass, "
+                "without steps and without changing its weights; leave it out"
+            )
 
 
 def _settled(

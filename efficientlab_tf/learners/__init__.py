@@ -8,6 +8,7 @@ from efficientlab_tf.learners.feedforward import (
     Feedforward,
     ForwardFunctions,
     ForwardSegmenter,
+    Guided,
 )
 from efficientlab_tf.learners.fomaml import FOMAML
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
@@ -34,6 +35,7 @@ __all__ = [
     "ForwardFunctions",
     "ForwardSegmenter",
     "GradientSegmenter",
+    "Guided",
     "InnerLoop",
     "Joint",
     "Learner",

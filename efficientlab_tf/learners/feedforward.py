@@ -9,12 +9,13 @@ meta-testing.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
-from efficientlab_tf.episode import Episode
+from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
 from efficientlab_tf.learners.network import Network, Part, Weights
@@ -110,7 +111,7 @@ class ForwardFunctions:
         guide, segment = split(network.model)
         self._guide, self._segment = Part(network, guide), Part(network, segment)
         self.guide = tf.function(self._guide_graph, reduce_retracing=True)
-        self.predict = tf.function(self._predict_graph, reduce_retracing=True)
+        self.logits = tf.function(self._logits_graph, reduce_retracing=True)
 
     def segmenter(
         self,
@@ -138,14 +139,17 @@ class ForwardFunctions:
         inputs = {"support_images": images, "support_masks": masks}
         return self._guide(weights, inputs)[0]
 
-    def _predict_graph(self, weights, guide, images):
-        logits, _ = self._segment(weights, {GUIDE: guide, "query_images": images})
-        return tf.nn.softmax(logits)
+    def _logits_graph(self, weights, guide, images):
+        inputs = {GUIDE: guide, "query_images": images}
+        return self._segment(weights, inputs)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class ForwardSegmenter:
     """Segments with a conditioned network.
+
+    A network for one class tells several apart with a guide for each: with s_c the
+    log-odds of class c against all else, p = softmax(0, s_1, ..., s_K).
 
     Attributes:
       functions: the network's.
@@ -158,19 +162,34 @@ class ForwardSegmenter:
     def adapt(
         self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
     ) -> "Guided":
-        """Reads a support set, all its images in one batch.
+        """Reads a support set, all its images in one batch, once for each class.
 
         Args:
           support_images: uint8 [k, H, W, 3], 0..255.
           support_masks: uint8 [k, H, W]; 0..K, 255 unknown.
           seed: nothing is random here.
         """
-        images, masks = map(tf.convert_to_tensor, (support_images, support_masks))
-        return Guided(
-            self.functions,
-            self.weights,
-            self.functions.guide(self.weights, images, masks),
-        )
+        images = tf.convert_to_tensor(support_images)
+        masks = np.asarray(support_masks)
+        ways = 1
+        if self.functions.network.classes == 1:
+            ways = max(1, int(masks[masks != IGNORE].max(initial=0)))
+        guides = []
+        for way in range(1, ways + 1):
+            own = masks
+            if ways > 1:
+                own = np.where(masks == IGNORE, masks, masks == way).astype(np.uint8)
+            guide = self.functions.guide(
+                self.weights, images, tf.convert_to_tensor(own)
+            )
+            guides.append(guide)
+        return Guided(self.functions, self.weights, tuple(guides))
+
+    def walk(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+    ) -> Iterator["Guided"]:
+        """Yields what `adapt` gives: there are no steps to follow."""
+        yield self.adapt(support_images, support_masks, seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +199,17 @@ class Guided:
     Attributes:
       functions: see `ForwardSegmenter`.
       weights: see `ForwardSegmenter`.
-      guide: all that it keeps of the support set.
+      guides: all that it keeps of the support set, for each class a tensor.
     """
 
     functions: ForwardFunctions
     weights: Weights
-    guide: tf.Tensor
+    guides: tuple[tf.Tensor, ...]
+
+    @property
+    def losses(self) -> tf.Tensor:
+        """The losses of its inner loop: none, float [0]."""
+        return tf.zeros([0])
 
     def predict(self, query_images: np.ndarray, batch: int = 8) -> np.ndarray:
         """Predicts class probabilities.
@@ -197,12 +221,17 @@ class Guided:
         Returns:
           float32 [n, H, W, K+1].
         """
-        parts = [
-            self.functions.predict(
-                self.weights,
-                self.guide,
-                tf.convert_to_tensor(query_images[i : i + batch]),
-            ).numpy()
-            for i in range(0, len(query_images), batch)
-        ]
+        parts = []
+        for i in range(0, len(query_images), batch):
+            images = tf.convert_to_tensor(query_images[i : i + batch])
+            logits = [
+                self.functions.logits(self.weights, guide, images)
+                for guide in self.guides
+            ]
+            if len(logits) > 1:
+                scores = [pair[..., 1] - pair[..., 0] for pair in logits]
+                joint = tf.stack([tf.zeros_like(scores[0]), *scores], axis=-1)
+            else:
+                (joint,) = logits
+            parts.append(tf.nn.softmax(joint).numpy())
         return np.concatenate(parts).astype(np.float32)

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from efficientlab_tf.learners import (
     AdaptFunctions,
+    ForwardFunctions,
     GradientSegmenter,
+    Guided,
     Network,
     Weights,
     early_stopping,
@@ -77,7 +79,7 @@ class Practice:
     """An inner loop on what a person labelled.
 
     Attributes:
-      functions: of the network.
+      functions: of the network. One without an inner loop takes no steps.
       weights: the initialization.
       learning_rate: of the inner loop; learned rates take its place.
       batch_norm: "support" or "running". The statistics of a support set of more
@@ -86,7 +88,7 @@ class Practice:
       seed: decides what is held out, mini-batches, augmentation and dropout.
     """
 
-    functions: AdaptFunctions
+    functions: AdaptFunctions | ForwardFunctions
     weights: Weights
     learning_rate: float
     batch_norm: str
@@ -178,7 +180,7 @@ class Practice:
     def _with_statistics(
         self, adapted: GradientAdapted, images: np.ndarray
     ) -> GradientAdapted:
-        if self.batch_norm != "support":
+        if self.batch_norm != "support" or isinstance(adapted, Guided):
             return adapted
         seen = tf.convert_to_tensor(images[spread(len(images), MAX_WATCHED)])
         weights = self.functions.support_statistics(adapted.weights, seen)

@@ -158,7 +158,17 @@ def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
 
 
 def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
-    """Builds the inner loop alone, for meta-testing."""
+    """Builds the inner loop alone, for meta-testing.
+
+    Raises:
+      UserError: the network adapts without one.
+    """
+    if is_conditioned(network.model):
+        raise UserError(
+            f"network {network.model.name} adapts in a forward pass and has no inner "
+            "loop, which this command is about; use efficientlab_tf.evaluate, compare "
+            "or adapt"
+        )
     return InnerLoop(
         network,
         Objective(config.loss, config.l2),

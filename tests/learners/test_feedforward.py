@@ -193,7 +193,7 @@ def test_a_guide_is_read_once_and_serves_every_query():
     segmenter = ForwardFunctions(net).segmenter(net.weights())
     batch = task(episodes(1, shots=3, queries=5))
     adapted = segmenter.adapt(batch.support_images, batch.support_masks, seed=0)
-    assert adapted.guide.shape == (3, net.model.get_layer("guide").output.shape[-1])
+    assert adapted.guides[0].shape == (3, net.model.get_layer("guide").output.shape[-1])
     together = adapted.predict(batch.query_images.numpy())
     inputs = {
         "support_images": batch.support_images,
