@@ -30,10 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--voc", type=Path, required=True, help="VOC2012's folder, with JPEGImages")
-    add(
-        "--sbd", type=Path, help="SBD's folder, benchmark_RELEASE/dataset (train on it)"
-    )
+    add("--coco", type=Path, required=True, help="COCO's folder, with annotations")
+    add("--year", help="2014 or 2017 (the one that is there)")
     add_fold_arguments(parser)
     args = parser.parse_args(argv)
     # Not above: worker processes import this file and need no TensorFlow.
