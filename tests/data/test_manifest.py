@@ -74,6 +74,36 @@ def test_with_splits_from_files(manifest, tmp_path):
     assert "'bee'" in fails(manifest.with_splits, spec)
 
 
+def test_folds(manifest):
+    folds = (
+        {"train": ("ant", "bee"), "test": ("cow",)},
+        {"train": ("cow",), "test": ("bee", "ant")},
+    )
+    manifest = replace(manifest, folds=folds)
+    manifest.save()
+    loaded = Manifest.load(manifest.directory)
+    assert loaded == manifest
+    assert loaded.with_splits("fold1").splits == folds[1]
+    assert loaded.split("train") == ("cow", "ant")
+    message = fails(manifest.with_splits, "fold2")
+    assert "no fold2" in message and "fold0, fold1" in message
+    for bad, expected in (
+        ({"train": ["ant"], "test": ["ant"]}, "'ant' is in the splits"),
+        ({"train": ["yak"]}, "'yak' (train)"),
+        (["ant"], "cannot understand"),
+    ):
+        edit(manifest, folds=[bad])
+        assert expected in fails(Manifest.load, manifest.directory)
+
+
+def test_no_folds(manifest):
+    content = json.loads((manifest.directory / "dataset.json").read_text())
+    assert "folds" not in content
+    message = fails(manifest.with_splits, "fold0")
+    assert "has no folds" in message and "train, test, val, all" in message
+    assert "--splits" not in fails(manifest.split, "dev")
+
+
 @pytest.mark.parametrize("name, classes", [("icons", 204), ("nuclei", 2)])
 def test_shipped_samples(name, classes):
     sample = Manifest.load(f"sample:{name}")

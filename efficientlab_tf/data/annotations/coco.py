@@ -114,11 +114,21 @@ def _draw(path, image, annotations, finder, names, labels, notes) -> Drawn:
     for annotation in annotations:
         with reading(f"{path}, annotation {annotation.get('id')} of {file}"):
             value = labels.number(names[annotation["category_id"]])
-            _paint(mask, annotation["segmentation"], value)
+            paint(mask, annotation["segmentation"], value)
     return drawn(PureWindowsPath(file).name, picture, mask, f"{path}, {file}", notes)
 
 
-def _paint(mask: np.ndarray, segmentation: list | dict, value: int) -> None:
+def paint(mask: np.ndarray, segmentation: list | dict, value: int) -> None:
+    """Paints what an annotation outlines: polygons, or run lengths.
+
+    Args:
+      mask: [H, W], changed in place.
+      segmentation: as in an annotation; arrays in the place of lists will do.
+      value: what to write.
+
+    Raises:
+      ValueError, KeyError, TypeError: malformed, or of another size.
+    """
     if isinstance(segmentation, dict):
         if tuple(segmentation["size"]) != mask.shape:
             raise ValueError(

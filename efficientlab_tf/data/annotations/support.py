@@ -29,8 +29,11 @@ from efficientlab_tf.data.annotations.export import (
     load_json,
     walk_files,
 )
+
+# Not the equal constant of `episode`: converters' worker processes import this package
+# and need no TensorFlow.
+from efficientlab_tf.data.cleaning import UNKNOWN as IGNORE
 from efficientlab_tf.data.sources.folder import MASKS
-from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 
 FORMATS = (
