@@ -193,7 +193,12 @@ def _pooled_classifier(outputs: int, backbone: str, size, weights: str | None):
         backbone, size, weights, prefix=CONDITIONING, frozen_normalization=True
     )
     x = keras.layers.GlobalAveragePooling2D(name=f"{CONDITIONING}pool")(x)
-    return images, keras.layers.Dense(outputs, name=f"{CONDITIONING}fc8")(x)
+    # The features are not bounded; from a usual kernel the first scores are in the tens.
+    small = keras.initializers.RandomNormal(stddev=1e-3)
+    fc8 = keras.layers.Dense(
+        outputs, kernel_initializer=small, name=f"{CONDITIONING}fc8"
+    )
+    return images, fc8(x)
 
 
 def _cut(images, outputs, prefix: str) -> tuple[keras.layers.Layer, keras.Model]:

@@ -282,3 +282,56 @@ def test_trains_saves_and_loads(tmp_path):
     start = build_network(config.model).weights()
     moved = zip(start.theta, weights.theta, strict=True)
     assert any(np.any(a != b) for a, b in moved)
+
+
+def two_discs(rng, shown: int, both: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of a red and a blue disc on noise, 64 pixels, and the mask of one."""
+    y, x = np.mgrid[:64, :64]
+    picture = rng.integers(90, 160, (64, 64, 3)).astype(np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    columns = rng.permutation([16, 48])
+    for kind, colour in enumerate(((250, 10, 10), (10, 10, 250))):
+        disc = (y - rng.integers(18, 46)) ** 2 + (x - columns[kind]) ** 2 < 14**2
+        if kind == shown or both:
+            picture[disc] = colour
+        if kind == shown:
+            mask[disc] = 1
+    return picture, mask
+
+
+def test_the_support_decides_what_is_segmented():
+    # Figure S4: the same query with another support, or with another mask of the same
+    # support picture, gives another mask.
+    keras.utils.set_random_seed(7)
+    lite = {"backbone": "EfficientNetLite0", "weights": "imagenet"}
+    net = Network(build_model("oslsm", image_size=64, **lite))
+    learner = learner_of(net)
+    step = tf.function(learner.meta_step)
+    state, rng = learner.init(), np.random.default_rng(0)
+    for i in range(60):
+        tasks = []
+        for shown in (0, 1):
+            pictures = [two_discs(rng, shown) for _ in range(4)]
+            images, masks = map(np.stack, zip(*pictures, strict=True))
+            tasks.append((images[:1], masks[:1], images[1:], masks[1:]))
+        fields = [tf.constant(np.stack(x)) for x in zip(*tasks, strict=True)]
+        state, _ = step(state, Episode(*fields, None), tf.constant(i))
+    segmenter = ForwardFunctions(net).segmenter(state.weights)
+    rng = np.random.default_rng(1)
+    query, red = two_discs(rng, 0)
+    blue = ((query[..., 2] > 200) & (query[..., 0] < 50)).astype(np.uint8)
+    truth = (red, blue)
+
+    def iou(support, mask, wanted):
+        adapted = segmenter.adapt(support[np.newaxis], mask[np.newaxis])
+        found = adapted.predict(query[np.newaxis])[0, ..., 1] > 0.5
+        return (found & (wanted == 1)).sum() / (found | (wanted == 1)).sum()
+
+    support, mask = two_discs(rng, 0)
+    other = ((support[..., 2] > 200) & (support[..., 0] < 50)).astype(np.uint8)
+    given = [(support, mask), (support, other)]
+    given += [two_discs(rng, shown, both=False) for shown in (0, 1)]
+    for number, (picture, mask) in enumerate(given):
+        shown = number % 2
+        assert iou(picture, mask, truth[shown]) > 0.6
+        assert iou(picture, mask, truth[1 - shown]) < 0.1
