@@ -193,7 +193,7 @@ def _pooled_classifier(outputs: int, backbone: str, size, weights: str | None):
         backbone, size, weights, prefix=CONDITIONING, frozen_normalization=True
     )
     x = keras.layers.GlobalAveragePooling2D(name=f"{CONDITIONING}pool")(x)
-    # The features are not bounded; from a usual kernel the first scores are in the tens.
+    # Features have no bound: from a usual kernel the first scores are in the tens.
     small = keras.initializers.RandomNormal(stddev=1e-3)
     fc8 = keras.layers.Dense(
         outputs, kernel_initializer=small, name=f"{CONDITIONING}fc8"
