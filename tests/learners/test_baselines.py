@@ -20,6 +20,7 @@ from efficientlab_tf.learners.baselines import (
     upsample,
 )
 from efficientlab_tf.learners.baselines.cosegmentation import (
+    cluster_scores,
     foreground_clusters,
     otsu,
 )
@@ -318,18 +319,33 @@ def test_otsu_is_the_best_of_all_splits():
 def test_foreground_is_what_recurs_in_the_middle():
     cells = np.zeros((3, 16, 16), np.int64)
     cells[:, :, 8:] = 1  # Two backgrounds, ...
-    cells[:, 5:11, 5:11] = 2  # ... an object in the middle of all, ...
-    cells[0, 4:8, 4:7] = 3  # ... something in one image alone ...
+    cells[:, 5:11, 5:11] = 2  # ... an object in the middle of all ...
     cells[:, 0] = 4  # ... and something at every border.
-    assert foreground_clusters(cells, 6).tolist() == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert np.flatnonzero(foreground_clusters(cells, 6)).tolist() == [2]
     assert not foreground_clusters(np.zeros((2, 4, 4), np.int64), 3).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 28), (4, 6), (1, 2)])
+def test_scores_of_clusters_are_those_of_the_rule(height, width):
+    rng = np.random.default_rng(4)
+    cells = rng.choice(5, (3, height, width), p=[0.5, 0.2, 0.2, 0.095, 0.005])
+    scores, sizes = cluster_scores(cells, 6)
+    top, side = max(1, height // 8), max(1, width // 8)
+    for cluster in range(6):
+        differences, appearances = [], 0
+        for image in cells:
+            centre, border = [], []
+            for (i, j), label in np.ndenumerate(image):
+                if height // 4 <= i < height - height // 4:
+                    if width // 4 <= j < width - width // 4:
+                        centre.append(label == cluster)
+                if not (top <= i < height - top and side <= j < width - side):
+                    border.append(label == cluster)
+            differences.append(np.mean(centre) - np.mean(border))
+            appearances += (image == cluster).sum() >= 0.01 * image.size
+        expected = np.mean(differences) * appearances / 3
+        np.testing.assert_allclose(scores[cluster], expected, atol=1e-12)
+        np.testing.assert_allclose(sizes[cluster], (cells == cluster).mean())
 
 
 def test_cosegmentation_finds_the_common_object_and_reads_no_mask(task):

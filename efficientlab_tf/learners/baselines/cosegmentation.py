@@ -21,13 +21,11 @@ and 39.4; all scores above zero in the place of Otsu: 44.0 and 39.5.
 """
 
 import dataclasses
-import functools
 import warnings
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import ThreadpoolController
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.baselines.features import (
@@ -35,7 +33,11 @@ from efficientlab_tf.learners.baselines.features import (
     nearest_first,
     upsample,
 )
-from efficientlab_tf.learners.baselines.support import check_queries, check_support
+from efficientlab_tf.learners.baselines.support import (
+    check_queries,
+    check_support,
+    one_thread,
+)
 
 _APPEARS = 0.01
 
@@ -131,8 +133,7 @@ class CoSegmentationAdapted:
         flat = features.reshape(-1, features.shape[-1])
         clusters = min(self.method.clusters, len(flat))
         means = KMeans(clusters, n_init=1, random_state=self.seed)
-        # Threads add up in any order, and k-means makes much of a last digit.
-        with _thread_pools().limit(limits=1), warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             # Blank pictures have fewer different cells than clusters.
             warnings.simplefilter("ignore", ConvergenceWarning)
             cells = means.fit_predict(flat).reshape(features.shape[:-1])
@@ -140,7 +141,8 @@ class CoSegmentationAdapted:
         foreground = foreground_clusters(cells, clusters)
         result = np.zeros((len(distances), 2))
         if foreground.any():
-            result[:, 0] = distances[:, ~foreground].min(-1)
+            background = np.setdiff1d(cells, np.flatnonzero(foreground))
+            result[:, 0] = distances[:, background].min(-1)
             result[:, 1] = distances[:, foreground].min(-1)
         else:
             result[:, 1] = np.inf
@@ -150,28 +152,36 @@ class CoSegmentationAdapted:
 def foreground_clusters(cells: np.ndarray, clusters: int) -> np.ndarray:
     """Tells which clusters are the foreground; see the rule above.
 
-    Centre is the middle half of the rows and columns, border the outer eighth on
-    each side, but at least one.
-
     Args:
       cells: int [n, h, w], the cluster of each cell of each image.
       clusters: how many there are.
 
     Returns:
-      bool [clusters]; all False if nothing tells clusters apart.
+      bool [clusters]; none of an empty cluster, and all False if nothing
+      tells the others apart.
+    """
+    scores, sizes = cluster_scores(cells, clusters)
+    return (scores > otsu(scores, sizes)) & (sizes > 0)
+
+
+def cluster_scores(cells: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores clusters by the rule above; arguments as `foreground_clusters`.
+
+    Centre is the middle half of the rows and columns, border the outer eighth on
+    each side, but at least one.
+
+    Returns:
+      The score and the mean share of the cells of each cluster, float [clusters].
     """
     height, width = cells.shape[1:]
-    centre, border = np.zeros((2, height, width), bool)
+    centre, inner = np.zeros((2, height, width), bool)
     centre[_middle(height, height // 4), _middle(width, width // 4)] = True
-    border[:] = True
-    border[_middle(height, max(1, height // 8)), _middle(width, max(1, width // 8))] = (
-        False
-    )
+    inner[_middle(height, max(1, height // 8)), _middle(width, max(1, width // 8))] = 1
     is_in = cells[..., np.newaxis] == np.arange(clusters)
     share = is_in.mean((1, 2))
-    towards_centre = is_in[:, centre].mean(1) - is_in[:, border].mean(1)
+    towards_centre = is_in[:, centre].mean(1) - is_in[:, ~inner].mean(1)
     scores = towards_centre.mean(0) * (share >= _APPEARS).mean(0)
-    return scores > otsu(scores, share.sum(0))
+    return scores, share.mean(0)
 
 
 def otsu(values: np.ndarray, weights: np.ndarray) -> float:
@@ -200,9 +210,3 @@ def otsu(values: np.ndarray, weights: np.ndarray) -> float:
 
 def _middle(size: int, margin: int) -> slice:
     return slice(margin, size - margin)
-
-
-@functools.cache
-def _thread_pools() -> ThreadpoolController:
-    # It looks through all loaded libraries: once is enough.
-    return ThreadpoolController()

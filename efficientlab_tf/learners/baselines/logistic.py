@@ -23,6 +23,7 @@ from efficientlab_tf.learners.baselines.support import (
     check_queries,
     check_support,
     labelled_features,
+    one_thread,
 )
 
 
@@ -67,7 +68,9 @@ class LogisticRegression:
                 C=self.C,
                 max_iter=self.max_iter,
                 class_weight="balanced" if self.balanced else None,
-            ).fit(features.astype(np.float64), labels)
+            )
+            with one_thread():
+                model.fit(features.astype(np.float64), labels)
         return LogisticRegressionAdapted(
             self.extractor, model, int(labels[0]), support.classes, support.image_size
         )

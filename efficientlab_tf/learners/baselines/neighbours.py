@@ -26,6 +26,7 @@ from efficientlab_tf.learners.baselines.support import (
     check_queries,
     check_support,
     labelled_features,
+    one_thread,
 )
 
 
@@ -107,7 +108,8 @@ class NearestNeighbourAdapted:
         """Distances [h, w, K+1] of features [h, w, C] to the nearest of each label."""
         flat = features.reshape(-1, features.shape[-1])
         result = np.full((len(flat), len(self.searches)), np.inf)
-        for label, search in enumerate(self.searches):
-            if search is not None:
-                result[:, label] = search.kneighbors(flat)[0][:, 0]
+        with one_thread():
+            for label, search in enumerate(self.searches):
+                if search is not None:
+                    result[:, label] = search.kneighbors(flat)[0][:, 0]
         return result.reshape(*features.shape[:-1], -1)
