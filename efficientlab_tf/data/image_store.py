@@ -1,18 +1,25 @@
 """Decoded images of many classes, read inside the graph.
 
 All shards are decoded once, at the start: so a damaged record is found before
-the work begins, and named. What fits in a budget of memory stays, as uint8; the
-images of the other classes are read and decoded again whenever they are drawn.
+the work begins, and named. What fits in a budget of memory stays, as uint8; of the
+other classes the places of the records are kept, and those that are drawn are read and
+decoded again. No such class is in memory as a whole, so a dataset may be of any size.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import psutil
 import tensorflow as tf
 
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.data.records import (
+    FRAME_BYTES,
+    FRAME_HEADER,
+    decode_pair,
+    read_shard,
+)
 from efficientlab_tf.errors import UserError
 
 # Classes are kept in variables of about this size: while one is made, it is in
@@ -78,14 +85,20 @@ class ImageStore:
             chunks.append(tuple(tf.Variable(t, trainable=False) for t in tensors))
             parts.clear()
 
-        decoded = self._decoded_classes(manifest)
-        for count, pairs in zip(self.counts, decoded, strict=True):
-            if count * pair_bytes > cache_bytes:
+        fits = []
+        for count in self.counts:
+            fits.append(count * pair_bytes <= cache_bytes)
+            cache_bytes -= count * pair_bytes * fits[-1]
+        decoded = self._decoded_classes(manifest, np.flatnonzero(fits))
+        # Class index to the places of its records, (first byte, length).
+        self._records: dict[int, np.ndarray] = {}
+        for index, count in enumerate(self.counts):
+            if not fits[index]:
+                self._records[index] = self._checked_records(manifest, index)
                 places.append(None)
                 continue
-            cache_bytes -= count * pair_bytes
             places.append((len(chunks), rows))
-            parts.append(pairs)
+            parts.append(next(decoded))
             rows += count
             if rows * pair_bytes >= _CHUNK_BYTES:
                 close_chunk()
@@ -93,7 +106,7 @@ class ImageStore:
         if parts:
             close_chunk()
         self._chunks = chunks
-        self.cached_classes = sum(place is not None for place in places)
+        self.cached_classes = sum(fits)
         # A class outside the memory has the place after the last chunk.
         self._chunk_of_class, self._first_row = zip(
             *(place or (len(chunks), 0) for place in places), strict=True
@@ -130,10 +143,9 @@ class ImageStore:
             return lambda: (tf.gather(images, rows), tf.gather(masks, rows))
 
         def from_shard():
-            path = tf.gather(tf.constant(self._paths), class_index)
-            count = tf.gather(tf.constant(self.counts, tf.int64), class_index)
-            records = tf.data.TFRecordDataset(path).batch(count).get_single_element()
-            return self._decoded(tf.gather(records, example_indices))
+            arguments = [class_index, example_indices]
+            records = tf.numpy_function(self._read, arguments, tf.string)
+            return self._decoded(tf.ensure_shape(records, [None]))
 
         branches = [from_memory(*chunk) for chunk in self._chunks]
         if self.cached_classes < len(self.class_names):
@@ -148,10 +160,39 @@ class ImageStore:
             fn_output_signature=(tf.uint8, tf.uint8),
         )
 
+    def _read(self, class_index: np.ndarray, example_indices: np.ndarray) -> np.ndarray:
+        """Returns records of a class outside the memory."""
+        records = []
+        with open(self._paths[class_index], "rb") as file:
+            for first, length in self._records[int(class_index)][example_indices]:
+                file.seek(first)
+                records.append(file.read(length))
+        return np.array(records, object)
+
+    def _checked_records(self, manifest: Manifest, index: int) -> np.ndarray:
+        """Decodes a class one by one; returns the places of its records."""
+
+        def check(record):
+            image, mask = decode_pair(record, self.image_size)
+            # What is not returned would not be computed.
+            return tf.strings.length(record), tf.reduce_max(image), tf.reduce_max(mask)
+
+        records = tf.data.TFRecordDataset(self._paths[index])
+        checked = records.map(check, num_parallel_calls=tf.data.AUTOTUNE)
+        try:
+            lengths = [length for length, _, _ in checked.as_numpy_iterator()]
+        except tf.errors.OpError as error:
+            raise self._fault(manifest, self.class_names[index], error) from error
+        if len(lengths) != self.counts[index]:
+            raise self._fault(manifest, self.class_names[index])
+        frames = np.array(lengths, np.int64) + FRAME_BYTES
+        first = np.cumsum(frames) - frames + FRAME_HEADER
+        return np.stack([first, np.array(lengths)], axis=1)
+
     def _decoded_classes(
-        self, manifest: Manifest
+        self, manifest: Manifest, indices: np.ndarray
     ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Yields each class's images and masks, decoded in parallel, in order."""
+        """Yields images and masks of some classes, decoded in parallel, in order."""
 
         def decode_class(path, count):
             records = tf.data.TFRecordDataset(path).batch(count + 1)
@@ -161,19 +202,25 @@ class ImageStore:
             ):
                 return self._decoded(records)
 
+        if not len(indices):
+            return
         shards = tf.data.Dataset.from_tensor_slices(
-            (self._paths, tf.constant(self.counts, tf.int64))
+            (
+                tf.gather(tf.constant(self._paths), indices),
+                tf.gather(tf.constant(self.counts, tf.int64), indices),
+            )
         )
         decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
-        for name in self.class_names:
+        for index in indices:
             try:
                 pairs = next(decoded)
             except tf.errors.OpError as error:
+                name = self.class_names[index]
                 raise self._fault(manifest, name, error) from error
             yield pairs
 
     def _fault(
-        self, manifest: Manifest, name: str, error: tf.errors.OpError
+        self, manifest: Manifest, name: str, error: tf.errors.OpError | None = None
     ) -> UserError:
         """Returns what is wrong with a shard, having looked record by record."""
         path = manifest.shard_path(name)
@@ -195,7 +242,8 @@ class ImageStore:
                 f"shard {path}: {index + 1} records, but the manifest says {expected}; "
                 f"{advice}"
             )
-        return UserError(f"shard {path}: cannot read it ({_reason(error)}); {advice}")
+        reason = f" ({_reason(error)})" if error else ""
+        return UserError(f"shard {path}: cannot read it{reason}; {advice}")
 
 
 def _reason(error: tf.errors.OpError) -> str:

@@ -11,13 +11,15 @@ import tensorflow as tf
 from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.pair_lists import PairRow, pairs_filename, read_pairs
-from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
+from efficientlab_tf.data.records import (
+    FRAME_BYTES,
+    FRAME_HEADER,
+    decode_pair,
+    parse_record,
+    read_shard,
+)
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-
-# A TFRecord's frame: length and its checksum before the record, a checksum after it.
-_HEADER = 12
-_FRAME = _HEADER + 4
 
 
 class PairEpisodes(NamedTuple):
@@ -160,11 +162,11 @@ class _Pictures:
                 if name in names:
                     found.add(name)
                     key = plain_name(entry), name
-                    self._places[key] = path, offset + _HEADER, len(record)
+                    self._places[key] = path, offset + FRAME_HEADER, len(record)
                     if len(record) <= cache_bytes:
                         cache_bytes -= len(record)
                         self._records[key] = record
-                offset += _FRAME + len(record)
+                offset += FRAME_BYTES + len(record)
             if missing := sorted(names - found):
                 raise UserError(
                     f"{list_path} names {missing[0]} of {plain_name(entry)}, which "

@@ -27,6 +27,11 @@ __all__ = [
 
 IMAGE_FORMATS = ("jpeg", "png")
 
+FRAME_HEADER = 12
+"""Bytes before a record in its shard: its length (uint64) and that one's checksum."""
+FRAME_BYTES = FRAME_HEADER + 4
+"""Bytes around a record: the header, and the record's checksum after it."""
+
 _FEATURES = {
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
     "image/format": tf.io.FixedLenFeature([], tf.string),

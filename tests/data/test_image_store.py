@@ -5,7 +5,7 @@ import tensorflow as tf
 from efficientlab_tf.data import image_store
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.image_store import ImageStore
-from efficientlab_tf.data.records import write_shard
+from efficientlab_tf.data.records import FRAME_BYTES, read_shard, write_shard
 from efficientlab_tf.errors import UserError
 from tests.data.tiny_dataset import class_number, sources, tiny_dataset, tiny_pairs
 
@@ -52,6 +52,18 @@ def test_serves_inside_tf_data(manifest):
         assert dataset.element_spec[0].shape == [2, *SIZE, 3]
         for name, (images, _) in zip(COUNTS, dataset, strict=True):
             assert sources(images) == [(class_number(name), 1), (class_number(name), 0)]
+
+
+def test_outside_the_memory_only_what_is_drawn_is_read(manifest):
+    store = ImageStore(manifest, tuple(COUNTS), SIZE, 0)
+    path = manifest.shard_path("cup")
+    size = len(next(read_shard(path)))
+    content = path.read_bytes()
+    path.write_bytes(b"\0" * (size + FRAME_BYTES) + content[size + FRAME_BYTES :])
+    images, _ = store.images(tf.constant(1), tf.constant([4, 1]))
+    assert sources(images) == [(class_number("cup"), 4), (class_number("cup"), 1)]
+    with pytest.raises(tf.errors.OpError):
+        store.images(tf.constant(1), tf.constant([1, 0]))
 
 
 def test_without_a_budget_takes_half_of_the_free_memory(manifest, monkeypatch):

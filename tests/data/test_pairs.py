@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.data.folds import fold_number, plain_name
+from efficientlab_tf.data.inspection import counts_table
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.pair_lists import (
     MAX_SHOTS,
@@ -233,6 +234,18 @@ def test_verify_checks_the_lists(manifest):
         strict=True,
     ):
         assert expected in fault
+
+
+def test_counts_of_each_fold(manifest):
+    lines = [line.split() for line in counts_table(manifest).splitlines()]
+    assert lines[1:] == [
+        *(["dev", "1", "2", "2", "2"], ["fold0", "train", "1", "3", "3", "3"]),
+        *(
+            ["fold0", "test", "2", "6", "2", "4"],
+            ["fold1", "train", "1", "3", "3", "3"],
+        ),
+        *(["fold1", "test", "1", "2", "2", "2"], ["all", "5", "14", "2", "4"]),
+    ]
 
 
 def test_a_fold_takes_the_place_of_the_splits(manifest):
