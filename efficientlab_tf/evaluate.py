@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from efficientlab_tf import flags
 from efficientlab_tf.config import DataConfig, EvalConfig, LearnerConfig
+from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import ALL, Manifest
 from efficientlab_tf.errors import UserError
@@ -63,6 +64,8 @@ class Protocol:
     image_size: int
     seed: int
     tuned: bool = False
+    points: str = DENSE
+    family: str = "class"
 
 
 def meta_test(
@@ -118,6 +121,8 @@ def meta_test(
         thresholds=config.threshold_values,
         image_size=network.image_shape[0],
         seed=run.train.seed,
+        points=run.data.points,
+        family=run.data.family,
     )
     segmenter = build_functions(run.learner, network).segmenter(
         weights,
@@ -133,6 +138,8 @@ def meta_test(
         splits_per_task=config.splits_per_task,
         seed=protocol.seed,
         image_size=network.image_shape[:2],
+        points=run.data.point_range,
+        family=run.data.family,
     )
     examples = []
     total = len(names) * config.splits_per_task
@@ -151,6 +158,7 @@ def meta_test(
             tasks,
             thresholds=protocol.thresholds,
             seed=protocol.seed,
+            disjoint=not run.data.same_images,
             on_task=on_task,
         )
     return protocol, results, examples
@@ -238,10 +246,11 @@ def main() -> None:
     rate = "learned rates"
     if not protocol.learned_rates:
         rate = f"{protocol.inner_learning_rate:g}"
+    sparse = "" if protocol.points == DENSE else f" of {protocol.points} points"
     kind = ", TRANSDUCTIVE (query batch statistics)" if protocol.transductive else ""
     print(
         f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "
-        f"{protocol.shots}-shot, {len(results)} tasks, {protocol.inner_steps} steps at "
+        f"{protocol.shots}-shot{sparse}, {len(results)} tasks, {protocol.inner_steps} steps at "
         f"{rate}, batch norm {protocol.batch_norm}{kind}"
     )
     print(summary.table())

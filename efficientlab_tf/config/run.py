@@ -2,7 +2,13 @@
 
 import dataclasses
 
+from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.config.settings import require, setting
+
+FAMILIES = ("class", "interactive", "instance")
+"""What a task asks about; see `efficientlab_tf.data.episodes`."""
+SAME_IMAGES = ("interactive", "instance")
+"""Families whose query images are the support images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +30,18 @@ class DataConfig:
         5, "Query examples per class and episode in meta-training (FOMAML's tail)."
     )
     ways: int = setting(1, "Foreground classes per episode.")
+    points: str = setting(
+        DENSE,
+        "Annotated pixels of each class and of the background in a support mask, the "
+        "rest unknown: 5, or 1-100 for a number drawn for each episode; -1: all.",
+    )
+    family: str = setting(
+        "class",
+        "What a task asks about: other images of the support's class (video: classes "
+        "are sequences), or the support images themselves, of which a part is "
+        "annotated: its class (interactive) or one object (instance).",
+        FAMILIES,
+    )
     cache_gb: float = setting(
         -1.0,
         "Memory for decoded images, in GB; -1 is half of what is free. What does not "
@@ -36,6 +54,17 @@ class DataConfig:
             require(
                 value >= 1, f"--{name} must be at least 1, received {value}: raise it"
             )
+        parse_points(self.points)
+
+    @property
+    def point_range(self) -> tuple[int, int] | None:
+        """Smallest and largest number of points; None for dense masks."""
+        return parse_points(self.points)
+
+    @property
+    def same_images(self) -> bool:
+        """Whether the query images are the support images."""
+        return self.family in SAME_IMAGES
 
     @property
     def cache_bytes(self) -> int | None:
@@ -52,15 +81,15 @@ class ModelConfig:
 
     model: str = setting(
         "efficientlab",
-        "Network; oslsm and siamese are conditioned on a support set (--learner="
-        "feedforward, siamese), the others adapt by gradients.",
-        ("efficientlab", "meta_drn", "fcn", "oslsm", "siamese"),
+        "Network; guided, oslsm and siamese are conditioned on a support set "
+        "(--learner=feedforward, siamese's siamese), the others adapt by gradients.",
+        ("efficientlab", "meta_drn", "fcn", "guided", "oslsm", "siamese"),
     )
     image_size: int = setting(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
         "EfficientNetB0",
-        "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, oslsm and "
-        "siamese: also VGG16.",
+        "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, guided, oslsm "
+        "and siamese: also VGG16.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
@@ -70,8 +99,17 @@ class ModelConfig:
     drop_connect: float = setting(0.2, "Drop-connect rate of the last encoder block.")
     weights: str = setting("", "Initial encoder weights.", ("", "imagenet"))
     width: float = setting(1.0, "VGG16: factor on all numbers of channels.")
-    dilated: bool = setting(False, "oslsm: VGG16 at stride 8 instead of 32.")
+    dilated: bool = setting(
+        False, "guided, oslsm, siamese: VGG16 at stride 8 instead of 32."
+    )
     hash_seed: int = setting(0, "oslsm: seed of the weight hashing.")
+    fusion: str = setting(
+        "late_global",
+        "guided: late_global; late keeps places, for --family=interactive; early "
+        "stacks images and annotations.",
+        ("late_global", "late", "early"),
+    )
+    channels: int = setting(256, "guided: of the hidden layers that score features.")
 
     def __post_init__(self):
         require(

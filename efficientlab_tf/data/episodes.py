@@ -4,20 +4,50 @@ Which classes and which examples make an episode is a stateless function of
 (seed, step, position in the meta-batch): a run resumed at step n sees what it
 would have seen. In meta-testing it is one of (seed, class name, draw): no task
 depends on which others are evaluated, or in what order.
+
+Task families (Rakelly et al., sections 3 and 5), what a task asks about:
+
+class         other images of the support's class. Video object segmentation is this on
+              a dataset whose classes are sequences: one frame guides another.
+interactive   the support images themselves, of which a part is annotated.
+instance      the same, and the foreground of each image is one of its objects: a
+              connected component of the class's mask; the others are background. (In
+              section 5.2 the tasks to learn from, before tasks of the family "class".)
 """
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from efficientlab_tf.config.run import FAMILIES, SAME_IMAGES
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.points import draw_count, one_instance, sample_points
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 
 _fold_in = tf.random.experimental.stateless_fold_in
+
+# Salts of a task's random streams; those up to 255 are its ways.
+_COUNT, _POINTS, _INSTANCE = 999, 1000, 2000
+
+
+class _Kind(NamedTuple):
+    """What an episode is made of, see `episode_dataset`."""
+
+    ways: int
+    shots: int
+    queries: int
+    points: tuple[int, int] | None
+    family: str
+
+    @property
+    def examples(self) -> int:
+        """Examples of a class that it takes."""
+        return self.shots + (0 if self.family in SAME_IMAGES else self.queries)
 
 
 def episode_dataset(
@@ -33,6 +63,8 @@ def episode_dataset(
     meta_batch: int | None = None,
     cache_bytes: int | None = None,
     splits: str | None = None,
+    points: tuple[int, int] | None = None,
+    family: str = "class",
 ) -> tf.data.Dataset:
     """Returns episodes for meta-training, without end.
 
@@ -57,14 +89,19 @@ def episode_dataset(
         episodes do not depend on it.
       splits: class lists in place of the dataset's own, see
         `Manifest.with_splits`.
+      points: smallest and largest number of annotated pixels of each label in a support
+        mask, all else 255 (the number is drawn for each episode); None for dense masks.
+        Query masks are dense always.
+      family: see the top of the module. The query images of "interactive" and
+        "instance" are the support images, as many as these.
 
     Returns:
       A dataset of `Episode`s of ways * shots support and ways * queries query
       images, the examples of one class in a row.
 
     Raises:
-      UserError: unknown dataset or split, a class with too few examples, fewer
-        classes than `ways`, or a damaged shard.
+      UserError: unknown dataset, split or family, a class with too few examples,
+        fewer classes than `ways`, or a damaged shard.
     """
     _check_at_least(1, ways=ways, shots=shots, queries=queries)
     _check_at_least(0, start_step=start_step)
@@ -79,7 +116,9 @@ def episode_dataset(
             f"split {split!r} of dataset {manifest.name} has {len(names)} classes, but "
             f"an episode needs ways = {ways}; lower ways or choose another split"
         )
-    _check_counts(manifest, names, shots, queries)
+    kind = _Kind(ways, shots, queries, points, family)
+    _check_kind(kind)
+    _check_counts(manifest, names, kind)
     store = ImageStore(manifest, names, image_size, cache_bytes)
     tasks = meta_batch or 1
 
@@ -92,7 +131,7 @@ def episode_dataset(
             classes = tf.reshape(step_classes, [tasks, ways])[position]
         else:
             classes = _choose(_fold_in(task_key, 0), len(names), ways)
-        return _episode(store, classes, task_key, ways, shots, queries)
+        return _episode(store, classes, task_key, kind)
 
     numbers = tf.data.Dataset.range(start_step * tasks, tf.int64.max)
     dataset = numbers.map(draw_episode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -112,6 +151,8 @@ def fixed_episodes(
     image_size: int | tuple[int, int],
     cache_bytes: int | None = None,
     splits: str | None = None,
+    points: tuple[int, int] | None = None,
+    family: str = "class",
 ) -> Iterator[tuple[Episode, str, int]]:
     """Returns the episodes of a meta-test: every class, in the order of names.
 
@@ -127,13 +168,15 @@ def fixed_episodes(
       cache_bytes: memory for decoded images; None is half of what is free.
       splits: class lists in place of the dataset's own, see
         `Manifest.with_splits`.
+      points: see `episode_dataset`.
+      family: see `episode_dataset`.
 
     Returns:
       An iterator of (one-way episode, class name, number of the draw).
 
     Raises:
-      UserError: unknown dataset, split or class, a class with too few examples,
-        or a damaged shard; all before the first episode.
+      UserError: unknown dataset, split, class or family, a class with too few
+        examples, or a damaged shard; all before the first episode.
     """
     _check_at_least(1, shots=shots, splits_per_task=splits_per_task)
     if queries is not None:
@@ -142,16 +185,21 @@ def fixed_episodes(
     if isinstance(classes, str):
         classes = manifest.split(classes)
     names = tuple(sorted(classes))
-    _check_counts(manifest, names, shots, 1 if queries is None else queries)
+    least = shots if family in SAME_IMAGES else 1
+    kind = _Kind(1, shots, least if queries is None else queries, points, family)
+    _check_kind(kind)
+    _check_counts(manifest, names, kind)
     store = ImageStore(manifest, names, image_size, cache_bytes)
 
     def fixed_episode(index: int, draw: int) -> Episode:
         digest = hashlib.sha256(names[index].encode()).digest()
         name_key = int.from_bytes(digest[:8], "little", signed=True)
         key = _fold_in(tf.constant([seed, name_key], tf.int64), draw)
-        rest = store.counts[index] - shots if queries is None else queries
+        own = kind
+        if queries is None and family not in SAME_IMAGES:
+            own = kind._replace(queries=store.counts[index] - shots)
         with tf.device("CPU:0"):
-            return _episode(store, tf.constant([index]), key, 1, shots, rest)
+            return _episode(store, tf.constant([index]), key, own)
 
     return (
         (fixed_episode(index, draw), name, draw)
@@ -168,26 +216,33 @@ def _choose(key: tf.Tensor, count: int | tf.Tensor, chosen: int) -> tf.Tensor:
 
 
 def _episode(
-    store: ImageStore,
-    classes: tf.Tensor,
-    key: tf.Tensor,
-    ways: int,
-    shots: int,
-    queries: int,
+    store: ImageStore, classes: tf.Tensor, key: tf.Tensor, kind: _Kind
 ) -> Episode:
     support, query = [], []
-    for way in range(ways):
+    for way in range(kind.ways):
         class_index = classes[way]
         count = tf.gather(tf.constant(store.counts), class_index)
-        examples = _choose(_fold_in(key, way + 1), count, shots + queries)
+        examples = _choose(_fold_in(key, way + 1), count, kind.examples)
         images, masks = store.images(class_index, examples)
         value = tf.constant(way + 1, tf.uint8)
         masks = tf.where((masks > 0) & (masks < IGNORE), value, masks)
-        support.append((images[:shots], masks[:shots]))
-        query.append((images[shots:], masks[shots:]))
+        if kind.family == "instance":
+            masks = one_instance(masks, _fold_in(key, _INSTANCE + way))
+        support.append((images[: kind.shots], masks[: kind.shots]))
+        first = 0 if kind.family in SAME_IMAGES else kind.shots
+        query.append((images[first:], masks[first:]))
+    support_images, support_masks = (
+        tf.concat(tensors, axis=0) for tensors in zip(*support, strict=True)
+    )
+    if kind.points is not None:
+        points = draw_count(*kind.points, _fold_in(key, _COUNT))
+        support_masks = sample_points(
+            support_masks, points, kind.ways, _fold_in(key, _POINTS)
+        )
     names = tf.gather(tf.constant(store.class_names), classes)
     return Episode(
-        *(tf.concat(tensors, axis=0) for tensors in zip(*support, strict=True)),
+        support_images,
+        support_masks,
         *(tf.concat(tensors, axis=0) for tensors in zip(*query, strict=True)),
         name=tf.strings.reduce_join(names, separator="+"),
     )
@@ -207,19 +262,31 @@ def _check_at_least(least: int, **values: int) -> None:
             raise UserError(f"{name} must be at least {least}, received {value}")
 
 
-def _check_counts(
-    manifest: Manifest, names: Sequence[str], shots: int, queries: int
-) -> None:
+def _check_kind(kind: _Kind) -> None:
+    if kind.family not in FAMILIES:
+        raise UserError(
+            f"family must be one of {', '.join(FAMILIES)}; received {kind.family!r}"
+        )
+    if kind.family in SAME_IMAGES and kind.queries != kind.shots:
+        raise UserError(
+            f"family {kind.family} asks about the support images: expected as many "
+            f"queries as shots, {kind.shots}, received {kind.queries}"
+        )
+
+
+def _check_counts(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:
     """Raises UserError if a class has fewer examples than an episode needs."""
     unknown = [name for name in names if name not in manifest.classes]
     if unknown:
         manifest.shard_path(unknown[0])  # Raises, and names the class.
-    short = [n for n in names if manifest.classes[n].count < shots + queries]
+    short = [n for n in names if manifest.classes[n].count < kind.examples]
     if short:
         more = f" (and {len(short) - 1} other classes)" if len(short) > 1 else ""
+        needs = f"shots + queries = {kind.shots} + {kind.queries} = {kind.examples}"
+        if kind.family in SAME_IMAGES:
+            needs = f"shots = {kind.shots}"
         raise UserError(
             f"class {short[0]!r}{more} of dataset {manifest.name} has "
             f"{manifest.classes[short[0]].count} examples, but an episode needs "
-            f"shots + queries = {shots} + {queries} = {shots + queries}; lower them or "
-            "add examples"
+            f"{needs}; lower them or add examples"
         )

@@ -11,6 +11,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.conditioned import is_conditioned, split
 from efficientlab_tf.models.efficientlab import efficientlab
 from efficientlab_tf.models.fcn import fcn
+from efficientlab_tf.models.guided import guided
 from efficientlab_tf.models.heads import convert_to_classes, with_classes
 from efficientlab_tf.models.meta_drn import meta_drn
 from efficientlab_tf.models.oslsm import oslsm
@@ -19,6 +20,7 @@ from efficientlab_tf.models.siamese import siamese
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "efficientlab": efficientlab,
     "fcn": fcn,
+    "guided": guided,
     "meta_drn": meta_drn,
     "oslsm": oslsm,
     "siamese": siamese,
@@ -33,6 +35,7 @@ __all__ = [
     "decoder_mask",
     "efficientlab",
     "fcn",
+    "guided",
     "is_conditioned",
     "meta_drn",
     "oslsm",

@@ -88,18 +88,39 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
             "support set"
         )
     guide, query = (model.get_layer(name).output for name in (GUIDE, _QUERY))
-    own = {
-        name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
-        for name, x in ((GUIDE, guide), (QUERY_INPUT, query))
-    }
-    # The layers themselves are called again on these inputs, not copies.
-    behind = keras.models.clone_model(
-        keras.Model([guide, query], model.output),
-        input_tensors=list(own.values()),
-        clone_function=lambda layer: layer,
-    )
     support = {name: model.input[name] for name in SUPPORT_INPUTS}
     return (
         keras.Model(support, guide, name=f"{model.name}_guide"),
-        keras.Model(own, behind.output, name=f"{model.name}_segment"),
+        between(
+            {GUIDE: guide, QUERY_INPUT: query},
+            model.output,
+            name=f"{model.name}_segment",
+        ),
     )
+
+
+def between(
+    cuts: dict[str, keras.KerasTensor], output: keras.KerasTensor, name: str
+) -> keras.Model:
+    """What lies between some outputs of layers and another one, as a model.
+
+    Args:
+      cuts: outputs of layers by the names that the inputs get. (To cut at an input of
+        the whole spoils this for saving.)
+      output: a tensor that follows from them.
+      name: of the model.
+
+    Returns:
+      A functional model on the layers and variables of the whole.
+    """
+    own = {
+        key: keras.Input(x.shape[1:], dtype=x.dtype, name=key)
+        for key, x in cuts.items()
+    }
+    # The layers themselves are called again on these inputs, not copies.
+    behind = keras.models.clone_model(
+        keras.Model(list(cuts.values()), output),
+        input_tensors=list(own.values()),
+        clone_function=lambda layer: layer,
+    )
+    return keras.Model(own, behind.output, name=name)

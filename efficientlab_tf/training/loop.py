@@ -82,6 +82,8 @@ class Validation:
                 splits_per_task=1,
                 seed=config.train.seed,
                 image_size=config.model.image_size,
+                points=data.point_range,
+                family=data.family,
             )
         )
 
@@ -98,6 +100,7 @@ class Validation:
         results = evaluate(
             segmenter,
             self._tasks,
+            disjoint=not self._config.data.same_images,
             on_task=lambda result, example: examples.append(example),
         )
         return Summary.of(results), examples[:_PICTURES]
@@ -137,6 +140,12 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
         raise UserError(
             f"validation is one-way, received --ways={config.data.ways}: give "
             "--val_split= (empty)"
+        )
+    if config.data.same_images and config.learner.episode_augment_rate:
+        raise UserError(
+            f"--family={config.data.family} needs --episode_augment_rate=0, received "
+            f"{config.learner.episode_augment_rate}: it would change support and query "
+            "apart"
         )
     run_dir = Path(config.train.run_dir)
     manifest = Manifest.load(config.data.dataset_dir)
@@ -220,6 +229,8 @@ def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
         start_step=first_step,
         meta_batch=config.train.meta_batch,
         cache_bytes=data.cache_bytes,
+        points=data.point_range,
+        family=data.family,
     ).prefetch(2)
 
 
@@ -258,7 +269,7 @@ def _loop(
         for batch in episodes:
             if stop or step >= settings.meta_steps:
                 break
-            if step == first_step:
+            if step == first_step and not config.data.same_images:
                 for task in range(settings.meta_batch):
                     drawn = Episode(*(field[task] for field in batch))
                     require_disjoint(drawn, drawn.name.numpy().decode())

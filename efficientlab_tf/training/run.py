@@ -19,6 +19,7 @@ import keras
 
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.data.augment import RECIPES, Augmenter
+from efficientlab_tf.data.points import keep_unknown
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import (
     AdaptFunctions,
@@ -154,7 +155,9 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
 
 def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
     """Returns the configured recipe at a rate; None at rate 0."""
-    return Augmenter(rate, names=RECIPES[config.augmentation]) if rate else None
+    if not rate:
+        return None
+    return keep_unknown(Augmenter(rate, names=RECIPES[config.augmentation]))
 
 
 def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:

@@ -10,6 +10,9 @@ from tests.models.narrow import NARROW, random_inputs
 from tests.models.tiny import tiny_network
 
 NETWORKS = {
+    "guided": {"channels": 8, **NARROW},
+    "guided_early": {"channels": 8, "fusion": "early", **NARROW},
+    "guided_late": {"channels": 8, "fusion": "late", **NARROW},
     "oslsm": {"hashed": 20, **NARROW},
     "siamese": NARROW,
     "siamese_lite": {"image_size": 64, "backbone": "EfficientNetLite0"},
@@ -90,6 +93,10 @@ def test_saved_and_loaded_it_can_be_split(network, tmp_path):
 @pytest.mark.parametrize(
     "name,dtype",
     [
+        ("guided", "float32"),
+        ("guided", "float64"),
+        ("guided_early", "float32"),
+        ("guided_late", "float32"),
         ("oslsm", "float32"),
         ("oslsm", "float64"),
         ("siamese", "float32"),

@@ -1,0 +1,120 @@
+"""Sparse annotations and other task families, made of dense masks.
+
+    L_s = {(p_j, l_j) : j = 1..P}       (Rakelly et al., section 3: (S, P)-shot support)
+
+The points of a mask are drawn uniformly without replacement, P of each class and P of
+the background (section 7.1); all other pixels become unknown. Everything is a function
+of a seed alone, eagerly and in `tf.data`.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from efficientlab_tf.episode import IGNORE
+
+_fold_in = tf.random.experimental.stateless_fold_in
+
+
+def draw_count(low: int, high: int, seed: tf.Tensor) -> tf.Tensor:
+    """Draws P uniformly from `low` to `high`, both included: int32 scalar."""
+    return tf.random.stateless_uniform([], seed, low, high + 1, tf.int32, alg="philox")
+
+
+def sample_points(
+    masks: tf.Tensor, count: int | tf.Tensor, classes: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Keeps P pixels of each label of each mask.
+
+    Args:
+      masks: uint8 [k, H, W]; 0 background, 1..K classes, 255 unknown.
+      count: P, at least 1. A label with fewer pixels keeps them all.
+      classes: K.
+      seed: int [2].
+
+    Returns:
+      uint8 [k, H, W]; 255 wherever no point is.
+    """
+    shape = tf.shape(masks)
+    k, pixels = shape[0], shape[1] * shape[2]
+    flat = tf.reshape(masks, [k, pixels])
+    # The generator is named, so that no version or device chooses another.
+    draws = tf.random.stateless_uniform([k, pixels], seed, alg="philox")
+    count = tf.minimum(count, pixels)
+    shots = tf.broadcast_to(tf.range(k)[:, tf.newaxis], [k, count])
+    kept = tf.zeros([k, pixels], tf.bool)
+    for label in range(classes + 1):
+        own = flat == label
+        # A label's own pixels come before all others, in the order of their draws.
+        places = tf.math.top_k(tf.where(own, -draws, -2.0), count).indices
+        chosen = tf.gather(own, places, batch_dims=1)
+        indices = tf.stack([shots, places], axis=-1)
+        kept |= tf.scatter_nd(indices, tf.cast(chosen, tf.int32), [k, pixels]) > 0
+    sparse = tf.where(kept, flat, tf.constant(IGNORE, flat.dtype))
+    return tf.ensure_shape(tf.reshape(sparse, shape), masks.shape)
+
+
+def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Keeps one object of each mask: a connected component of its foreground.
+
+    A pixel of the foreground is drawn uniformly, so large components are drawn more
+    often than specks. Neighbours are eight.
+
+    Args:
+      masks: uint8 [k, H, W]; 0 background, 255 unknown, all else foreground.
+      seed: int [2].
+
+    Returns:
+      uint8 [k, H, W]; the component keeps its label, the rest of the foreground becomes
+      background. A mask without foreground stays as it is.
+    """
+    shape = tf.shape(masks)
+    foreground = (masks > 0) & (masks < IGNORE)
+    flat = tf.reshape(foreground, [shape[0], shape[1] * shape[2]])
+    draws = tf.random.stateless_uniform(tf.shape(flat), seed, alg="philox")
+    first = tf.argmax(tf.where(flat, draws, -1.0), axis=1, output_type=tf.int32)
+    start = tf.one_hot(first, shape[1] * shape[2])
+    inside = tf.cast(foreground, tf.float32)[..., tf.newaxis]
+    start = tf.reshape(start, tf.shape(inside)) * inside
+
+    def grow(reached, _):
+        wider = tf.nn.max_pool2d(reached, 3, 1, "SAME") * inside
+        return wider, tf.reduce_any(wider > reached)
+
+    reached, _ = tf.while_loop(
+        lambda _, grew: grew,
+        grow,
+        (tf.ensure_shape(start, [*masks.shape, 1]), tf.constant(True)),
+    )
+    other = foreground & (reached[..., 0] == 0)
+    return tf.where(other, tf.zeros_like(masks), masks)
+
+
+def keep_unknown(augment: Callable) -> Callable:
+    """Makes an augmentation leave sparse annotations sparse.
+
+    What translation uncovers and erasing fills becomes background, which is what it is
+    to a dense mask. To a mask that knows less than half of its pixels it would be more
+    annotation than all of its points: there it becomes unknown.
+
+    Args:
+      augment: called as augment(images, masks, seed); it changes each image alone.
+
+    Returns:
+      A function with the same arguments and results. Dense masks are as before.
+    """
+
+    def exchange(masks, sparse):
+        """Swaps background and unknown."""
+        known = tf.where(masks == 0, tf.constant(IGNORE, masks.dtype), masks)
+        swapped = tf.where(masks == IGNORE, tf.zeros_like(masks), known)
+        return tf.where(sparse[:, tf.newaxis, tf.newaxis], swapped, masks)
+
+    def apply(images, masks, seed):
+        masks = tf.convert_to_tensor(masks)
+        unknown = tf.cast(masks == IGNORE, tf.float32)
+        sparse = tf.reduce_mean(unknown, axis=[1, 2]) > 0.5
+        images, changed = augment(images, exchange(masks, sparse), seed)
+        return images, exchange(changed, sparse)
+
+    return apply

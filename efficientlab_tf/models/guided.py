@@ -1,0 +1,320 @@
+"""Guided networks (Rakelly et al., "Few-shot segmentation propagation with guided
+networks"; the sections are those of "Meta-learning to guide segmentation").
+
+    z(s)  = sum_i phi(x)_i m(s)_i / sum_i m(s)_i     s is + or -, section 4.1
+    score = f(phi(query) + tile(z(+), z(-)))         + stacks channels, section 4.2
+
+phi are the features of the support and of the query, by the same network; m(s) is the
+annotation of the sign s at the size of the features, and nothing else depends on the
+annotations. A shot without annotations of a sign takes no part in that sign's average.
+"""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.models import vgg
+from efficientlab_tf.models.arguments import check, check_common, parse_image_size
+from efficientlab_tf.models.backbones import dtype_scope
+from efficientlab_tf.models.conditioned import between, make_inputs, mark_guide, split
+from efficientlab_tf.models.features import dense_features
+from efficientlab_tf.models.layers import BackgroundLogit, Resize
+from efficientlab_tf.models.oslsm import CONDITIONING
+
+FUSIONS = ("late_global", "late", "early")
+"""The rule above; the same kept at its places; images and annotations stacked."""
+SUPPORT_FEATURES = "support_features"
+QUERY_FEATURES = "query_features"
+ANNOTATIONS = "annotations"
+
+_PACKAGE = "efficientlab_tf"
+_FEATURES = "features"
+_POSITIVE, _NEGATIVE = 1, 0
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class AnnotationMaps(keras.layers.Layer):
+    """m(+) and m(-): the part of each cell's pixels that is annotated so.
+
+    Maps masks [k, H, W], 1 positive, 0 negative, all else unlabelled, to
+    [k, height, width, 2] by the mean over cells (area interpolation: bilinear
+    interpolation to a smaller size would lose most points).
+
+    Args:
+      height: a divisor of H.
+      width: a divisor of W.
+      scale: factor on the result.
+    """
+
+    def __init__(self, height: int, width: int, scale: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+        self.scale = scale
+
+    def call(self, inputs):
+        _, height, width = inputs.shape
+        cell = height // self.height, width // self.width
+        signs = tf.stack([inputs == _POSITIVE, inputs == _NEGATIVE], axis=-1)
+        shape = [-1, self.height, cell[0], self.width, cell[1], 2]
+        signs = tf.reshape(tf.cast(signs, inputs.dtype), shape)
+        return self.scale * tf.reduce_mean(signs, axis=[2, 4])
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width, 2)
+
+    def get_config(self):
+        sizes = {"height": self.height, "width": self.width, "scale": self.scale}
+        return {**super().get_config(), **sizes}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class GlobalGuide(keras.layers.Layer):
+    """z(+) and then z(-), [1, 2C], of features [k, h, w, C] and m [k, h, w, 2].
+
+    Each is the mean over the shots with annotations of its sign, and zero if there are
+    none: no division has a denominator of zero.
+    """
+
+    def call(self, inputs):
+        features, maps = inputs
+        mass = tf.reduce_sum(maps, axis=[1, 2])
+        masked = tf.einsum("khwc,khws->ksc", features, maps)
+        shots = tf.math.divide_no_nan(masked, mass[..., tf.newaxis])
+        annotated = tf.reduce_sum(tf.cast(mass > 0, maps.dtype), axis=0)
+        guides = tf.math.divide_no_nan(
+            tf.reduce_sum(shots, axis=0), annotated[:, tf.newaxis]
+        )
+        return tf.reshape(guides, [1, 2 * features.shape[-1]])
+
+    def compute_output_shape(self, input_shape):
+        return (None, 2 * input_shape[0][-1])
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class LocalGuide(keras.layers.Layer):
+    """z(+) and then z(-) at their places, [1, h, w, 2C]; inputs as `GlobalGuide`.
+
+    Here m(s) is divided by the sum of both, so that a cell counts as much with one
+    annotated pixel as with all. The mean over shots is that of each place.
+    """
+
+    def call(self, inputs):
+        features, maps = inputs
+        known = tf.reduce_sum(maps, axis=-1, keepdims=True)
+        weights = tf.math.divide_no_nan(maps, known)
+        masked = tf.einsum("khwc,khws->hwsc", features, weights)
+        annotated = tf.reduce_sum(tf.cast(maps > 0, maps.dtype), axis=0)
+        guides = tf.math.divide_no_nan(masked, annotated[..., tf.newaxis])
+        _, height, width, channels = features.shape
+        return tf.reshape(guides, [1, height, width, 2 * channels])
+
+    def compute_output_shape(self, input_shape):
+        (_, height, width, channels), _ = input_shape
+        return (None, height, width, 2 * channels)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class AnnotatedMean(keras.layers.Layer):
+    """The mean [1, C] of features [k, h, w, C] over places and annotated shots.
+
+    Called on the features and m [k, H, W, 2]; zero without any annotation.
+    """
+
+    def call(self, inputs):
+        features, maps = inputs
+        annotated = tf.reduce_max(maps, axis=[1, 2, 3]) > 0
+        weights = tf.cast(annotated, features.dtype)
+        total = tf.linalg.matvec(
+            tf.reduce_mean(features, axis=[1, 2]), weights, transpose_a=True
+        )
+        mean = tf.math.divide_no_nan(total, tf.reduce_sum(weights))
+        return mean[tf.newaxis]
+
+    def compute_output_shape(self, input_shape):
+        return (None, input_shape[0][-1])
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class TileGuide(keras.layers.Layer):
+    """Stacks a guide behind the channels of features [q, h, w, C].
+
+    Called on the guide, [D] everywhere or [h, w, D] with places, with one axis more in
+    front: one guide for all features, or as many as these.
+    """
+
+    def call(self, inputs):
+        guide, features = inputs
+        if guide.shape.rank == 2:
+            guide = guide[:, tf.newaxis, tf.newaxis]
+        shape = tf.concat([tf.shape(features)[:-1], [guide.shape[-1]]], axis=0)
+        return tf.concat([features, tf.broadcast_to(guide, shape)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        guide, features = input_shape
+        return (*features[:-1], features[-1] + guide[-1])
+
+
+class Parts(NamedTuple):
+    """A guided network in pieces, on its own layers and variables.
+
+    Attributes:
+      features: images [n, H, W, 3] to features [n, h, w, C]; those of the queries.
+      guide: with late fusion "support_features", which `features` makes as well, and
+        "annotations", masks [k, H, W], to the guide: without any variable. With early
+        fusion "support_images" and "support_masks" to the guide.
+      score: "guide" and "query_features" to logits [q, H, W, 2].
+      late: whether the fusion is late.
+    """
+
+    features: keras.Model
+    guide: keras.Model
+    score: keras.Model
+    late: bool
+
+
+def guided(
+    *,
+    image_size: int | tuple[int, int] = 224,
+    backbone: str = "VGG16",
+    fusion: str = "late_global",
+    weights: str | None = None,
+    width: float = 1.0,
+    dilated: bool = False,
+    channels: int = 256,
+    dropout: float = 0.5,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds a guided network for one class; several are told apart by several guides.
+
+    A support mask has 1 where a pixel is of the class, 0 where it is not, and 255 where
+    nobody said. phi are the features of fc7 (VGG16) or of stage 6 (EfficientNets, batch
+    normalization frozen); see `features.dense_features`. f is a 1x1 and a 3x3
+    convolution with ReLU and a 1x1 convolution to one score; the decoder is bilinear
+    and fixed, with half-pixel centres. fusion:
+
+      - "late_global": the rule at the top of the module, the guide [1, 2C].
+      - "late": the guide stays at its places, [1, h, w, 2C]: for queries that are the
+        support image, as in interactive segmentation. See `LocalGuide`.
+      - "early" (Xu et al., 2016): a second network phi_S, with weights of its own, sees
+        the preprocessed image with both annotation maps stacked behind its channels.
+        The guide is the mean of its features over places and annotated shots, [1, C]
+        (the authors', for queries that are the support image, keeps places). Layers and
+        variables of phi_S have names that start with "conditioning_".
+
+    With VGG16 at width 1 there are 137,996,865 parameters; early: 271,209,985.
+
+    Args:
+      image_size: height and width in pixels, or one number for both; divisible by 32.
+      backbone: one of `features.BACKBONES`.
+      fusion: one of `FUSIONS`.
+      weights: None for random weights, or "imagenet" for the features. The part of
+        phi_S's first kernels that sees annotations is random always.
+      width: VGG16's factor on the number of channels, 1 in the paper.
+      dilated: VGG16 at stride 8 instead of 32; see `vgg.vgg16_fcn`.
+      channels: of the hidden layers of f.
+      dropout: VGG16's rate behind fc6 and fc7.
+      dtype: of all weights and activations: "float32", or "float64" for proofs.
+
+    Returns:
+      A conditioned network (see `conditioned`). The logits are 0 and the score. Without
+      annotations it is finite, and means nothing.
+
+    Raises:
+      UserError: an argument outside the above, or ImageNet weights that cannot be
+        downloaded.
+    """
+    size = parse_image_size(image_size)
+    check_common(weights, dtype)
+    check(fusion in FUSIONS, "fusion", f"one of {', '.join(FUSIONS)}", fusion)
+    whole = isinstance(channels, int) and channels >= 1
+    check(whole, "channels", "a whole number from 1", channels)
+    options = {
+        "weights": weights,
+        "width": width,
+        "dilated": dilated,
+        "dropout": dropout,
+        "frozen_normalization": True,
+    }
+    with dtype_scope(dtype):
+        inputs, images, masks, query = make_inputs(size, dtype)
+        network = dense_features(backbone, size, **options)
+        features = keras.Model(*network, name=_FEATURES)
+        identity = keras.layers.Identity
+        query = identity(name=QUERY_FEATURES)(features(query))
+        masks = identity(name=ANNOTATIONS)(masks)
+        if fusion == "early":
+            guide = _early_guide(backbone, size, options, images, masks)
+        else:
+            support = identity(name=SUPPORT_FEATURES)(features(images))
+            maps = AnnotationMaps(*support.shape[1:3], name="annotation_maps")(masks)
+            pool = GlobalGuide if fusion == "late_global" else LocalGuide
+            guide = pool(name="fusion")([support, maps])
+        x = TileGuide(name="tile")([mark_guide(guide), query])
+        for name, kernel_size in ("head_fuse", 1), ("head_context", 3):
+            x = keras.layers.Conv2D(
+                channels, kernel_size, padding="same", activation="relu", name=name
+            )(x)
+        x = keras.layers.Conv2D(1, 1, name="head_score")(x)
+        x = Resize(*size, name="upsample")(x)
+        logits = BackgroundLogit(name="logits")(x)
+    return keras.Model(inputs, logits, name="guided")
+
+
+def parts(model: keras.Model) -> Parts:
+    """Cuts a guided network so that what does not change need not be done again.
+
+    Args:
+      model: of `guided`.
+
+    Raises:
+      UserError: another network.
+    """
+    names = {layer.name for layer in model.layers}
+    if not {_FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
+        raise UserError(
+            f"network {model.name}: expected a guided network, received another; train "
+            "one with --model=guided"
+        )
+
+    def output(name: str) -> keras.KerasTensor:
+        return model.get_layer(name).output
+
+    late = SUPPORT_FEATURES in names
+    if late:
+        cuts = {name: output(name) for name in (SUPPORT_FEATURES, ANNOTATIONS)}
+        guide = between(cuts, output("guide"), name="guided_pool")
+    else:
+        guide = split(model)[0]
+    cuts = {"guide": output("guide"), QUERY_FEATURES: output(QUERY_FEATURES)}
+    score = between(cuts, model.output, name="guided_score")
+    return Parts(model.get_layer(_FEATURES), guide, score, late)
+
+
+def _early_guide(backbone: str, size, options: dict, images, masks):
+    network = dense_features(backbone, size, prefix=CONDITIONING, **options)
+    preprocessing = keras.Model(*network).get_layer(f"{CONDITIONING}preprocessing")
+    # As large as the image's channels are behind their preprocessing.
+    scale = 128.0 if backbone == vgg.NAME else 1.0
+    maps = AnnotationMaps(*size, scale, name="annotation_maps")(masks)
+    x = keras.layers.Concatenate(name="stack")([preprocessing(images), maps])
+    narrow = keras.Model(preprocessing.output, network[1])
+    wide = keras.models.clone_model(
+        narrow,
+        input_tensors=keras.Input(x.shape[1:], dtype=x.dtype),
+        clone_function=lambda layer: type(layer).from_config(layer.get_config()),
+    )
+    for layer in narrow.layers:
+        if not layer.weights:
+            continue
+        copy = wide.get_layer(layer.name)
+        for source, target in zip(layer.weights, copy.weights, strict=True):
+            value = tf.convert_to_tensor(source)
+            if source.shape != target.shape:
+                added = tf.convert_to_tensor(target)[:, :, source.shape[2] :]
+                value = tf.concat([value, added], axis=2)
+            target.assign(value)
+    encoder = keras.Model(wide.input, wide.output, name=f"{CONDITIONING}encoder")
+    return AnnotatedMean(name="fusion")([encoder(x), maps])
