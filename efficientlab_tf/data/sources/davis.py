@@ -1,0 +1,149 @@
+"""DAVIS's layout: frames of videos with a mask each.
+
+    ROOT/JPEGImages/480p/SEQ/00000.jpg
+    ROOT/Annotations/480p/SEQ/00000.png
+    ROOT/ImageSets/.../val.txt
+
+DAVIS 2016 has one object, 0/255. DAVIS 2017 has several, as indices of a palette PNG
+(255: unknown). Every object of a sequence is a class of its own, its examples the
+frames that show it, in the order of time.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientlab_tf.data.annotations.mask_files import by_stem, holds_indices
+from efficientlab_tf.data.annotations.mask_files import mask_levels as levels_of
+from efficientlab_tf.data.cleaning import THRESHOLD, UNKNOWN
+from efficientlab_tf.data.pair import LEFT_OUT, ReportRow
+from efficientlab_tf.data.sources.jobs import ClassJob, list_folders, match_files
+from efficientlab_tf.errors import UserError
+
+IMAGES, MASKS, SETS = "JPEGImages", "Annotations", "ImageSets"
+RESOLUTION = "480p"
+
+
+@dataclasses.dataclass(frozen=True)
+class DavisSequence:
+    """One video.
+
+    Attributes:
+      name: of its folder.
+      frames: folder of the frames.
+      masks: folder of their masks.
+    """
+
+    name: str
+    frames: Path
+    masks: Path
+
+
+def find_sequences(
+    root: Path,
+    *,
+    resolution: str = RESOLUTION,
+    split: str = "",
+    names: Sequence[str] = (),
+) -> list[DavisSequence]:
+    """Lists the sequences of a folder in DAVIS's layout, by name.
+
+    Args:
+      root: holds JPEGImages and Annotations.
+      resolution: the folder below them.
+      split: a list in ImageSets, such as 2017/val, or "" for all sequences. A line
+        is a sequence's name, or the paths of a frame and its mask (DAVIS 2016).
+      names: sequences to keep to; () takes all.
+
+    Raises:
+      UserError: not this layout, or no such list or sequence.
+    """
+    root = Path(root)
+    images, masks = (root / folder / resolution for folder in (IMAGES, MASKS))
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise UserError(
+                f"{root} has no folder {folder.relative_to(root)}; expected DAVIS's "
+                f"layout: {IMAGES}/{resolution}/SEQ/00000.jpg and "
+                f"{MASKS}/{resolution}/SEQ/00000.png"
+            )
+    found = {folder.name: folder for folder in list_folders(images)}
+    if not found:
+        raise UserError(f"{images} has no folders of sequences")
+    wanted = _split(root, split) if split else list(found)
+    if names:
+        _check(names, wanted, f"--split={split}" if split else str(images))
+        wanted = [name for name in wanted if name in names]
+    _check(wanted, list(found), str(images))
+    _check(wanted, [f.name for f in list_folders(masks)], str(masks))
+    return [DavisSequence(n, found[n], masks / n) for n in sorted(wanted)]
+
+
+def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
+    """Lists the objects of sequences, with progress.
+
+    An object of masks with indices is called SEQ_INDEX, that of 0/255 masks SEQ.
+
+    Raises:
+      UserError: a mask that cannot be read.
+    """
+    jobs = []
+    for sequence in tqdm(sequences, desc="masks", unit="sequence", dynamic_ncols=True):
+        job = match_files(
+            sequence.name, by_stem(sequence.frames), by_stem(sequence.masks)
+        )
+        levels = {mask: levels_of(mask) for _, mask in job.files}
+        union = set().union(*levels.values())
+        if holds_indices(union):
+            for index in sorted(union - {0, UNKNOWN}):
+                files = [pair for pair in job.files if index in levels[pair[1]]]
+                name = f"{sequence.name}_{index}"
+                rows = [row._replace(class_name=name) for row in job.rows]
+                jobs.append(ClassJob(name, files, rows, index))
+            continue
+        # A mask without levels has colours: reading it will say what is wrong.
+        shown = {
+            mask
+            for mask, found in levels.items()
+            if max(found, default=UNKNOWN) >= THRESHOLD
+        }
+        reason = "the object is not in the frame"
+        rows = [
+            ReportRow(sequence.name, image.name, LEFT_OUT, reason)
+            for image, mask in job.files
+            if mask not in shown
+        ]
+        files = [pair for pair in job.files if pair[1] in shown]
+        jobs.append(ClassJob(sequence.name, files, job.rows + rows))
+    return jobs
+
+
+def _split(root: Path, split: str) -> list[str]:
+    path = root / SETS / f"{split}.txt"
+    if not path.is_file():
+        folder = root / SETS
+        known = sorted(
+            p.relative_to(folder).with_suffix("").as_posix()
+            for p in folder.glob("**/*.txt")
+        )
+        raise UserError(
+            f"no such split: {path}; there are {', '.join(known) or 'none'}"
+        )
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [
+        Path(line[0]).parent.name if "/" in line[0] else line[0]
+        for line in lines
+        if line
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _check(names: Sequence[str], known: Sequence[str], where: str) -> None:
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(
+            f"no sequence {missing[0]!r} in {where}; there are "
+            f"{', '.join(sorted(known)[:20])}"
+        )

@@ -1,0 +1,1 @@
+"""Video object segmentation: a segmenter learns from some frames, labels the rest."""

@@ -1,0 +1,183 @@
+"""Segments the objects of a video, annotated in its first frame or by points.
+
+    python -m efficientlab_tf.video --model=runs/mine --sequence=FRAMES \\
+        --annotation=first.png --output=results
+    python -m efficientlab_tf.video --model=runs/mine --davis=DAVIS --split=2017/val \\
+        --steps=0,5,20,100 --output=results
+
+Adapts to the annotation once, then predicts each frame. The first form writes masks/,
+an overlay video, contact_sheet.png and summary.json into --output. The second runs over
+the sequences of a folder in DAVIS's layout, each method in a process of its own, and
+writes table.md, results.csv, per_frame.csv, accuracy_time.png and units/.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from efficientlab_tf import flags
+from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.pictures import contact_sheet
+from efficientlab_tf.training.run import write_text
+from efficientlab_tf.training.segmenting import MASKS
+from efficientlab_tf.video.annotation import Truths, read_annotation
+from efficientlab_tf.video.benchmark import benchmark
+from efficientlab_tf.video.clip import open_clip
+from efficientlab_tf.video.config import INNER_LOOP, VideoConfig
+from efficientlab_tf.video.frames import Frames
+from efficientlab_tf.video.methods import VideoMethod, methods_of
+from efficientlab_tf.video.metrics import PROTOCOL
+from efficientlab_tf.video.report import statistics
+from efficientlab_tf.video.sequence import Done, Options, SequenceResult, run_sequence
+
+SUMMARY, SHEET = "summary.json", "contact_sheet.png"
+_CELL = 240
+
+
+def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
+    """Runs the command.
+
+    Args:
+      config: the command line.
+      changes: fields of the checkpoint's `LearnerConfig` to replace, of `INNER_LOOP`.
+
+    Raises:
+      UserError: bad input.
+    """
+    output = _prepare(config)
+    options = Options(
+        config.online, config.threshold, config.video, config.fps, config.seed
+    )
+    open_clip(config.video, output / "x", 1, config.fps)  # Raises if it cannot be.
+    methods = methods_of(config, changes)
+    if config.davis:
+        benchmark(config, methods, options, output)
+        return
+    frames = Frames(config.sequence)
+    annotation = read_annotation(config.annotation, frames)
+    truths = Truths(config.annotations, frames) if config.annotations else None
+    method = VideoMethod(methods[0], config.baseline_size)
+    name = Path(config.sequence).resolve().name
+    kind = "mask" if annotation.mask else "points"
+    print(
+        f"{name}: {len(frames)} frames; {kind} of {len(annotation.frames)} of them, "
+        f"{len(annotation.objects)} object(s)"
+    )
+    done = run_sequence(method, name, frames, annotation, truths, output, options)
+    result = done.result
+    document = {
+        "sequence": config.sequence,
+        "annotation": {
+            "path": config.annotation,
+            "kind": kind,
+            "frames": [frames.paths[i].name for i in annotation.frames],
+            "objects": list(annotation.objects),
+        },
+        "frames": len(frames),
+        "frame_size": list(frames.size),
+        "settings": method.settings
+        | {
+            "image_size": list(method.size),
+            "online": config.online,
+            "threshold": config.threshold,
+            "seed": config.seed,
+        },
+        "seconds": {
+            "compilation": result.compilation,
+            "adaptation": result.adaptation,
+            "prediction": result.prediction,
+        },
+        "online_updates": result.updates,
+        "frames_per_second": {
+            "prediction": result.frames / result.prediction,
+            "with_adaptation": result.frames / result.seconds,
+        },
+        "protocol": PROTOCOL,
+        "scores": statistics([result]),
+        "objects": {str(index): statistics([result], index) for index in result.scores},
+        "per_frame": [
+            {
+                "frame": frames.paths[i].name,
+                "mask": f"{MASKS}/{frames.names[i]}.png",
+                **_measures(result, i),
+            }
+            for i in range(len(frames))
+        ],
+        "overlay": done.clip and done.clip.name,
+    }
+    write_text(output / SUMMARY, json.dumps(document, indent=2))
+    contact_sheet([done.pictures], cell=_CELL).save(output / SHEET)
+    print("\n".join(_lines(done)))
+    video = f"{done.clip.name}, " if done.clip else ""
+    print(f"written: {output}/{MASKS}, {video}{SHEET}, {SUMMARY}")
+
+
+def _measures(result: SequenceResult, frame: int) -> dict[str, dict[int, float]]:
+    """J and F of each object in a frame; nothing where they are not known."""
+    of_frame = result.per_frame.get(frame)
+    if of_frame is None:
+        return {}
+    return {
+        name: {index: pair[i] for index, pair in of_frame.items()}
+        for i, name in enumerate("JF")
+    }
+
+
+def _lines(done: Done) -> list[str]:
+    result = done.result
+    lines = [
+        f"adaptation {result.adaptation:.2f} s, prediction {result.prediction:.2f} s: "
+        f"{result.frames / result.prediction:.1f} frames/s, "
+        f"{result.frames / result.seconds:.1f} with adaptation "
+        f"(compiling took {result.compilation:.1f} s more)"
+    ]
+    if result.updates:
+        lines[0] += f"; {result.updates} online updates"
+    for index, scores in result.scores.items():
+        j, f, both = (100 * v for v in (scores.j.mean, scores.f.mean, scores.mean))
+        lines.append(
+            f"object {index}: J {j:.1f} %, F {f:.1f} %, J&F {both:.1f} % ({PROTOCOL})"
+        )
+    return lines
+
+
+def _prepare(config: VideoConfig) -> Path:
+    """Checks and makes the output folder."""
+    output = Path(config.output)
+    taken = {config.sequence, config.annotations} - {""}
+    if config.annotation:
+        taken.add(str(Path(config.annotation).parent))
+    taken = {Path(path).resolve() for path in taken}
+    if (output / MASKS).resolve() in taken or output.resolve() in taken:
+        raise UserError(
+            f"--output {output} would write into the input; choose another folder"
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to --output {output}: {error.strerror}; choose a folder "
+            "that you may write to"
+        ) from error
+    return output
+
+
+def main() -> None:
+    """Runs as the flags say."""
+    config = flags.read(VideoConfig)
+    given = flags.given(LearnerConfig())
+    run(config, {name: given[name] for name in INNER_LOOP if name in given})
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.define(VideoConfig)
+    flags.define(LearnerConfig, only=INNER_LOOP)
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.run(main)

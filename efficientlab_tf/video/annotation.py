@@ -1,0 +1,259 @@
+"""What a person says about a video's object: a mask of a frame, or points on some.
+
+A mask is a picture file: 255 (grey from 128 on) is the object, or values 1..K are
+indices of objects and 255 is unknown. Points are JSON, of which x and y are pixels of
+the frame from its upper left corner:
+
+    {"points": [{"frame": "00000.jpg", "x": 212.5, "y": 80, "label": 1}, ...]}
+
+A frame is a file name or a number from 0; label 0 is what is not the object.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from efficientlab_tf.data.annotations.export import UNKNOWN, load_json
+from efficientlab_tf.data.annotations.mask_files import (
+    holds_indices,
+    mask_levels,
+    read_mask_file,
+)
+from efficientlab_tf.data.cleaning import resize_mask
+from efficientlab_tf.data.sources.jobs import list_images
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.video.frames import Frames, shown
+
+MAX_LABEL = 254
+EXAMPLE = '{"points": [{"frame": 0, "x": 10, "y": 20, "label": 1}]}'
+
+
+class Point(NamedTuple):
+    """One labelled pixel: column x and row y; label 0 background, 1..254 objects."""
+
+    x: float
+    y: float
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """The labels of some frames; exactly one of `mask` and `points` is there.
+
+    Attributes:
+      objects: the objects' indices as the annotation has them. A segmenter's classes
+        1..K are these in their order.
+      size: (height, width) of the frames.
+      mask: the frame's number and its mask, uint8 [H, W], values of `objects`, 0 and
+        255 unknown.
+      points: frame to its points.
+    """
+
+    objects: tuple[int, ...]
+    size: tuple[int, int]
+    mask: tuple[int, np.ndarray] | None = None
+    points: Mapping[int, Sequence[Point]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The annotated frames, in order."""
+        return (self.mask[0],) if self.mask else tuple(sorted(self.points))
+
+    def masks(self, size: tuple[int, int]) -> np.ndarray:
+        """Returns the support masks, uint8 [k, *size]; 0..K, 255 unknown.
+
+        Of a mask the nearest pixels are taken, and of an object that has none of these
+        all that it touches. A point marks the pixel that it falls into; if several do,
+        objects go before the background, the first before the others.
+
+        Args:
+          size: (height, width) of the segmenter's pictures.
+
+        Raises:
+          UserError: an object vanishes at this size.
+        """
+        if self.mask:
+            mask = resize_mask(self.mask[1], size[::-1]).copy()
+            for index in set(self.objects) - set(objects_of(mask)):
+                mask[_cells(*np.nonzero(self.mask[1] == index), self.size, size)] = (
+                    index
+                )
+            masks = mask[np.newaxis]
+        else:
+            masks = np.full([len(self.points), *size], IGNORE, np.uint8)
+            for mask, frame in zip(masks, self.frames, strict=True):
+                for x, y, label in reversed(self.points[frame]):
+                    cell = _cells(y, x, self.size, size)
+                    if label or mask[cell] == IGNORE:
+                        mask[cell] = label
+        classes = np.zeros(256, np.uint8)
+        classes[list(self.objects)] = np.arange(1, len(self.objects) + 1)
+        classes[IGNORE] = IGNORE
+        for index in self.objects:
+            if not (masks == index).any():
+                raise UserError(
+                    f"object {index} has no pixel of its own left at the model's "
+                    f"{shown(size)}; cut the frames to the objects"
+                )
+        return classes[masks]
+
+
+def read_annotation(path: str | Path, frames: Frames) -> Annotation:
+    """Reads an annotation of either kind.
+
+    A mask with the name of a frame is of that frame, any other of the first.
+
+    Raises:
+      UserError: no such file, unreadable, of another size than the frames, or without
+        an object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"no such annotation: {path}; give a mask of the first frame, or points as "
+            f"JSON: {EXAMPLE}"
+        )
+    if path.suffix.lower() == ".json":
+        return _read_points(path, frames)
+    mask = read_frame_mask(path, holds_indices(mask_levels(path)), frames.size)
+    objects = objects_of(mask)
+    if not objects:
+        raise UserError(
+            f"{path} marks no object: all of it is background or unknown; mark the "
+            "object with 255, or objects with 1, 2, ..."
+        )
+    stems = [frame.stem for frame in frames.paths]
+    first = stems.index(path.stem) if path.stem in stems else 0
+    return Annotation(objects, frames.size, (first, mask))
+
+
+def read_frame_mask(path: Path, index_masks: bool, size: tuple[int, int]) -> np.ndarray:
+    """Reads a frame's mask: uint8 [H, W]; 0, objects' indices, 255 unknown.
+
+    Args:
+      path: a picture file.
+      index_masks: whether it holds indices; else an object, 1, on background.
+      size: (height, width) of the frame.
+
+    Raises:
+      UserError: it cannot be read, or is of another size.
+    """
+    mask = read_mask_file(path, index_masks, [])
+    if mask.shape != size:
+        raise UserError(
+            f"mask {path} is {shown(mask.shape)}, but the frames are {shown(size)}; "
+            "draw it on the frame itself"
+        )
+    return np.where(mask == UNKNOWN, IGNORE, mask).astype(np.uint8)
+
+
+def objects_of(mask: np.ndarray) -> tuple[int, ...]:
+    """The indices of a mask's objects."""
+    return tuple(i for i in np.unique(mask).tolist() if i not in (0, IGNORE))
+
+
+class Truths:
+    """The masks that predictions are judged by.
+
+    Attributes:
+      paths: frame to its mask file; frames may lack one.
+
+    Args:
+      folder: of masks, named like the frames.
+      frames: the video.
+
+    Raises:
+      UserError: no such folder, or no mask of a frame in it, or an unreadable one.
+    """
+
+    def __init__(self, folder: str | Path, frames: Frames):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"no such folder of annotations: {folder}")
+        files = {path.stem: path for path in list_images(folder)}
+        self._size = frames.size
+        self.paths = {
+            i: files[frame.stem]
+            for i, frame in enumerate(frames.paths)
+            if frame.stem in files
+        }
+        if not self.paths:
+            raise UserError(
+                f"no file in {folder} has the name of a frame; annotations are named "
+                f"like their frames: {frames.paths[0].stem}.png"
+            )
+        levels = set().union(*map(mask_levels, self.paths.values()))
+        self.index_masks = holds_indices(levels)
+
+    def read(self, frame: int) -> np.ndarray | None:
+        """Returns the mask of a frame, see `read_frame_mask`; None if it has none.
+
+        Raises:
+          UserError: it cannot be read, or is of another size than the frames.
+        """
+        path = self.paths.get(frame)
+        return path and read_frame_mask(path, self.index_masks, self._size)
+
+
+def _cells(rows, columns, size: tuple[int, int], target: tuple[int, int]):
+    """Indices into a picture of size `target` of places in one of `size`."""
+    return (
+        np.asarray(rows * target[0] / size[0]).astype(int),
+        np.asarray(columns * target[1] / size[1]).astype(int),
+    )
+
+
+def _read_points(path: Path, frames: Frames) -> Annotation:
+    document = load_json(path)
+    entries = document.get("points") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} has no points; expected {EXAMPLE}")
+    names = {frame.name: i for i, frame in enumerate(frames.paths)}
+    points: dict[int, list[Point]] = {}
+    for number, entry in enumerate(entries, start=1):
+        frame, point = _point(entry, names, frames.size, f"{path}: point {number}")
+        points.setdefault(frame, []).append(point)
+    labels = {point.label for of_frame in points.values() for point in of_frame}
+    objects = tuple(sorted(labels - {0}))
+    if not objects:
+        raise UserError(
+            f"{path} has only negative points (label 0), so no object; add a point on "
+            "the object with label 1"
+        )
+    return Annotation(objects, frames.size, points=points)
+
+
+def _point(
+    entry: object, names: Mapping[str, int], size: tuple[int, int], where: str
+) -> tuple[int, Point]:
+    if not isinstance(entry, dict) or not {"frame", "x", "y", "label"} <= entry.keys():
+        raise UserError(f"{where}: expected frame, x, y and label, received {entry!r}")
+    frame, label = entry["frame"], entry["label"]
+    index = names.get(frame) if isinstance(frame, str) else frame
+    if not _is_whole(index) or not 0 <= index < len(names):
+        raise UserError(
+            f"{where}: no frame {frame!r}; give a file name such as "
+            f"{next(iter(names))!r}, or a number from 0 to {len(names) - 1}"
+        )
+    if not _is_whole(label) or not 0 <= label <= MAX_LABEL:
+        raise UserError(
+            f"{where}: label must be 0 (not the object) or 1..{MAX_LABEL}, received "
+            f"{label!r}"
+        )
+    x, y = entry["x"], entry["y"]
+    for value, side in ((x, size[1]), (y, size[0])):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 <= value < side:
+            raise UserError(
+                f"{where}: ({x}, {y}) is outside of the frame, which is {shown(size)}"
+            )
+    return index, Point(x, y, label)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,136 @@
+"""The command line of `python -m efficientlab_tf.video`."""
+
+import dataclasses
+
+from efficientlab_tf.config import setting
+from efficientlab_tf.config.settings import require
+from efficientlab_tf.data.sources.davis import RESOLUTION
+
+INNER_LOOP = ("inner_batch", "loss", "l2", "augment_rate", "adapt")
+"""What of a checkpoint's inner loop the command line may change beside."""
+CHECKPOINT = "checkpoint"
+VIDEOS = ("gif", "mp4", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """One video (sequence), or all of a folder in DAVIS's layout (davis)."""
+
+    model: str = setting(
+        "", "The segmenter: a run's folder, a .keras file, or a baseline's name."
+    )
+    sequence: str = setting("", "Folder of one video's frames, in natural order.")
+    annotation: str = setting(
+        "",
+        "What is the object: a mask of the first frame (255, or indices 1..K with 255 "
+        'for unknown), or JSON: {"points": [{"frame": 0, "x": 10, "y": 20, "label": '
+        "1}]}; label 0 is what is not the object.",
+    )
+    annotations: str = setting(
+        "", "Folder of masks named like the frames, to measure J and F."
+    )
+    davis: str = setting(
+        "", "Instead of --sequence: folder with JPEGImages and Annotations."
+    )
+    resolution: str = setting(RESOLUTION, "Of --davis: folder of a resolution.")
+    split: str = setting(
+        "", "Of --davis: list in ImageSets, such as 2017/val; empty: all sequences."
+    )
+    sequences: str = setting(
+        "", "Of --davis: sequences to keep to, joined by commas; empty: all."
+    )
+    methods: str = setting(
+        "",
+        "Of --davis, instead of --model: methods as in efficientlab_tf.compare, joined "
+        "by commas, such as fine_tuned=runs/x:inner_steps=20,nearest_neighbour.",
+    )
+    output: str = setting("", "Folder for masks, videos and measures.")
+    steps: str = setting(
+        CHECKPOINT,
+        "Steps of fine-tuning: a number, or checkpoint: as it was trained or tuned. "
+        "With --davis also several numbers joined by commas, each a method.",
+    )
+    learning_rate: float = setting(
+        0.0, "Of the inner loop; 0: as the checkpoint was trained or tuned."
+    )
+    batch_norm: str = setting(
+        "support",
+        "Statistics of batch normalization when predicting: those of the annotated "
+        "frames under the adapted weights, or running averages.",
+        ("support", "running"),
+    )
+    online: int = setting(
+        0,
+        "After so many frames the pixels of the latest one that the prediction is "
+        "certain of (0.97) join the support set; 0: never.",
+    )
+    threshold: float = setting(
+        0.5, "Foreground probability above which a pixel counts, for one object."
+    )
+    video: str = setting(
+        "gif", "Overlay video; mp4 needs imageio-ffmpeg or OpenCV.", VIDEOS
+    )
+    fps: float = setting(12.0, "Frames a second of the overlay video.")
+    baseline_size: int = setting(224, "Side of the pictures of baselines.")
+    seed: int = setting(0, "Of mini-batches, augmentation and dropout.")
+
+    def __post_init__(self):
+        require(
+            self.learning_rate >= 0,
+            f"--learning_rate must not be negative, received {self.learning_rate}",
+        )
+        require(
+            0 < self.threshold < 1,
+            f"--threshold must be between 0 and 1, received {self.threshold}",
+        )
+        require(
+            self.online >= 0, f"--online must not be negative, received {self.online}"
+        )
+        require(
+            0 < self.fps <= 100,
+            f"--fps must be above 0 and at most 100, received {self.fps}",
+        )
+        require(
+            self.baseline_size > 0 and self.baseline_size % 32 == 0,
+            "--baseline_size must be a positive multiple of 32, received "
+            f"{self.baseline_size}",
+        )
+        parts = self.steps.split(",")
+        require(
+            all(part == CHECKPOINT or part.isdecimal() for part in parts)
+            and len(set(parts)) == len(parts),
+            f"--steps must be a number or {CHECKPOINT}, with --davis also several "
+            f"joined by commas; received {self.steps!r}",
+        )
+        require(
+            bool(self.davis) or len(parts) == 1,
+            f"--steps={self.steps} are several numbers, which need --davis",
+        )
+        require(bool(self.output), "--output is needed, see --help")
+        require(
+            bool(self.davis) != bool(self.sequence),
+            "either --sequence with --annotation is needed, or --davis; see --help",
+        )
+        if self.davis:
+            self._exclude("annotation", "annotations", because="--davis has its own")
+            require(
+                bool(self.methods) != bool(self.model),
+                "either --model is needed, or --methods; see --help",
+            )
+        else:
+            self._exclude("methods", "split", "sequences", because="it needs --davis")
+            require(bool(self.model), "--model is needed, see --help")
+            require(bool(self.annotation), "--annotation is needed, see --help")
+        if self.methods:
+            reason = "write the settings into --methods"
+            self._exclude("learning_rate", because=reason)
+            require(self.steps == CHECKPOINT, f"--steps has no effect: {reason}")
+
+    @property
+    def sequence_names(self) -> tuple[str, ...]:
+        """`sequences` as names."""
+        return tuple(n.strip() for n in self.sequences.split(",") if n.strip())
+
+    def _exclude(self, *names: str, because: str) -> None:
+        for name in names:
+            require(not getattr(self, name), f"--{name} has no effect: {because}")

@@ -1,0 +1,221 @@
+"""Measures of videos as tables, CSV files and a plot of accuracy against time."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from efficientlab_tf.training.run import write_text
+from efficientlab_tf.video.metrics import PROTOCOL, Scores
+from efficientlab_tf.video.sequence import SequenceResult
+
+_PARTS = ("mean", "recall", "decay")
+
+
+class Row(NamedTuple):
+    """A method over sequences.
+
+    Attributes:
+      label: the method's.
+      model: its model's path, or "".
+      results: of each sequence.
+    """
+
+    label: str
+    model: str
+    results: tuple[SequenceResult, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds of a sequence, adaptation and prediction."""
+        return float(np.mean([result.seconds for result in self.results]))
+
+
+def statistics(
+    results: Sequence[SequenceResult], index: int | None = None
+) -> dict[str, float] | None:
+    """Means of J and F, their recall and decay, and J&F, over objects.
+
+    Args:
+      results: of sequences.
+      index: of the only object that counts; None for all of them.
+
+    Returns:
+      Names such as J_mean to numbers in 0..1; None without ground truth.
+    """
+    scores = [
+        scores
+        for result in results
+        for i, scores in result.scores.items()
+        if index in (None, i)
+    ]
+    if not scores:
+        return None
+    values = {
+        f"{name}_{part}": float(np.mean([getattr(of(s), part) for s in scores]))
+        for name, of in (("J", _j), ("F", _f))
+        for part in _PARTS
+    }
+    return values | {"J&F": (values["J_mean"] + values["F_mean"]) / 2}
+
+
+def write_report(output: Path, rows: Sequence[Row]) -> str:
+    """Writes table.md, results.csv, per_frame.csv and accuracy_time.png.
+
+    Args:
+      output: an existing folder.
+      rows: in the order to be shown.
+
+    Returns:
+      The table over all sequences.
+    """
+    overall = _overall(rows)
+    parts = [f"{PROTOCOL}; percent, means over objects.\n\n{overall}"]
+    parts += [f"## {row.label}\n\n{_by_sequence(row)}" for row in rows]
+    write_text(output / "table.md", "\n".join(parts))
+    write_text(output / "results.csv", _results_csv(rows))
+    write_text(output / "per_frame.csv", _per_frame_csv(rows))
+    draw(output / "accuracy_time.png", rows)
+    return overall
+
+
+def _j(scores: Scores):
+    return scores.j
+
+
+def _f(scores: Scores):
+    return scores.f
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _speeds(results: Sequence[SequenceResult]) -> list[str]:
+    """Frames a second, predicted alone and with adaptation; seconds a sequence."""
+    frames = sum(result.frames for result in results)
+    prediction = sum(result.prediction for result in results)
+    seconds = sum(result.seconds for result in results)
+    return [
+        f"{frames / prediction:.1f}",
+        f"{frames / seconds:.2f}",
+        f"{seconds / len(results):.2f}",
+    ]
+
+
+def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    lines = [heads, *lines]
+    text = [f"| {' | '.join(cells)} |" for cells in lines]
+    text.insert(1, "|---" * len(heads) + "|")
+    return "\n".join(text) + "\n"
+
+
+_SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
+
+
+def _overall(rows: Sequence[Row]) -> str:
+    heads = ["method", *(f"{n} {part}" for n in "JF" for part in _PARTS), "J&F"]
+    lines = []
+    for row in rows:
+        values = statistics(row.results)
+        cells = [_percent(v) for v in values.values()] if values else ["—"] * 7
+        lines.append([row.label, *cells, *_speeds(row.results)])
+    return _markdown([*heads, *_SPEEDS], lines)
+
+
+def _by_sequence(row: Row) -> str:
+    lines = []
+    for result in row.results:
+        lines.append([result.name, *_cells([result]), *_speeds([result])])
+        if len(result.scores) > 1:
+            for index in result.scores:
+                name = f"{result.name}, object {index}"
+                lines.append([name, *_cells([result], index), "", "", ""])
+    lines.append(["**mean**", *_cells(row.results), *_speeds(row.results)])
+    return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
+
+
+def _cells(results: Sequence[SequenceResult], index: int | None = None) -> list[str]:
+    values = statistics(results, index)
+    if values is None:
+        return ["—"] * 3
+    return [_percent(values[name]) for name in ("J_mean", "F_mean", "J&F")]
+
+
+def _results_csv(rows: Sequence[Row]) -> str:
+    measures = [f"{n}_{part}" for n in "JF" for part in _PARTS] + ["J&F"]
+    lines = [
+        [
+            *("method", "sequence", "object", "frames", *measures),
+            *("adaptation_s", "prediction_s", "compilation_s", "online_updates"),
+        ]
+    ]
+    for row in rows:
+        for result in row.results:
+            for index in result.objects:
+                values = statistics([result], index) or dict.fromkeys(measures, None)
+                scores = ["" if v is None else f"{v:.6f}" for v in values.values()]
+                seconds = (result.adaptation, result.prediction, result.compilation)
+                lines.append(
+                    [
+                        *(row.label, result.name, index, result.frames, *scores),
+                        *(f"{s:.6f}" for s in seconds),
+                        result.updates,
+                    ]
+                )
+    return _csv(lines)
+
+
+def _per_frame_csv(rows: Sequence[Row]) -> str:
+    lines = [["method", "sequence", "frame", "object", "J", "F"]]
+    for row in rows:
+        for result in row.results:
+            for frame, of_frame in sorted(result.per_frame.items()):
+                for index, (j, f) in of_frame.items():
+                    cells = [frame, index, f"{j:.6f}", f"{f:.6f}"]
+                    lines.append([row.label, result.name, *cells])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+def draw(path: Path, rows: Sequence[Row]) -> None:
+    """Draws J against the seconds of a sequence (Rakelly et al. 2018, figure 6).
+
+    The methods of one model are joined by a line in the order of their time. Those
+    without ground truth are left out.
+    """
+    # Here, as the import takes a second and most commands draw nothing.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for row in rows:
+        values = statistics(row.results)
+        if values:
+            point = row.seconds, 100 * values["J_mean"], row.label
+            points.setdefault(row.model or row.label, []).append(point)
+    for of_model in points.values():
+        of_model.sort()
+        x, y, labels = zip(*of_model, strict=True)
+        axes.plot(x, y, "o-", linewidth=1, markersize=6)
+        for place, label in zip(zip(x, y, strict=True), labels, strict=True):
+            axes.annotate(label, place, (5, 5), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("seconds a sequence, adaptation and prediction")
+    axes.set_ylabel("J, mean over objects, %")
+    axes.margins(x=0.2, y=0.15)
+    axes.grid(alpha=0.25, which="both")
+    axes.set_axisbelow(True)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=110, format="png")
+    partial.replace(path)

@@ -1,0 +1,174 @@
+"""One method on one video: masks, an overlay video, measures and times.
+
+OUTPUT/masks/NAME.png       palette PNGs of the frames' size, values of the annotation
+OUTPUT/overlay.gif          or .mp4
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.pictures import palette_image
+from efficientlab_tf.training.evaluation import task_seed
+from efficientlab_tf.training.segmenting import MASKS
+from efficientlab_tf.video.annotation import Annotation, Truths
+from efficientlab_tf.video.clip import open_clip, tinted
+from efficientlab_tf.video.frames import Frames
+from efficientlab_tf.video.methods import VideoMethod
+from efficientlab_tf.video.metrics import Scores, measure_frame, summarize
+from efficientlab_tf.video.segment import Clock, Online, follow, warm_up
+
+PICTURES = 6
+OVERLAY = "overlay"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a video is done.
+
+    Attributes:
+      online: see `Online`.
+      threshold: of the foreground probability of one object.
+      video: "gif", "mp4" or "none".
+      fps: of the overlay video.
+      seed: of adaptation, with the sequence's name.
+    """
+
+    online: int = 0
+    threshold: float = 0.5
+    video: str = "gif"
+    fps: float = 12.0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceResult:
+    """What came out; seconds are without reading and writing files.
+
+    Attributes:
+      name: of the sequence.
+      frames: their number.
+      objects: indices of the objects.
+      adaptation: seconds of learning.
+      prediction: seconds from frames at the network's size to masks at their own.
+      compilation: seconds of compiling, which are in no other.
+      updates: online updates.
+      per_frame: frame to object to (J, F), of all frames with a ground truth but
+        the annotated ones.
+    """
+
+    name: str
+    frames: int
+    objects: tuple[int, ...]
+    adaptation: float
+    prediction: float
+    compilation: float
+    updates: int
+    per_frame: dict[int, dict[int, tuple[float, float]]]
+
+    @property
+    def seconds(self) -> float:
+        """Adaptation and prediction."""
+        return self.adaptation + self.prediction
+
+    @property
+    def scores(self) -> dict[int, Scores]:
+        """Each object's, see `metrics.summarize`; {} without ground truth."""
+        return summarize(self.per_frame, self.frames)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SequenceResult":
+        """The inverse of `to_dict`, also by way of JSON."""
+        per_frame = {
+            int(frame): {int(index): tuple(pair) for index, pair in of_frame.items()}
+            for frame, of_frame in values["per_frame"].items()
+        }
+        changed = {"per_frame": per_frame, "objects": tuple(values["objects"])}
+        return cls(**values | changed)
+
+
+class Done(NamedTuple):
+    """A result, and frames with their masks drawn over them, uint8 [H, W, 3]."""
+
+    result: SequenceResult
+    pictures: list[np.ndarray]
+    clip: Path | None
+
+
+def run_sequence(
+    method: VideoMethod,
+    name: str,
+    frames: Frames,
+    annotation: Annotation,
+    truths: Truths | None,
+    output: Path,
+    options: Options,
+) -> Done:
+    """Labels a video, with progress.
+
+    Args:
+      method: which segmenter.
+      name: of the sequence.
+      frames: the video.
+      annotation: what is known of it.
+      truths: masks to measure by.
+      output: folder for results, made if it does not exist.
+      options: how.
+
+    Raises:
+      UserError: a frame or mask cannot be read, or the output not be written.
+    """
+    clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
+    segmenter = method.segmenter(len(annotation.objects))
+    compilation = warm_up(segmenter, frames, annotation, method.size)
+    clock = Clock()
+    labelled = follow(
+        segmenter,
+        frames,
+        annotation,
+        size=method.size,
+        online=Online(options.online),
+        threshold=options.threshold,
+        seed=task_seed(name, 0, options.seed),
+        clock=clock,
+    )
+    wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
+    per_frame, pictures = {}, []
+    try:
+        (output / MASKS).mkdir(parents=True, exist_ok=True)
+        with tqdm(total=len(frames), desc=name, unit="frame", dynamic_ncols=True) as b:
+            for index, image, mask in labelled:
+                path = output / MASKS / f"{frames.names[index]}.png"
+                palette_image(mask).save(path)
+                clip.add(image, mask)
+                if index in wanted:
+                    pictures.append(tinted(image, mask))
+                truth = truths and truths.read(index)
+                if truth is not None and index not in annotation.frames:
+                    per_frame[index] = measure_frame(truth, mask, annotation.objects)
+                b.update()
+        written = clip.close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {output}: {error.strerror or error}; choose a folder "
+            "that you may write to"
+        ) from error
+    result = SequenceResult(
+        name,
+        len(frames),
+        annotation.objects,
+        clock.adaptation,
+        clock.prediction,
+        compilation,
+        clock.updates,
+        per_frame,
+    )
+    return Done(result, pictures, written)
