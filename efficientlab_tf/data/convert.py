@@ -79,9 +79,9 @@ def convert(
       splits: as in `load_splits`; None makes a dataset without splits.
       min_pairs: classes with fewer usable pairs are left out.
       overwrite: replaces a dataset that is already there.
-      folds: makes a benchmark with folds and lists of test pairs. Of pictures that
-        a class holds twice one is left out, since a query must not be a copy of its
-        support. Names that `class_names` lacks are dropped from the folds.
+      folds: makes a benchmark with folds and lists of test pairs. Of a picture that
+        a class holds twice one copy is left out, since a query must not be a copy of
+        its support. Classes that are not written are dropped from the folds.
       rows: what the report is to say of files that are of no class.
 
     Raises:
@@ -184,7 +184,7 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
                 print(f"    {name} has {count} pictures: at most {count - 1}-shot")
     more = f", {left_out} left out" if left_out else ""
     print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
-    return 1 if too_few or (strict and refused) else 0
+    return 1 if too_few or not manifest.classes or (strict and refused) else 0
 
 
 class _ShardWriter:

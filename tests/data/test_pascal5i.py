@@ -242,6 +242,14 @@ def test_what_is_missing_or_broken_is_in_the_report(voc, sbd, tmp_path, capsys):
     assert "refused: train/s2.mat: not a .mat" in capsys.readouterr().err
 
 
+def test_no_usable_class_is_no_dataset(voc, tmp_path, capsys):
+    for split in ("train", "val"):
+        (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n")
+    assert convert(voc, tmp_path / "out") == 1
+    assert "no class is usable, so no dataset.json" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "out") == ["report.csv"]
+
+
 def test_broken_files_that_leave_a_class_too_small_are_an_error(voc, tmp_path, capsys):
     (voc / "JPEGImages" / "v1.jpg").write_bytes(b"\xff\xd8")
     assert convert(voc, tmp_path / "out") == 1
