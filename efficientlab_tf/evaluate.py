@@ -250,8 +250,8 @@ def main() -> None:
     kind = ", TRANSDUCTIVE (query batch statistics)" if protocol.transductive else ""
     print(
         f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "
-        f"{protocol.shots}-shot{sparse}, {len(results)} tasks, {protocol.inner_steps} steps at "
-        f"{rate}, batch norm {protocol.batch_norm}{kind}"
+        f"{protocol.shots}-shot{sparse}, {len(results)} tasks, "
+        f"{protocol.inner_steps} steps at {rate}, batch norm {protocol.batch_norm}{kind}"
     )
     print(summary.table())
     print(f"written: {output_dir}/summary.json, per_class.csv, predictions.png")

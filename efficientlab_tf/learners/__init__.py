@@ -11,6 +11,12 @@ from efficientlab_tf.learners.feedforward import (
     Guided,
 )
 from efficientlab_tf.learners.fomaml import FOMAML
+from efficientlab_tf.learners.guidance import (
+    Guidance,
+    GuidedFunctions,
+    GuidedSegmenter,
+    Queries,
+)
 from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
 from efficientlab_tf.learners.joint import Joint
 from efficientlab_tf.learners.maml import MAML
@@ -35,13 +41,17 @@ __all__ = [
     "ForwardFunctions",
     "ForwardSegmenter",
     "GradientSegmenter",
+    "Guidance",
     "Guided",
+    "GuidedFunctions",
+    "GuidedSegmenter",
     "InnerLoop",
     "Joint",
     "Learner",
     "MetaSGD",
     "MetaState",
     "Network",
+    "Queries",
     "Reptile",
     "Segmenter",
     "Siamese",
