@@ -146,6 +146,7 @@ def contact_sheet(
     row_captions: Sequence[str] | None = None,
     column_captions: Sequence[str] | None = None,
     cell: int = 128,
+    aspect: float = 1.0,
 ) -> Image.Image:
     """Lays pictures out in rows and columns.
 
@@ -155,7 +156,8 @@ def contact_sheet(
         may differ in length.
       row_captions: a line under each row.
       column_captions: a line over each column.
-      cell: side of a cell in pixels.
+      cell: width of a cell in pixels.
+      aspect: height of a cell as a part of its width.
 
     Returns:
       An RGB image.
@@ -172,12 +174,13 @@ def contact_sheet(
     ):
         if captions is not None and len(captions) != count:
             raise ValueError(f"{len(captions)} captions for {count} {what}")
+    tall = max(round(cell * aspect), 1)
     gap = max(cell // 24, 3)
     font = ImageFont.load_default(size=max(cell / 9, 11))
     line = round(font.size * 1.5)
     header = line if column_captions else 0
     footer = line if row_captions else 0
-    pitch = cell + footer + gap
+    pitch = tall + footer + gap
     width = gap + columns * (cell + gap)
     height = gap + header + len(rows) * pitch
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
@@ -190,20 +193,20 @@ def contact_sheet(
         top = gap + header + index * pitch
         for column, picture in enumerate(row):
             if picture is not None:
-                fitted = _fit(picture, cell)
+                fitted = _fit(picture, (cell, tall))
                 left = gap + column * (cell + gap) + (cell - fitted.width) // 2
-                sheet.paste(fitted, (left, top + (cell - fitted.height) // 2))
+                sheet.paste(fitted, (left, top + (tall - fitted.height) // 2))
         if row_captions:
             text = _shorten(row_captions[index], font, width - 2 * gap)
-            draw.text((gap, top + cell + line / 2), text, _INK, font, anchor="lm")
+            draw.text((gap, top + tall + line / 2), text, _INK, font, anchor="lm")
     return sheet
 
 
-def _fit(picture: np.ndarray | Image.Image, cell: int) -> Image.Image:
+def _fit(picture: np.ndarray | Image.Image, cell: tuple[int, int]) -> Image.Image:
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(np.ascontiguousarray(picture))
     picture = picture.convert("RGB")
-    scale = cell / max(picture.size)
+    scale = min(cell[0] / picture.width, cell[1] / picture.height)
     size = tuple(max(round(side * scale), 1) for side in picture.size)
     return picture.resize(size, Image.Resampling.LANCZOS)
 

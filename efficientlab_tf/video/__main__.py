@@ -108,7 +108,9 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
         "overlay": done.clip and done.clip.name,
     }
     write_text(output / SUMMARY, json.dumps(document, indent=2))
-    contact_sheet([done.pictures], cell=_CELL).save(output / SHEET)
+    height, width = frames.size
+    sheet = contact_sheet([done.pictures], cell=_CELL, aspect=height / width)
+    sheet.save(output / SHEET)
     print("\n".join(_lines(done)))
     video = f"{done.clip.name}, " if done.clip else ""
     print(f"written: {output}/{MASKS}, {video}{SHEET}, {SUMMARY}")

@@ -133,9 +133,9 @@ def measure(unit: Unit, folder: Path) -> list[SequenceResult]:
             + "; F "
             + ", ".join(f"{100 * s.f.mean:.0f}" for s in scores)
         )
-    contact_sheet(rows, row_captions=captions, cell=_CELL).save(
-        folder.with_suffix(".png")
-    )
+    aspect = max(row[0].shape[0] / row[0].shape[1] for row in rows)
+    sheet = contact_sheet(rows, row_captions=captions, cell=_CELL, aspect=aspect)
+    sheet.save(folder.with_suffix(".png"))
     return results
 
 

@@ -83,7 +83,8 @@ class Scores:
 def region_similarity(truth: np.ndarray, predicted: np.ndarray) -> float:
     """J of two masks, bool [H, W]; 1 if both are empty."""
     union = np.count_nonzero(truth | predicted)
-    return np.count_nonzero(truth & predicted) / union if union else 1.0
+    both = np.count_nonzero(truth & predicted)
+    return float(both / union) if union else 1.0
 
 
 def contour_accuracy(
@@ -121,7 +122,7 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 def _share_near(these: np.ndarray, others: np.ndarray, radius: float) -> float:
     """The share of these pixels that are within `radius` of one of the others."""
     near = distance_transform_edt(~others) <= radius
-    return np.count_nonzero(these & near) / np.count_nonzero(these)
+    return float(np.count_nonzero(these & near) / np.count_nonzero(these))
 
 
 def measure_frame(
