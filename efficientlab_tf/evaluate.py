@@ -247,11 +247,13 @@ def main() -> None:
     if not protocol.learned_rates:
         rate = f"{protocol.inner_learning_rate:g}"
     sparse = "" if protocol.points == DENSE else f" of {protocol.points} points"
-    kind = ", TRANSDUCTIVE (query batch statistics)" if protocol.transductive else ""
+    statistics = protocol.batch_norm
+    if protocol.transductive:
+        statistics += ", TRANSDUCTIVE (query batch statistics)"
     print(
         f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "
         f"{protocol.shots}-shot{sparse}, {len(results)} tasks, "
-        f"{protocol.inner_steps} steps at {rate}, batch norm {protocol.batch_norm}{kind}"
+        f"{protocol.inner_steps} steps at {rate}, batch norm {statistics}"
     )
     print(summary.table())
     print(f"written: {output_dir}/summary.json, per_class.csv, predictions.png")

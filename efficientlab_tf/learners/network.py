@@ -57,8 +57,9 @@ class Network:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
-        shape = self.model.input_shape
-        return tuple((shape[QUERY_INPUT] if isinstance(shape, dict) else shape)[1:])
+        inputs = self.model.input
+        images = inputs[QUERY_INPUT] if isinstance(inputs, dict) else inputs
+        return tuple(images.shape[1:])
 
     @property
     def classes(self) -> int:
