@@ -5,9 +5,10 @@
         --output_dir=results/compare
 
 Every method sees the same tasks, at --eval_size, in a process of its own. Writes
-table.md, results.csv, bars.png, and for each method, fold and number of shots its
-tasks' counts and some pictures in units/. What was measured is not measured again: a
-comparison that was stopped goes on, and one with more methods measures only these.
+table.md, results.csv, bars.png, with several --compare_points points.png, and for each
+method, fold and kind of support sets its tasks' counts and some pictures in units/.
+What was measured is not measured again: a comparison that was stopped goes on, and one
+with more methods measures only these.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from efficientlab_tf.comparison.measure import Unit, run_unit, stamp_of
 from efficientlab_tf.comparison.methods import Method, parse_methods
 from efficientlab_tf.comparison.report import Row, write_report
 from efficientlab_tf.config import CompareConfig
+from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 
@@ -58,11 +60,13 @@ def compare(config: CompareConfig, output_dir: Path) -> list[Row]:
     where = config.eval_split if folds == (None,) else f"folds {config.folds}"
     title = f"{manifest.name}, {where}, {config.eval_size} px"
     rows: list[Row] = []
-    for method, shots in itertools.product(methods, config.shot_numbers):
+    support_sets = itertools.product(config.shot_numbers, config.point_numbers)
+    for method, (shots, points) in itertools.product(methods, support_sets):
         own = []
         for fold in folds:
-            unit = Unit(method, shots, fold, _of_unit(config), stamps[method])
+            unit = Unit(method, shots, points, fold, _of_unit(config), stamps[method])
             name = f"{_file_name(method)}-{shots}shot"
+            name += "" if points == DENSE else f"-{points}points"
             name += "" if fold is None else f"-fold{fold}"
             measured = run_unit(unit, units_dir / f"{name}.json")
             if measured.skipped:
@@ -71,7 +75,7 @@ def compare(config: CompareConfig, output_dir: Path) -> list[Row]:
                     f"support pictures for {shots} shots and were left out"
                 )
             label = config.eval_split if fold is None else str(fold)
-            own.append(Row.of(method.label, shots, label, measured))
+            own.append(Row.of(method.label, shots, points, label, measured))
         rows += own + ([Row.mean(own)] if len(own) > 1 else [])
         table = write_report(output_dir, rows, title)
         print(f"\n{title}:\n{table}")
@@ -80,7 +84,9 @@ def compare(config: CompareConfig, output_dir: Path) -> list[Row]:
 
 def _of_unit(config: CompareConfig) -> CompareConfig:
     """What of the comparison decides a unit's result: not its other units."""
-    return dataclasses.replace(config, methods="", folds="", compare_shots="1")
+    return dataclasses.replace(
+        config, methods="", folds="", compare_shots="1", compare_points=DENSE
+    )
 
 
 def _file_name(method: Method) -> str:

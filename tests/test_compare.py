@@ -25,6 +25,7 @@ from efficientlab_tf.config import (
     LearnerConfig,
     ModelConfig,
 )
+from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
@@ -158,6 +159,9 @@ def test_a_segmenter_at_another_size():
     red = tf.image.resize(small[..., :1] / 255, (8, 8)).numpy()[..., 0]
     np.testing.assert_allclose(probabilities[..., 1], red, atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
+    sparse = np.full_like(masks, 255)
+    sparse[:, 0, 1], sparse[:, 3, 3] = 0, 1  # Both between the nearest pixels.
+    segmenter.adapt(image, sparse, seed=0)
     same = Half()
     assert at_size(same, (4, 4), (4, 4)) is same
 
@@ -167,7 +171,7 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
     assert [row.method for row in rows] == ["all_foreground", "all_background"]
     foreground, background = rows
     # Counted from the same tasks, without any method.
-    unit = Unit(Method("all_foreground"), 1, None, config)
+    unit = Unit(Method("all_foreground"), 1, DENSE, None, config)
     fractions, pixels = [], []
     for episode, _, _ in measuring.tasks_of(unit).episodes:
         masks = np.asarray(episode.query_masks)
@@ -191,7 +195,7 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
 
 
 def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
-    unit = Unit(Method("all_background"), 1, None, config, "stamp")
+    unit = Unit(Method("all_background"), 1, DENSE, None, config, "stamp")
     path = tmp_path / "unit.json"
     first = run_unit(unit, path)
 
@@ -232,7 +236,7 @@ def test_a_stamp_follows_the_model(config, model, tmp_path):
 
 
 def test_a_unit_survives_json(config):
-    unit = Unit(Method("x", "runs/x", (("l2", "0"),)), 5, 2, config, "stamp")
+    unit = Unit(Method("x", "runs/x", (("l2", "0"),)), 5, "25", 2, config, "stamp")
     assert Unit.from_json(unit.to_json()) == unit
 
 
@@ -256,6 +260,8 @@ def test_folds_that_a_dataset_has_not(config, tmp_path):
         ({"compare_shots": "1,x"}, "compare_shots must be"),
         ({"compare_shots": "0"}, "compare_shots must be"),
         ({"folds": "0,0"}, "folds must be"),
+        ({"compare_points": "5,0"}, "compare_points must be"),
+        ({"compare_points": "1-9"}, "compare_points must be"),
         ({"eval_size": 100}, "eval_size must be a positive multiple of 32"),
         ({"timed_tasks": 0}, "timed_tasks must be at least 1"),
     ],
@@ -281,7 +287,7 @@ def test_fb_iou_interval_is_that_of_a_bootstrap_over_tasks():
 
 def test_mean_of_folds_and_table():
     measured = [Measured(some_results(seed=i), 0.5 + i, 3, 2**30, 0) for i in (0, 1)]
-    rows = [Row.of("x", 1, str(i), m) for i, m in enumerate(measured)]
+    rows = [Row.of("x", 1, DENSE, str(i), m) for i, m in enumerate(measured)]
     mean = Row.mean(rows)
     for name in ("class_iou", "fb_iou", "per_image_iou"):
         own = [getattr(row, name) for row in rows]
@@ -298,6 +304,40 @@ def test_mean_of_folds_and_table():
         *(f"{100 * row.class_iou.mean:.2f}" for row in rows),
     ]
     assert cells[-2:] == ["1.000", "1.00"]
+
+
+def test_points_have_rows_of_their_own_and_a_chart(config, tmp_path):
+    sparse = dataclasses.replace(
+        config, methods="nearest_neighbour", compare_points="3,-1"
+    )
+    rows = compare(sparse, tmp_path / "out")
+    assert [row.points for row in rows] == ["3", DENSE]
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert table[0].startswith("| method | shots | points | class-wise mIoU |")
+    assert table[2].startswith("| nearest_neighbour | 1 | 3 |")
+    assert table[3].startswith("| nearest_neighbour | 1 | dense |")
+    assert (tmp_path / "out" / "points.png").stat().st_size > 1000
+    for name in ("", "-3points"):
+        unit = tmp_path / "out" / "units" / f"nearest_neighbour-1shot{name}.json"
+        assert unit.is_file()
+
+
+def test_points_of_tasks(config):
+    """Each support mask knows so many pixels of each label, and they are true."""
+    for points in ("3", DENSE):
+        unit = Unit(Method("all_foreground"), 1, points, None, config)
+        for episode, _, _ in measuring.tasks_of(unit).episodes:
+            known = np.asarray(episode.support_masks) != 255
+            labels, counts = np.unique(episode.support_masks, return_counts=True)
+            if points == DENSE:
+                assert known.all()
+            else:
+                assert dict(zip(labels, counts, strict=True)) == {
+                    0: 3,
+                    1: 3,
+                    255: 32 * 32 - 6,
+                }
+            assert (np.asarray(episode.query_masks) != 255).all()
 
 
 def test_measured_survives_json():

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.comparison.methods import Method, build_segmenter
 from efficientlab_tf.config import CompareConfig
+from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.pairs import pair_episodes
@@ -43,6 +44,7 @@ class Unit:
     Attributes:
       method: the method.
       shots: number of support examples.
+      points: annotated pixels of each label in a support mask, see `parse_points`.
       fold: number of the fold; None for a split.
       config: the comparison's.
       stamp: of the files that the result depends on, see `stamp_of`.
@@ -50,6 +52,7 @@ class Unit:
 
     method: Method
     shots: int
+    points: str
     fold: int | None
     config: CompareConfig
     stamp: str = ""
@@ -67,6 +70,7 @@ class Unit:
         return cls(
             Method(**method),
             values["shots"],
+            values["points"],
             values["fold"],
             CompareConfig(**values["config"]),
             values["stamp"],
@@ -133,6 +137,14 @@ class Tasks(NamedTuple):
     skipped: int = 0
 
 
+def kind_of(shots: int, points: str) -> str:
+    """Says in words what support sets a unit has."""
+    text = f"{shots}-shot"
+    if points != DENSE:
+        text += f", {points} point" + ("s" if points != "1" else "")
+    return text
+
+
 def tasks_of(unit: Unit) -> Tasks:
     """Draws a unit's tasks: the same for every method.
 
@@ -148,6 +160,8 @@ def tasks_of(unit: Unit) -> Tasks:
             shots=unit.shots,
             image_size=config.eval_size,
             limit=config.pairs or None,
+            points=parse_points(unit.points),
+            seed=config.compare_seed,
         )
         return Tasks(pairs.episodes, pairs.total, pairs.skipped)
     if config.splits:
@@ -161,6 +175,7 @@ def tasks_of(unit: Unit) -> Tasks:
         splits_per_task=config.splits_per_task,
         seed=config.compare_seed,
         image_size=config.eval_size,
+        points=parse_points(unit.points),
     )
     return Tasks(episodes, len(names) * config.splits_per_task)
 
@@ -177,7 +192,7 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
         unit.method, backbone=unit.config.backbone, eval_size=unit.config.eval_size
     )
     tasks = tasks_of(unit)
-    label = f"{unit.method.label}, {unit.shots}-shot"
+    label = f"{unit.method.label}, {kind_of(unit.shots, unit.points)}"
     label += "" if unit.fold is None else f", fold {unit.fold}"
     examples: list[Example] = []
     with tqdm(total=tasks.total, unit="task", desc=label, dynamic_ncols=True) as bar:
@@ -280,8 +295,9 @@ def run_unit(unit: Unit, path: Path) -> Measured:
         if ended.returncode < 0:
             reason = f"it was killed by signal {-ended.returncode}, perhaps for memory"
         raise UserError(
-            f"{unit.method.label}, {unit.shots}-shot could not be measured: {reason}; "
-            "what was measured before is kept: run the same command again"
+            f"{unit.method.label}, {kind_of(unit.shots, unit.points)} could not be "
+            f"measured: {reason}; what was measured before is kept: run the same "
+            "command again"
         )
     return Measured.from_json(path.read_text())
 

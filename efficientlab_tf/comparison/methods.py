@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.data.points import resize_annotations
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import Segmenter
 from efficientlab_tf.learners.baselines import (
@@ -179,11 +180,10 @@ class ResizingSegmenter:
         self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
     ) -> "ResizingAdapted":
         """See `Segmenter`: images uint8 [k, H, W, 3], masks uint8 [k, H, W]."""
-        masks = tf.image.resize(
-            support_masks[..., np.newaxis], self.own, method="nearest"
-        )
         adapted = self.segmenter.adapt(
-            _resize_images(support_images, self.own), masks[..., 0].numpy(), seed=seed
+            _resize_images(support_images, self.own),
+            resize_annotations(support_masks, self.own),
+            seed=seed,
         )
         return ResizingAdapted(adapted, self.own, self.wanted)
 

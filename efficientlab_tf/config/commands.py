@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import require, setting
 
 
@@ -169,6 +170,11 @@ class CompareConfig:
         "--eval_split.",
     )
     compare_shots: str = setting("1,5", "Numbers of support examples.")
+    compare_points: str = setting(
+        DENSE,
+        "Numbers of annotated pixels of each label in a support mask, such as 1,5,25; "
+        "-1 stands for dense masks.",
+    )
     eval_size: int = setting(
         224,
         "Side of the square that every picture and mask is brought to; a method that "
@@ -204,6 +210,11 @@ class CompareConfig:
             f"as 1,5; received {self.compare_shots!r}",
         )
         require(
+            bool(self.point_numbers),
+            "--compare_points must be different numbers from 1, or -1 for dense masks, "
+            f"joined by commas, such as 1,5,25,-1; received {self.compare_points!r}",
+        )
+        require(
             not self.folds or bool(self.fold_numbers),
             f"--folds must be different numbers joined by commas, such as 0,1,2,3; "
             f"received {self.folds!r}",
@@ -213,6 +224,13 @@ class CompareConfig:
     def shot_numbers(self) -> tuple[int, ...]:
         """The numbers of shots; () if they cannot be read."""
         return _whole_numbers(self.compare_shots)
+
+    @property
+    def point_numbers(self) -> tuple[str, ...]:
+        """The numbers of points, `DENSE` among them; () if they cannot be read."""
+        parts = tuple(part.strip() for part in self.compare_points.split(","))
+        good = all(p == DENSE or (p.isdecimal() and int(p) >= 1) for p in parts)
+        return parts if good and len(set(parts)) == len(parts) else ()
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ class DataConfig:
     splits: str = setting(
         "",
         "Class lists to use instead of the dataset's own: fss1000, fss1000_520, "
-        "fss1000_700, icons, fpk, or train=FILE,val=FILE,test=FILE.",
+        "fss1000_700, icons, fpk, train=FILE,val=FILE,test=FILE, or fold0 to fold3 of "
+        "a dataset with folds.",
     )
     train_split: str = setting("train", "Split to meta-train on.")
     val_split: str = setting("val", "Split for validation; empty for none.")

@@ -25,14 +25,14 @@ import tensorflow as tf
 from efficientlab_tf.config.run import FAMILIES, SAME_IMAGES
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.points import draw_count, one_instance, sample_points
+from efficientlab_tf.data.points import annotate, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
-# Salts of a task's random streams; those up to 255 are its ways.
-_COUNT, _POINTS, _INSTANCE = 999, 1000, 2000
+# Salt of a task's random streams; those up to 255 are its ways. See also `points`.
+_INSTANCE = 2000
 
 
 class _Kind(NamedTuple):
@@ -234,11 +234,7 @@ def _episode(
     support_images, support_masks = (
         tf.concat(tensors, axis=0) for tensors in zip(*support, strict=True)
     )
-    if kind.points is not None:
-        points = draw_count(*kind.points, _fold_in(key, _COUNT))
-        support_masks = sample_points(
-            support_masks, points, kind.ways, _fold_in(key, _POINTS)
-        )
+    support_masks = annotate(support_masks, kind.points, kind.ways, key)
     names = tf.gather(tf.constant(store.class_names), classes)
     return Episode(
         support_images,

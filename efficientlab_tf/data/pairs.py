@@ -1,5 +1,6 @@
 """Episodes of a fold's stored list of test pairs, see `pair_lists`."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import tensorflow as tf
 from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.pair_lists import PairRow, pairs_filename, read_pairs
+from efficientlab_tf.data.points import annotate
 from efficientlab_tf.data.records import (
     FRAME_BYTES,
     FRAME_HEADER,
@@ -54,6 +56,8 @@ def pair_episodes(
     shots: int,
     image_size: int | tuple[int, int],
     limit: int | None = None,
+    points: tuple[int, int] | None = None,
+    seed: int = 0,
     cache_bytes: int | None = None,
 ) -> PairEpisodes:
     """Returns the episodes of a fold's list of test pairs.
@@ -64,6 +68,9 @@ def pair_episodes(
       shots: support pictures of each episode, the first ones of a pair.
       image_size: side of a square, or (height, width), in pixels.
       limit: takes only so many pairs, the first of the list.
+      points: smallest and largest number of annotated pixels of each label in a support
+        mask, all else 255; None for dense masks.
+      seed: of the draws of points.
       cache_bytes: memory for encoded pictures; None is half of what is free. Those
         beyond are read again when they are needed.
 
@@ -98,17 +105,20 @@ def pair_episodes(
         path,
     )
 
-    def episode(row: PairRow) -> Episode:
+    def episode(row: PairRow, draw: int) -> Episode:
+        digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
+        name_key = int.from_bytes(digest[:8], "little", signed=True)
         with tf.device("CPU:0"):
             pairs = [pictures(row.class_name, n) for n in (*row.support, row.query)]
             images, masks = (tf.stack(tensors) for tensors in zip(*pairs, strict=True))
-            support, query = slice(None, -1), slice(-1, None)
+            key = tf.constant([seed, name_key], tf.int64)
             return Episode(
-                *(images[support], masks[support], images[query], masks[query]),
+                *(images[:-1], annotate(masks[:-1], points, 1, key)),
+                *(images[-1:], masks[-1:]),
                 name=tf.constant(row.class_name),
             )
 
-    episodes = ((episode(row), row.class_name, draw) for row, draw in chosen)
+    episodes = ((episode(row, draw), row.class_name, draw) for row, draw in chosen)
     return PairEpisodes(episodes, len(chosen), len(rows) - len(chosen))
 
 

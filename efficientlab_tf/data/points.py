@@ -9,11 +9,15 @@ of a seed alone, eagerly and in `tf.data`.
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
 
 _fold_in = tf.random.experimental.stateless_fold_in
+
+# Salts of a task's random streams, beyond those of its ways (up to 255).
+_COUNT, _POINTS = 999, 1000
 
 
 def draw_count(low: int, high: int, seed: tf.Tensor) -> tf.Tensor:
@@ -54,6 +58,24 @@ def sample_points(
     return tf.ensure_shape(tf.reshape(sparse, shape), masks.shape)
 
 
+def annotate(
+    masks: tf.Tensor, points: tuple[int, int] | None, classes: int, key: tf.Tensor
+) -> tf.Tensor:
+    """Keeps a drawn number of points of each label of each mask.
+
+    Args:
+      masks: see `sample_points`.
+      points: smallest and largest P, which is drawn uniformly, once for all masks; None
+        leaves them dense.
+      classes: K.
+      key: int [2], of the task.
+    """
+    if points is None:
+        return masks
+    count = draw_count(*points, _fold_in(key, _COUNT))
+    return sample_points(masks, count, classes, _fold_in(key, _POINTS))
+
+
 def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Keeps one object of each mask: a connected component of its foreground.
 
@@ -88,6 +110,36 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
     other = foreground & (reached[..., 0] == 0)
     return tf.where(other, tf.zeros_like(masks), masks)
+
+
+def resize_annotations(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Brings support masks to another size without losing points.
+
+    A mask that knows at least half of its pixels is resized to the nearest pixel. Of
+    one that knows less each point goes to where it falls; of several in one place the
+    largest label stays.
+
+    Args:
+      masks: uint8 [k, H, W]; 255 unknown.
+      size: height and width in pixels.
+
+    Returns:
+      uint8 [k, *size].
+    """
+    height, width = size
+    dense = tf.image.resize(masks[..., np.newaxis], size, method="nearest")
+    result = dense[..., 0].numpy()
+    for i, mask in enumerate(masks):
+        rows, columns = np.nonzero(mask != IGNORE)
+        if 2 * len(rows) >= mask.size:
+            continue
+        labels = mask[rows, columns]
+        rows = (2 * rows + 1) * height // (2 * mask.shape[0])
+        columns = (2 * columns + 1) * width // (2 * mask.shape[1])
+        sparse = np.full(size, -1, np.int16)
+        np.maximum.at(sparse, (rows, columns), labels)
+        result[i] = np.where(sparse < 0, IGNORE, sparse)
+    return result
 
 
 def keep_unknown(augment: Callable) -> Callable:

@@ -207,11 +207,15 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
             f"python -m efficientlab_tf.train --run_dir={run_dir} --resume"
         )
     else:
+        score = "not validated"
+        if checkpoints.best_score >= 0:
+            score = (
+                f"best validation IoU {100 * checkpoints.best_score:.2f} % at step "
+                f"{best[1]}"
+            )
         print(
-            f"finished {step} meta-steps; best validation IoU "
-            f"{100 * checkpoints.best_score:.2f} % at step {best[1]}; "
-            f"initialization in {run_dir / MODEL_FILE}, TensorBoard logs in "
-            f"{run_dir / 'logs'}"
+            f"finished {step} meta-steps; {score}; initialization in "
+            f"{run_dir / MODEL_FILE}, TensorBoard logs in {run_dir / 'logs'}"
         )
     return finished
 

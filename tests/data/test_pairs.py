@@ -159,6 +159,24 @@ def test_episodes_are_those_of_the_list(shared_manifest, shots, cache_bytes):
         require_disjoint(episode, name)
 
 
+def test_points_of_pairs_are_a_function_of_seed_fold_class_and_draw(shared_manifest):
+    def masks(**options):
+        pairs = pair_episodes(shared_manifest, 0, shots=1, image_size=SIZE, **options)
+        return [(e.support_masks.numpy(), e.query_masks) for e, _, _ in pairs.episodes]
+
+    dense, sparse = masks(), masks(points=(3, 3))
+    for (whole, query), (points, same_query) in zip(dense, sparse, strict=True):
+        known = points != 255
+        np.testing.assert_array_equal(points[known], whole[known])
+        labels, counts = np.unique(points[known], return_counts=True)
+        assert labels.tolist() == [0, 1] and counts.max() == 3
+        np.testing.assert_array_equal(query, same_query)
+    again, other = masks(points=(3, 3), limit=2), masks(points=(3, 3), seed=1)
+    for (a, _), (b, _) in zip(again, sparse, strict=False):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for (a, _), (b, _) in zip(other, sparse, strict=True))
+
+
 def test_the_first_pairs_alone(shared_manifest):
     assert pair_count(shared_manifest, 0) == 5 and pair_count(shared_manifest, 1) == 0
     result = pair_episodes(shared_manifest, 0, shots=3, image_size=16, limit=3)

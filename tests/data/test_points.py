@@ -14,6 +14,7 @@ from efficientlab_tf.data.points import (
     draw_count,
     keep_unknown,
     one_instance,
+    resize_annotations,
     sample_points,
 )
 from efficientlab_tf.episode import require_disjoint
@@ -30,6 +31,31 @@ def dense_masks() -> np.ndarray:
     masks[0, :5], masks[0, 5:9], masks[0, 15, :12] = 1, 2, 255
     masks[1, 2, 3:6] = 1
     return masks
+
+
+def test_points_survive_another_size():
+    rng = np.random.default_rng(0)
+    dense = rng.integers(0, 3, (2, 40, 60)).astype(np.uint8)
+    sparse = np.full_like(dense, 255)
+    for mask in sparse:
+        for label in (0, 1, 2):
+            mask[rng.integers(0, 40, 5), rng.integers(0, 60, 5)] = label
+    for size in ((8, 6), (20, 60), (90, 70)):
+        expected = np.full((2, *size), 255, np.uint8)
+        for i, row, column in np.argwhere(sparse != 255):
+            place = (
+                i,
+                int((row + 0.5) * size[0] / 40),
+                int((column + 0.5) * size[1] / 60),
+            )
+            own = sparse[i, row, column]
+            best = expected[place]
+            expected[place] = own if best == 255 else max(own, best)
+        np.testing.assert_array_equal(resize_annotations(sparse, size), expected)
+    nearest = tf.image.resize(dense[..., None], (8, 6), method="nearest")[..., 0]
+    both = resize_annotations(np.stack([dense[0], sparse[0]]), (8, 6))
+    np.testing.assert_array_equal(both[0], nearest[0])
+    assert (both[1] == 255).any()
 
 
 def run_in_dataset(function, masks, seed):
