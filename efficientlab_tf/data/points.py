@@ -112,7 +112,9 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(other, tf.zeros_like(masks), masks)
 
 
-def resize_annotations(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_annotations(
+    masks: np.ndarray, size: tuple[int, int], unknown: int = IGNORE
+) -> np.ndarray:
     """Brings support masks to another size without losing points.
 
     A mask that knows at least half of its pixels is resized to the nearest pixel. Of
@@ -120,25 +122,29 @@ def resize_annotations(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     largest label stays.
 
     Args:
-      masks: uint8 [k, H, W]; 255 unknown.
+      masks: whole numbers [k, H, W].
       size: height and width in pixels.
+      unknown: what pixels have that nobody labelled.
 
     Returns:
-      uint8 [k, *size].
+      [k, *size], of the same type.
     """
-    height, width = size
-    dense = tf.image.resize(masks[..., np.newaxis], size, method="nearest")
-    result = dense[..., 0].numpy()
+    (_, old_height, old_width), (height, width) = masks.shape, size
+    rows = (2 * np.arange(height) + 1) * old_height // (2 * height)
+    columns = (2 * np.arange(width) + 1) * old_width // (2 * width)
+    result = masks[:, rows[:, np.newaxis], columns]
     for i, mask in enumerate(masks):
-        rows, columns = np.nonzero(mask != IGNORE)
+        rows, columns = np.nonzero(mask != unknown)
         if 2 * len(rows) >= mask.size:
             continue
-        labels = mask[rows, columns]
-        rows = (2 * rows + 1) * height // (2 * mask.shape[0])
-        columns = (2 * columns + 1) * width // (2 * mask.shape[1])
-        sparse = np.full(size, -1, np.int16)
-        np.maximum.at(sparse, (rows, columns), labels)
-        result[i] = np.where(sparse < 0, IGNORE, sparse)
+        cells = (
+            (2 * rows + 1) * height // (2 * old_height),
+            (2 * columns + 1) * width // (2 * old_width),
+        )
+        least = np.iinfo(np.int64).min
+        sparse = np.full(size, least)
+        np.maximum.at(sparse, cells, mask[rows, columns])
+        result[i] = np.where(sparse == least, unknown, sparse)
     return result
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from efficientlab_tf.data.annotations import resized
+from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import Refused, Upright
 from efficientlab_tf.data.queries import Query, Truth, read_query
@@ -165,7 +165,7 @@ def write(result: Segmented, output: Path) -> None:
 
 def _fitted(picture: Upright, size: tuple[int, int]) -> np.ndarray:
     image = rgb(picture)
-    return resized(image, np.zeros(image.shape[:2], np.uint8), size)[0]
+    return resize_image(image, size)
 
 
 def _truth(

@@ -4,7 +4,7 @@ from efficientlab_tf.data.annotations.support import (
     LabelledPicture,
     Support,
     read_support,
-    resized,
+    resize_image,
 )
 
-__all__ = ["LabelledPicture", "Support", "read_support", "resized"]
+__all__ = ["LabelledPicture", "Support", "read_support", "resize_image"]

@@ -33,6 +33,7 @@ from efficientlab_tf.data.annotations.export import (
 # Not the equal constant of `episode`: converters' worker processes import this package
 # and need no TensorFlow.
 from efficientlab_tf.data.cleaning import UNKNOWN as IGNORE
+from efficientlab_tf.data.points import resize_annotations
 from efficientlab_tf.data.sources.folder import MASKS
 from efficientlab_tf.errors import UserError
 
@@ -284,7 +285,8 @@ def _collect(
         occurring.update(np.unique(picture.mask).tolist())
         image, mask = picture.image, picture.mask
         if size is not None:
-            image, mask = resized(image, mask, size)
+            image = resize_image(image, size)
+            mask = resize_annotations(mask[np.newaxis], size, UNKNOWN)[0]
         read.append((picture.name, image, mask))
     undeclared = [n for n in occurring if n > len(export.names)]
     if undeclared:
@@ -345,17 +347,7 @@ def _remark(
         notes.append(f"nothing marked, so all background: {listed(empty)}")
 
 
-def resized(
-    image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes an image (bilinear, antialiased) and its mask (nearest).
-
-    Args:
-      image: uint8 [H, W, 3].
-      mask: uint8 or int32 [H, W].
-      size: (height, width) in pixels.
-    """
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image uint8 [H, W, 3] to (height, width): bilinear, antialiased."""
     target = size[::-1]
-    image = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR)
-    mask = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST)
-    return np.asarray(image), np.asarray(mask)
+    return np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR))
