@@ -161,7 +161,7 @@ def test_a_segmenter_at_another_size():
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
     sparse = np.full_like(masks, 255)
     sparse[:, 0, 1], sparse[:, 3, 3] = 0, 1  # Both between the nearest pixels.
-    segmenter.adapt(image, sparse, seed=0)
+    segmenter.adapt(image, tf.constant(sparse), seed=0)
     same = Half()
     assert at_size(same, (4, 4), (4, 4)) is same
 

@@ -129,6 +129,7 @@ def resize_annotations(
     Returns:
       [k, *size], of the same type.
     """
+    masks = np.asarray(masks)
     (_, old_height, old_width), (height, width) = masks.shape, size
     rows = (2 * np.arange(height) + 1) * old_height // (2 * height)
     columns = (2 * np.arange(width) + 1) * old_width // (2 * width)

@@ -1,7 +1,9 @@
 """Siamese dense matching (Shaban et al. 2017, supplement B; after Koch et al.).
 
-    s(i, j) = sum_c a_c |f_i - g_j|_c + b      query position i, support position j
+    s(i, j) = sum_c a_c |f_i - g_j|_c / sqrt(C) + b
     L       = mean over (i, j) of H(sigmoid s(i, j), [label of i = label of j])
+
+i is a position of the query, j one of the support set.
 
 Each training step sees half of the query's and half of the support's positions. A
 query position then takes the label of the support position that is most similar.

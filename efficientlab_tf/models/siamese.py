@@ -1,11 +1,12 @@
 """A Siamese network for dense matching (Shaban et al., 2017, supplement B).
 
-    s(i, j) = sum_c a_c |f_i - g_j|_c + b
+    s(i, j) = sum_c a_c |f_i - g_j|_c / sqrt(C) + b
 
-f_i are the features of a position of the query, g_j of one of the support set, made by
-the same network; a and b are learned (the weighted L1 distance of Koch et al., 2015).
-Trained so that sigmoid(s) tells whether both positions have the same label; a position
-of a query then gets the label of the most similar position of the support set.
+f_i are the C features of a position of the query, g_j of one of the support set, made
+by the same network, at unit length; a and b are learned (the weighted L1 distance of
+Koch et al., 2015). Trained so that sigmoid(s) tells whether both positions have the
+same label; a position of a query then gets the label of the most similar position of
+the support set.
 """
 
 import keras
@@ -19,6 +20,7 @@ from efficientlab_tf.models.layers import Resize
 
 _PACKAGE = "efficientlab_tf"
 _LABELS = "support_labels"
+_SLOPE = 4.0
 _SIMILARITY = "similarity"
 NEVER = -1e9
 """Similarity to a label that no position of the support set has."""
@@ -102,25 +104,30 @@ class L1Similarity(keras.layers.Layer):
     """Learned similarity of every position of a query to every one of the support set.
 
     Called on the guide [k, h, w, C+1], whose last channel is the label, and the query's
-    features [q, h, w, C]; returns s [q, h w, k h w]. The weights a start at -1/C and b
-    at 0: minus the mean absolute difference. Nothing constrains them.
+    features [q, h, w, C]; returns s [q, h w, k h w]. The weights a start at -4 and b at
+    4: features of unit length that have nothing to do with each other are about 1.1
+    apart, so that s starts on both sides of 0. Features as a backbone makes them can be
+    so far apart that the first steps of an optimizer would turn the sign of a, and with
+    it the order of neighbours. Nothing constrains a and b.
     """
 
     def build(self, input_shape):
         channels = input_shape[1][-1]
         self.kernel = self.add_weight(
             shape=[channels],
-            initializer=keras.initializers.Constant(-1 / channels),
+            initializer=keras.initializers.Constant(-_SLOPE),
             name="kernel",
         )
-        self.bias = self.add_weight(shape=[], initializer="zeros", name="bias")
+        self.bias = self.add_weight(
+            shape=[], initializer=keras.initializers.Constant(_SLOPE), name="bias"
+        )
 
     def call(self, inputs):
         guide, features = inputs
         _, height, width, channels = features.shape
         support = tf.reshape(guide[..., :-1], [-1, channels])
         query = tf.reshape(features, [-1, channels])
-        weights = tf.convert_to_tensor(self.kernel)
+        weights = tf.convert_to_tensor(self.kernel) / channels**0.5
         similarity = weighted_l1(query, support, weights) + self.bias
         return tf.reshape(similarity, [-1, height * width, tf.shape(support)[0]])
 
@@ -196,7 +203,7 @@ def siamese(
       label of the nearest neighbour; it is upsampled bilinearly (half-pixel centres).
       Positions of unknown label take no part, and a label that the support set lacks at
       the size of the features has `NEVER`. Untrained it is a nearest-neighbour matcher
-      in L1.
+      in L1. (The paper does not say that features have unit length.)
 
     Raises:
       UserError: an argument outside the above, or ImageNet weights that cannot be
@@ -215,7 +222,9 @@ def siamese(
             dropout=dropout,
             frozen_normalization=True,
         )
-        features = keras.Model(*network, name="features")
+        images_input, x = network
+        x = keras.layers.UnitNormalization(name="unit_length")(x)
+        features = keras.Model(images_input, x, name="features")
         cells = features.output_shape[1:3]
         labels = DownsampleLabels(*cells, name=_LABELS)(masks)
         labels = keras.layers.Reshape((*cells, 1), name="label_channel")(labels)

@@ -52,7 +52,7 @@ def by_loops(model: keras.Model, inputs: dict[str, tf.Tensor]):
                 for m in range(len(query)):
                     for i in range(h * w):
                         difference = query[m, i // w, i % w] - support[n, y, x]
-                        similarity[m, i, j] = a @ np.abs(difference) + b
+                        similarity[m, i, j] = a @ np.abs(difference) / len(a) ** 0.5 + b
     return similarity, labels
 
 
@@ -99,7 +99,11 @@ def test_untrained_it_is_a_nearest_neighbour_matcher():
     support = encode(inputs["support_images"]).numpy().reshape(9, -1)
     query = encode(inputs["query_images"]).numpy().reshape(9, -1)
     distances = np.abs(query[:, None] - support).sum(axis=-1)
-    np.testing.assert_allclose(similarity[0], -distances / 256, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        similarity[0], 4 - 4 * distances / 256**0.5, rtol=1e-4, atol=1e-6
+    )
+    lengths = np.linalg.norm(query, axis=-1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
     low = keras.Model(model.input, model.get_layer("most_similar").output)
     best = low(inputs)
     assert best.shape == (1, 3, 3, 4)
