@@ -42,6 +42,8 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tune": TUNE,
+        # For --video=mp4; GIF needs nothing more.
+        "video": ["imageio-ffmpeg>=0.6"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from efficientlab_tf.learners.baselines import BASELINES
 from efficientlab_tf.training.run import write_text
 from efficientlab_tf.video.metrics import PROTOCOL, Scores
 from efficientlab_tf.video.sequence import SequenceResult
@@ -189,33 +191,65 @@ def _csv(lines: Sequence[Sequence]) -> str:
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Draws J against the seconds of a sequence (Rakelly et al. 2018, figure 6).
 
-    The methods of one model are joined by a line in the order of their time. Those
-    without ground truth are left out.
+    The methods of one model are joined by a line in the order of their time, named in
+    the legend; every point has its method's label. Those without ground truth are left
+    out.
     """
     # Here, as the import takes a second and most commands draw nothing.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     axes = figure.subplots()
     points: dict[str, list[tuple[float, float, str]]] = {}
     for row in rows:
         values = statistics(row.results)
         if values:
             point = row.seconds, 100 * values["J_mean"], row.label
-            points.setdefault(row.model or row.label, []).append(point)
-    for of_model in points.values():
+            points.setdefault(_series(row), []).append(point)
+    for (name, of_model), marker in zip(
+        points.items(), itertools.cycle("osD^vP"), strict=False
+    ):
         of_model.sort()
         x, y, labels = zip(*of_model, strict=True)
-        axes.plot(x, y, "o-", linewidth=1, markersize=6)
+        several = name if len(labels) > 1 else None
+        axes.plot(x, y, f"{marker}-", linewidth=1.2, markersize=6, label=several)
         for place, label in zip(zip(x, y, strict=True), labels, strict=True):
-            axes.annotate(label, place, (5, 5), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                label,
+                place,
+                (0, 7),
+                textcoords="offset points",
+                fontsize=8,
+                ha="center",
+            )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(FuncFormatter(_tick))
+    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.margins(x=0.12)
+    top = max((y for p in points.values() for _, y, _ in p), default=100)
+    axes.set_ylim(0, min(max(1.3 * top, 10), 105))
     axes.set_xlabel("seconds a sequence, adaptation and prediction")
     axes.set_ylabel("J, mean over objects, %")
-    axes.margins(x=0.2, y=0.15)
     axes.grid(alpha=0.25, which="both")
     axes.set_axisbelow(True)
     partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
+    figure.savefig(partial, dpi=130, format="png")
     partial.replace(path)
+
+
+def _series(row: Row) -> str:
+    """What the methods of one model have in common: its name."""
+    if not row.model or row.label in BASELINES:
+        return row.label
+    path = Path(row.model)
+    return path.parent.name if path.name == "model.keras" else path.stem
+
+
+def _tick(value: float, _) -> str:
+    """Seconds at 1, 2 and 5 of each power of ten, as others would overlap."""
+    leading = f"{value:e}"[0]
+    return f"{value:g}" if leading in "125" else ""
