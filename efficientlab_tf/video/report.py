@@ -197,7 +197,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     """
     # Here, as the import takes a second and most commands draw nothing.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -226,15 +226,16 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
-    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        which(FuncFormatter(_tick))
-    axes.tick_params(axis="x", which="minor", labelsize=7)
-    axes.margins(x=0.12)
-    top = max((y for p in points.values() for _, y, _ in p), default=100)
-    axes.set_ylim(0, min(max(1.3 * top, 10), 105))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    places = [point[:2] for of_model in points.values() for point in of_model]
+    seconds, percents = zip(*places, strict=True) if places else ((1,), (100,))
+    axes.set_xlim(min(seconds) / 2, max(seconds) * 2)
+    axes.set_ylim(0, min(max(1.3 * max(percents), 10), 105))
     axes.set_xlabel("seconds a sequence, adaptation and prediction")
     axes.set_ylabel("J, mean over objects, %")
-    axes.grid(alpha=0.25, which="both")
+    axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, dpi=130, format="png")
@@ -247,9 +248,3 @@ def _series(row: Row) -> str:
         return row.label
     path = Path(row.model)
     return path.parent.name if path.name == "model.keras" else path.stem
-
-
-def _tick(value: float, _) -> str:
-    """Seconds at 1, 2 and 5 of each power of ten, as others would overlap."""
-    leading = f"{value:e}"[0]
-    return f"{value:g}" if leading in "125" else ""
