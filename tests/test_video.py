@@ -1,7 +1,9 @@
 """`video`: from an annotated frame to masks, an overlay and measures."""
 
+import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -575,8 +577,15 @@ def test_steps_are_methods_and_a_line_of_the_figure(
     assert (np.diff(line.get_xdata()) > 0).all()
     np.testing.assert_allclose(point.get_ydata(), [0])
     assert {text.get_text() for text in axes.texts} == set(rows)
-    results = (Path(davis["output"]) / "results.csv").read_text().splitlines()
-    assert len(results) == 1 + 3 * 2  # Two objects, one by one.
+    with (Path(davis["output"]) / "results.csv").open() as file:
+        results = list(csv.DictReader(file))
+    assert len(results) == 3 * 2  # Two objects, one by one.
+    values = {(r["method"], r["object"]): 100 * float(r["J_mean"]) for r in results}
+    text = (Path(davis["output"]) / "table.md").read_text()
+    for index in "12":
+        (line,) = re.findall(rf"two, object {index} \|(.*)\|\n", text.split("## ")[1])
+        expected = [values[method, index] for method in rows]
+        np.testing.assert_allclose([*map(float, line.split("|"))], expected, atol=0.06)
 
 
 def test_methods_of_a_command_line():

@@ -69,13 +69,20 @@ def write_report(output: Path, rows: Sequence[Row]) -> str:
 
     Args:
       output: an existing folder.
-      rows: in the order to be shown.
+      rows: of the same sequences, in the order to be shown.
 
     Returns:
       The table over all sequences.
     """
     overall = _overall(rows)
-    parts = [f"{PROTOCOL}; percent, means over objects.\n\n{overall}"]
+    results = rows[0].results
+    objects = sum(len(result.objects) for result in results)
+    frames = sum(result.frames for result in results)
+    parts = [
+        f"{PROTOCOL}; percent, means over {objects} object(s) in {len(results)} "
+        f"sequence(s) of {frames} frames together.\n\n{overall}",
+        f"## J\n\n{_j_by_sequence(rows)}",
+    ]
     parts += [f"## {row.label}\n\n{_by_sequence(row)}" for row in rows]
     write_text(output / "table.md", "\n".join(parts))
     write_text(output / "results.csv", _results_csv(rows))
@@ -128,14 +135,31 @@ def _overall(rows: Sequence[Row]) -> str:
     return _markdown([*heads, *_SPEEDS], lines)
 
 
+def _j_by_sequence(rows: Sequence[Row]) -> str:
+    """J of each object by each method."""
+    lines = []
+    for of_sequence in zip(*(row.results for row in rows), strict=True):
+        for index in of_sequence[0].objects:
+            cells = [_cells([result], index)[0] for result in of_sequence]
+            lines.append([_object_name(of_sequence[0], index), *cells])
+    means = [_cells(row.results)[0] for row in rows]
+    lines.append(["**mean**", *means])
+    return _markdown(["sequence", *(row.label for row in rows)], lines)
+
+
+def _object_name(result: SequenceResult, index: int) -> str:
+    several = len(result.objects) > 1
+    return f"{result.name}, object {index}" if several else result.name
+
+
 def _by_sequence(row: Row) -> str:
     lines = []
     for result in row.results:
         lines.append([result.name, *_cells([result]), *_speeds([result])])
         if len(result.scores) > 1:
             for index in result.scores:
-                name = f"{result.name}, object {index}"
-                lines.append([name, *_cells([result], index), "", "", ""])
+                cells = _cells([result], index)
+                lines.append([_object_name(result, index), *cells, "", "", ""])
     lines.append(["**mean**", *_cells(row.results), *_speeds(row.results)])
     return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
 
