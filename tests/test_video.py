@@ -364,6 +364,7 @@ BAD = [
     bad({}, {"truth/frame8.png": TWO}, "object 2 is in .*truth and has no annotation"),
     bad({}, {"truth/frame7.png": b""}, "frame7.png"),
     bad({"annotation": "none.png"}, {}, "no such annotation"),
+    bad({"annotation": "frames/frame7.png"}, {}, "lies among the frames"),
     bad({}, {"frames/frame9.png": BLACK[:30]}, "frame9.png is 64x30, but frame7.png"),
     bad({}, {"frames/frame9.png": b"text"}, "cannot read frame .*frame9.png"),
     bad({"sequence": "empty"}, {"empty/notes.txt": ""}, "empty holds no frames"),

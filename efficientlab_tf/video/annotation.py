@@ -109,8 +109,8 @@ def read_annotation(path: str | Path, frames: Frames) -> Annotation:
     A mask with the name of a frame is of that frame, any other of the first.
 
     Raises:
-      UserError: no such file, unreadable, of another size than the frames, or without
-        an object.
+      UserError: no such file, unreadable, one of the frames, of another size than
+        these, or without an object.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,6 +120,11 @@ def read_annotation(path: str | Path, frames: Frames) -> Annotation:
         )
     if path.suffix.lower() == ".json":
         return _read_points(path, frames)
+    if path.resolve() in [frame.resolve() for frame in frames.paths]:
+        raise UserError(
+            f"{path} lies among the frames and would be one of them; move it to another "
+            "folder"
+        )
     mask = read_frame_mask(path, holds_indices(mask_levels(path)), frames.size)
     objects = objects_of(mask)
     if not objects:
