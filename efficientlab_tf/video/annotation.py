@@ -122,8 +122,8 @@ def read_annotation(path: str | Path, frames: Frames) -> Annotation:
         return _read_points(path, frames)
     if path.resolve() in [frame.resolve() for frame in frames.paths]:
         raise UserError(
-            f"{path} lies among the frames and would be one of them; move it to another "
-            "folder"
+            f"{path} lies among the frames and would be one of them; move it to "
+            "another folder"
         )
     mask = read_frame_mask(path, holds_indices(mask_levels(path)), frames.size)
     objects = objects_of(mask)
