@@ -165,8 +165,8 @@ def run_sequence(
                     pictures.append(tinted(image, mask))
                     caption = _caption(per_frame.get(index, {}))
                     if index in annotation.frames:
-                        caption = ", annotated"
-                    captions.append(frames.paths[index].name + caption)
+                        caption = ": annotated"
+                    captions.append(frames.paths[index].stem + caption)
                 b.update()
         written = clip.close()
     except OSError as error:
