@@ -12,6 +12,8 @@ VERSION = re.search(
 # Optuna's Gaussian process, --sampler=gp, needs scipy and torch as well: too much to
 # install for an option.
 TUNE = ["optuna>=4.2"]
+# For --video=mp4; GIF needs nothing more.
+VIDEO = ["imageio-ffmpeg>=0.6"]
 
 setup(
     name="efficientlab_tf",
@@ -38,10 +40,12 @@ setup(
         "psutil>=6",
         "matplotlib>=3.9",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tune": TUNE,
+        "video": VIDEO,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -49,6 +53,7 @@ setup(
             "openvino>=2026.4",
             "tensorflow-serving-api>=2.21,<2.22",
             *TUNE,
+            *VIDEO,
         ],
         # learn2learn's sources do not compile from Python 3.11 on; for these,
         # `tools/benchmark.py second_order --parts learn2learn` says what to do.

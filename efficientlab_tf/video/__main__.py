@@ -58,6 +58,8 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
     frames = Frames(config.sequence)
     annotation = read_annotation(config.annotation, frames)
     truths = Truths(config.annotations, frames) if config.annotations else None
+    if truths:
+        truths.check(annotation)
     method = VideoMethod(methods[0], config.baseline_size)
     name = Path(config.sequence).resolve().name
     kind = "mask" if annotation.mask else "points"
@@ -109,7 +111,12 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
     }
     write_text(output / SUMMARY, json.dumps(document, indent=2))
     height, width = frames.size
-    sheet = contact_sheet([done.pictures], cell=_CELL, aspect=height / width)
+    sheet = contact_sheet(
+        [done.pictures],
+        column_captions=done.captions,
+        cell=_CELL,
+        aspect=height / width,
+    )
     sheet.save(output / SHEET)
     print("\n".join(_lines(done)))
     video = f"{done.clip.name}, " if done.clip else ""

@@ -109,8 +109,8 @@ def read_annotation(path: str | Path, frames: Frames) -> Annotation:
     A mask with the name of a frame is of that frame, any other of the first.
 
     Raises:
-      UserError: no such file, unreadable, of another size than the frames, or without
-        an object.
+      UserError: no such file, unreadable, one of the frames, of another size than
+        these, or without an object.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,6 +120,11 @@ def read_annotation(path: str | Path, frames: Frames) -> Annotation:
         )
     if path.suffix.lower() == ".json":
         return _read_points(path, frames)
+    if path.resolve() in [frame.resolve() for frame in frames.paths]:
+        raise UserError(
+            f"{path} lies among the frames and would be one of them; move it to "
+            "another folder"
+        )
     mask = read_frame_mask(path, holds_indices(mask_levels(path)), frames.size)
     objects = objects_of(mask)
     if not objects:
@@ -161,7 +166,9 @@ class Truths:
     """The masks that predictions are judged by.
 
     Attributes:
+      folder: of masks.
       paths: frame to its mask file; frames may lack one.
+      objects: indices of the objects in any of them.
 
     Args:
       folder: of masks, named like the frames.
@@ -172,7 +179,7 @@ class Truths:
     """
 
     def __init__(self, folder: str | Path, frames: Frames):
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"no such folder of annotations: {folder}")
         files = {path.stem: path for path in list_images(folder)}
@@ -189,6 +196,9 @@ class Truths:
             )
         levels = set().union(*map(mask_levels, self.paths.values()))
         self.index_masks = holds_indices(levels)
+        self.objects = (1,)
+        if self.index_masks:
+            self.objects = tuple(sorted(levels - {0, IGNORE}))
 
     def read(self, frame: int) -> np.ndarray | None:
         """Returns the mask of a frame, see `read_frame_mask`; None if it has none.
@@ -198,6 +208,19 @@ class Truths:
         """
         path = self.paths.get(frame)
         return path and read_frame_mask(path, self.index_masks, self._size)
+
+    def check(self, annotation: Annotation) -> None:
+        """Makes sure that nothing is to be found that nobody has shown.
+
+        Raises:
+          UserError: an object is in these masks and not in the annotation.
+        """
+        missing = sorted(set(self.objects) - set(annotation.objects))
+        if missing:
+            raise UserError(
+                f"object {missing[0]} is in {self.folder} and has no annotation; "
+                "annotate it, or give masks without it"
+            )
 
 
 def _cells(rows, columns, size: tuple[int, int], target: tuple[int, int]):
@@ -224,6 +247,12 @@ def _read_points(path: Path, frames: Frames) -> Annotation:
         raise UserError(
             f"{path} has only negative points (label 0), so no object; add a point on "
             "the object with label 1"
+        )
+    missing = sorted(set(range(1, objects[-1])) - labels)
+    if missing:
+        raise UserError(
+            f"{path} has points of object {objects[-1]} and none of object "
+            f"{missing[0]} on any frame; add one, or number the objects 1, 2, ..."
         )
     return Annotation(objects, frames.size, points=points)
 

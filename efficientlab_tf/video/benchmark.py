@@ -143,7 +143,7 @@ def first_mask(truths: Truths, frames: Frames) -> Annotation:
     """The annotation of DAVIS's semi-supervised task: the first frame's mask.
 
     Raises:
-      UserError: there is none, or no object in it.
+      UserError: there is none, or no object in it, or another object later.
     """
     mask = truths.read(0)
     objects = () if mask is None else objects_of(mask)
@@ -152,7 +152,9 @@ def first_mask(truths: Truths, frames: Frames) -> Annotation:
             f"the first frame, {frames.paths[0]}, has no mask with an object; DAVIS's "
             "semi-supervised task begins with it"
         )
-    return Annotation(objects, frames.size, (0, mask))
+    annotation = Annotation(objects, frames.size, (0, mask))
+    truths.check(annotation)
+    return annotation
 
 
 def _run(unit: Unit, units: Path) -> tuple[SequenceResult, ...]:

@@ -109,7 +109,10 @@ class VideoMethod:
                 f"a learning rate has no effect: {method.model} learned its rates; "
                 "leave it out"
             )
-        learner = dataclasses.replace(run.learner, **_typed(values))
+        settings = _typed(values)
+        # A learner takes at least one step; here none is the initialization itself.
+        self._steps = settings.pop("inner_steps", run.learner.inner_steps)
+        learner = dataclasses.replace(run.learner, **settings)
         self._model = network, weights, learner
         self.size = tuple(network.image_shape[:2])
         self.settings = {"model": method.model}
@@ -119,7 +122,7 @@ class VideoMethod:
         else:
             rate = None if weights.rates else learner.inner_learning_rate
             self.settings |= {
-                "steps": learner.inner_steps,
+                "steps": self._steps,
                 "learning_rate": rate,
                 "learned_rates": bool(weights.rates),
                 **{n: getattr(learner, n) for n in ("inner_batch", "loss", "l2")},
@@ -145,7 +148,7 @@ class VideoMethod:
             self._segmenters[classes] = build_functions(learner, network).segmenter(
                 weights,
                 learning_rate=learner.inner_learning_rate,
-                steps=learner.inner_steps,
+                steps=self._steps,
                 batch_norm=self._batch_norm,
             )
         return self._segmenters[classes]

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from efficientlab_tf.learners.baselines import BASELINES
 from efficientlab_tf.training.run import write_text
 from efficientlab_tf.video.metrics import PROTOCOL, Scores
 from efficientlab_tf.video.sequence import SequenceResult
@@ -67,13 +69,20 @@ def write_report(output: Path, rows: Sequence[Row]) -> str:
 
     Args:
       output: an existing folder.
-      rows: in the order to be shown.
+      rows: of the same sequences, in the order to be shown.
 
     Returns:
       The table over all sequences.
     """
     overall = _overall(rows)
-    parts = [f"{PROTOCOL}; percent, means over objects.\n\n{overall}"]
+    results = rows[0].results
+    objects = sum(len(result.objects) for result in results)
+    frames = sum(result.frames for result in results)
+    parts = [
+        f"{PROTOCOL}; percent, means over {objects} object(s) in {len(results)} "
+        f"sequence(s) of {frames} frames together.\n\n{overall}",
+        f"## J\n\n{_j_by_sequence(rows)}",
+    ]
     parts += [f"## {row.label}\n\n{_by_sequence(row)}" for row in rows]
     write_text(output / "table.md", "\n".join(parts))
     write_text(output / "results.csv", _results_csv(rows))
@@ -126,14 +135,31 @@ def _overall(rows: Sequence[Row]) -> str:
     return _markdown([*heads, *_SPEEDS], lines)
 
 
+def _j_by_sequence(rows: Sequence[Row]) -> str:
+    """J of each object by each method."""
+    lines = []
+    for of_sequence in zip(*(row.results for row in rows), strict=True):
+        for index in of_sequence[0].objects:
+            cells = [_cells([result], index)[0] for result in of_sequence]
+            lines.append([_object_name(of_sequence[0], index), *cells])
+    means = [_cells(row.results)[0] for row in rows]
+    lines.append(["**mean**", *means])
+    return _markdown(["sequence", *(row.label for row in rows)], lines)
+
+
+def _object_name(result: SequenceResult, index: int) -> str:
+    several = len(result.objects) > 1
+    return f"{result.name}, object {index}" if several else result.name
+
+
 def _by_sequence(row: Row) -> str:
     lines = []
     for result in row.results:
         lines.append([result.name, *_cells([result]), *_speeds([result])])
         if len(result.scores) > 1:
             for index in result.scores:
-                name = f"{result.name}, object {index}"
-                lines.append([name, *_cells([result], index), "", "", ""])
+                cells = _cells([result], index)
+                lines.append([_object_name(result, index), *cells, "", "", ""])
     lines.append(["**mean**", *_cells(row.results), *_speeds(row.results)])
     return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
 
@@ -189,33 +215,60 @@ def _csv(lines: Sequence[Sequence]) -> str:
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Draws J against the seconds of a sequence (Rakelly et al. 2018, figure 6).
 
-    The methods of one model are joined by a line in the order of their time. Those
-    without ground truth are left out.
+    The methods of one model are joined by a line in the order of their time, named in
+    the legend; every point has its method's label. Those without ground truth are left
+    out.
     """
     # Here, as the import takes a second and most commands draw nothing.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     axes = figure.subplots()
     points: dict[str, list[tuple[float, float, str]]] = {}
     for row in rows:
         values = statistics(row.results)
         if values:
             point = row.seconds, 100 * values["J_mean"], row.label
-            points.setdefault(row.model or row.label, []).append(point)
-    for of_model in points.values():
+            points.setdefault(_series(row), []).append(point)
+    for (name, of_model), marker in zip(
+        points.items(), itertools.cycle("osD^vP"), strict=False
+    ):
         of_model.sort()
         x, y, labels = zip(*of_model, strict=True)
-        axes.plot(x, y, "o-", linewidth=1, markersize=6)
+        several = name if len(labels) > 1 else None
+        axes.plot(x, y, f"{marker}-", linewidth=1.2, markersize=6, label=several)
         for place, label in zip(zip(x, y, strict=True), labels, strict=True):
-            axes.annotate(label, place, (5, 5), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                label,
+                place,
+                (0, 7),
+                textcoords="offset points",
+                fontsize=8,
+                ha="center",
+            )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    places = [point[:2] for of_model in points.values() for point in of_model]
+    seconds, percents = zip(*places, strict=True) if places else ((1,), (100,))
+    axes.set_xlim(min(seconds) / 2, max(seconds) * 2)
+    axes.set_ylim(0, min(max(1.3 * max(percents), 10), 105))
     axes.set_xlabel("seconds a sequence, adaptation and prediction")
     axes.set_ylabel("J, mean over objects, %")
-    axes.margins(x=0.2, y=0.15)
-    axes.grid(alpha=0.25, which="both")
+    axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
+    figure.savefig(partial, dpi=130, format="png")
     partial.replace(path)
+
+
+def _series(row: Row) -> str:
+    """What the methods of one model have in common: its name."""
+    if not row.model or row.label in BASELINES:
+        return row.label
+    path = Path(row.model)
+    return path.parent.name if path.name == "model.keras" else path.stem

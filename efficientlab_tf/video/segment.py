@@ -195,11 +195,12 @@ def warm_up(
     frames: Frames,
     annotation: Annotation,
     size: tuple[int, int],
+    online: Online = Online(),
 ) -> float:
     """Compiles what `follow` is going to run; returns the seconds it took.
 
     A step is enough for any number of steps; a second number of frames makes the
-    functions that predict good for any number.
+    functions that predict, and with `online` those that adapt, good for any number.
     """
     start = time.perf_counter()
     if isinstance(segmenter, GradientSegmenter):
@@ -208,4 +209,11 @@ def warm_up(
     adapted = segmenter.adapt(images, masks, seed=0)
     for count in (1, 2, 3):
         adapted.predict(images[:1].repeat(count, 0))
+    if online.every:
+        for more in (1, 2):
+            segmenter.adapt(
+                np.concatenate([images, images[:1].repeat(more, 0)]),
+                np.concatenate([masks, masks[:1].repeat(more, 0)]),
+                seed=0,
+            )
     return time.perf_counter() - start

@@ -96,10 +96,18 @@ class SequenceResult:
 
 
 class Done(NamedTuple):
-    """A result, and frames with their masks drawn over them, uint8 [H, W, 3]."""
+    """A result and what there is to look at.
+
+    Attributes:
+      result: the numbers.
+      pictures: some frames with their masks drawn over them, uint8 [H, W, 3].
+      captions: of these.
+      clip: the overlay video, or None.
+    """
 
     result: SequenceResult
     pictures: list[np.ndarray]
+    captions: list[str]
     clip: Path | None
 
 
@@ -128,20 +136,21 @@ def run_sequence(
     """
     clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
     segmenter = method.segmenter(len(annotation.objects))
-    compilation = warm_up(segmenter, frames, annotation, method.size)
+    online = Online(options.online)
+    compilation = warm_up(segmenter, frames, annotation, method.size, online)
     clock = Clock()
     labelled = follow(
         segmenter,
         frames,
         annotation,
         size=method.size,
-        online=Online(options.online),
+        online=online,
         threshold=options.threshold,
         seed=task_seed(name, 0, options.seed),
         clock=clock,
     )
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
-    per_frame, pictures = {}, []
+    per_frame, pictures, captions = {}, [], []
     try:
         (output / MASKS).mkdir(parents=True, exist_ok=True)
         with tqdm(total=len(frames), desc=name, unit="frame", dynamic_ncols=True) as b:
@@ -149,11 +158,15 @@ def run_sequence(
                 path = output / MASKS / f"{frames.names[index]}.png"
                 palette_image(mask).save(path)
                 clip.add(image, mask)
-                if index in wanted:
-                    pictures.append(tinted(image, mask))
                 truth = truths and truths.read(index)
                 if truth is not None and index not in annotation.frames:
                     per_frame[index] = measure_frame(truth, mask, annotation.objects)
+                if index in wanted:
+                    pictures.append(tinted(image, mask))
+                    caption = _caption(per_frame.get(index, {}))
+                    if index in annotation.frames:
+                        caption = ": annotated"
+                    captions.append(frames.paths[index].stem + caption)
                 b.update()
         written = clip.close()
     except OSError as error:
@@ -171,4 +184,10 @@ def run_sequence(
         clock.updates,
         per_frame,
     )
-    return Done(result, pictures, written)
+    return Done(result, pictures, captions, written)
+
+
+def _caption(measures: dict[int, tuple[float, float]]) -> str:
+    """The region similarity of a frame's objects, as a caption goes on."""
+    values = ", ".join(f"{100 * j:.0f}" for j, _ in measures.values())
+    return f": J {values}" if values else ""
