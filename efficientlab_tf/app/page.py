@@ -1,0 +1,399 @@
+"""The page itself, in Gradio: what is drawn where, and what a click does.
+
+Each browser session has a `Workspace` of its own. Functions that compute take turns in
+Gradio's queue; bad input comes back as a message on the page.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
+from efficientlab_tf.app.config import AppConfig
+from efficientlab_tf.app.methods import Method
+from efficientlab_tf.app.picture import Limits
+from efficientlab_tf.app.samples import read_sample, sample_names
+from efficientlab_tf.app.workspace import Workspace
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.errors import UserError
+
+TITLE = "Few-shot segmentation"
+SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+
+_LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
+_THUMBNAIL = 200
+CSS = """
+.gradio-container { max-width: 1280px !important; margin: auto !important; }
+#canvas img { cursor: crosshair; image-rendering: auto; }
+#gallery .thumbnail-lg { aspect-ratio: 1; }
+#status { min-height: 3.2em; }
+.download-link { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  opacity: 0; pointer-events: none; }
+footer { display: none !important; }
+"""
+_WELCOME = "Drop in pictures, or take a sample, to begin."
+
+
+class Session:
+    """A user's workspace and the picture that is looked at.
+
+    Attributes:
+      workspace: the user's.
+      index: number of the picture.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.index = 0
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self.workspace.close()
+
+
+def _friendly(function: Callable) -> Callable:
+    """Shows what the user can put right as a message, and no stack."""
+
+    @functools.wraps(function)
+    def checked(session: Session | None, *args, **kwargs):
+        if session is None:
+            raise gr.Error(
+                "This session has ended and its pictures are forgotten; reload the "
+                "page to begin anew.",
+                print_exception=False,
+            )
+        try:
+            return function(session, *args, **kwargs)
+        except UserError as error:
+            raise gr.Error(_sentence(error), print_exception=False) from None
+
+    return checked
+
+
+def build_page(
+    methods: Mapping[str, Method], config: AppConfig, folder: Path
+) -> gr.Blocks:
+    """Builds the page.
+
+    Args:
+      methods: by the names to choose from.
+      config: its limits.
+      folder: for users' files; each user's are deleted when he has been away for
+        long, all else is the caller's.
+    """
+    limits = Limits(
+        file_bytes=config.max_upload_mb * 1e6,
+        pixels=config.max_megapixels * 1e6,
+        pictures=config.max_pictures,
+        steps=config.max_steps,
+        threshold=config.threshold,
+    )
+    first = next(iter(methods))
+    idle = 60 * config.idle_minutes
+
+    def begin() -> Session:
+        return Session(Workspace(methods, limits, folder))
+
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=(600, idle)
+    ) as page:
+        session = gr.State(
+            None,
+            time_to_live=idle,
+            delete_callback=lambda value: value.close() if value else None,
+        )
+        gr.Markdown(
+            f"# {TITLE}\nMark the object on a few pictures; the model finds it on all "
+            "of them. Correct what is wrong, and repeat."
+        )
+        with gr.Row():
+            with gr.Column(scale=6, min_width=420):
+                canvas = gr.Image(
+                    label="Click on the picture",
+                    type="numpy",
+                    format="jpeg",
+                    interactive=False,
+                    height=520,
+                    buttons=["fullscreen"],
+                    elem_id="canvas",
+                )
+                with gr.Row():
+                    label = gr.Radio(
+                        _LABELS,
+                        value=FOREGROUND,
+                        label="A click marks",
+                        elem_id="label",
+                        scale=3,
+                    )
+                    radius = gr.Slider(
+                        0,
+                        30,
+                        value=0,
+                        step=1,
+                        label="Brush (% of the picture; 0 is a point)",
+                        elem_id="radius",
+                        scale=3,
+                    )
+                with gr.Row():
+                    undo = gr.Button("Undo", size="sm", elem_id="undo")
+                    clear = gr.Button("Clear marks", size="sm")
+                    mask_file = gr.UploadButton(
+                        "Mask from file", size="sm", file_types=SUFFIXES
+                    )
+                    remove = gr.Button("Remove picture", size="sm")
+            with gr.Column(scale=4, min_width=320):
+                upload = gr.File(
+                    label="1. Drop in pictures",
+                    file_count="multiple",
+                    file_types=SUFFIXES,
+                    height=130,
+                    elem_id="upload",
+                )
+                with gr.Row(equal_height=True):
+                    sample = gr.Dropdown(
+                        sample_names(),
+                        value="icons: rocket",
+                        label="... or take a sample",
+                        elem_id="sample",
+                        scale=3,
+                    )
+                    given = gr.Slider(
+                        0, 5, value=0, step=1, label="with masks for", scale=2
+                    )
+                    load = gr.Button(
+                        "Load", size="sm", elem_id="load", min_width=60, scale=1
+                    )
+                method = gr.Dropdown(
+                    list(methods),
+                    value=first,
+                    label="2. Choose a method",
+                    info=_describe(methods[first]),
+                    elem_id="method",
+                )
+                steps = gr.Slider(
+                    1,
+                    config.max_steps,
+                    value=methods[first].steps or 1,
+                    step=1,
+                    label="Steps of adaptation",
+                    visible=methods[first].steps > 0,
+                )
+                adapt = gr.Button(
+                    "3. Adapt and segment all", variant="primary", elem_id="adapt"
+                )
+                status = gr.Markdown(_WELCOME, elem_id="status", container=True)
+                with gr.Row():
+                    masks = gr.Button("Download masks", elem_id="masks", size="sm")
+                    model = gr.Button("Download model", elem_id="model", size="sm")
+                masks_link, model_link = (
+                    gr.DownloadButton(
+                        "file", elem_id=f"{name}_link", elem_classes="download-link"
+                    )
+                    for name in ("masks", "model")
+                )
+                anew = gr.Button("Start anew", size="sm", variant="stop")
+        gallery = gr.Gallery(
+            label="All pictures (click on one to mark it)",
+            columns=6,
+            height="auto",
+            allow_preview=False,
+            interactive=False,
+            object_fit="contain",
+            format="jpeg",
+            buttons=[],
+            elem_id="gallery",
+        )
+        view = [canvas, gallery, status]
+
+        def on(
+            event: Callable,
+            function: Callable,
+            inputs: list[Any],
+            outputs: list[Any],
+            **options,
+        ) -> Any:
+            return event(
+                _friendly(function),
+                [session, *inputs],
+                outputs,
+                api_visibility="private",
+                concurrency_id="work",
+                concurrency_limit=2,
+                **options,
+            )
+
+        page.load(begin, None, session, api_visibility="private")
+        quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
+        on(canvas.select, _click, [method, label, radius], view, **quiet)
+        on(gallery.select, _choose, [], view, **quiet)
+        on(undo.click, _undo, [method], view, **quiet)
+        on(clear.click, _clear, [method], view, **quiet)
+        on(mask_file.upload, _mask, [method, mask_file], view)
+        on(remove.click, _remove, [method], view)
+        on(upload.upload, _add, [upload], [*view, upload])
+        on(load.click, _sample, [sample, given], view)
+        on(anew.click, _start_anew, [], view)
+        on(adapt.click, _adapt, [method, steps], view, show_progress_on=gallery)
+        for button, link, write in (
+            (masks, masks_link, Workspace.write_masks),
+            (model, model_link, Workspace.write_model),
+        ):
+            on(
+                button.click,
+                lambda session, write=write: str(write(session.workspace)),
+                [],
+                [link],
+            ).success(None, js=_click_on(link.elem_id), api_visibility="private")
+
+        def choose_method(name: str):
+            own = methods[name]
+            shown = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
+            return gr.Dropdown(info=_describe(own)), shown
+
+        method.change(choose_method, method, [method, steps], api_visibility="private")
+    return page.queue(max_size=config.max_waiting, api_open=False)
+
+
+def _click(session, method, label, radius, event: gr.SelectData):
+    workspace = session.workspace
+    if not workspace.pictures:
+        raise UserError("there are no pictures yet; drop some in, or take a sample")
+    picture = workspace.pictures[session.index]
+    column, row = event.index
+    shown = picture.shown.shape[:2]
+    row, column = (
+        min(int((at + 0.5) * side / seen), side - 1)
+        for at, side, seen in zip((row, column), picture.size, shown, strict=True)
+    )
+    size = radius / 200 * max(picture.size)
+    workspace.mark(session.index, row, column, label, size)
+    return _after_change(session, method)
+
+
+def _choose(session, event: gr.SelectData):
+    session.index = event.index
+    return _view(session)
+
+
+def _undo(session, method):
+    session.workspace.undo(session.index)
+    return _after_change(session, method)
+
+
+def _clear(session, method):
+    session.workspace.clear_marks(session.index)
+    return _after_change(session, method)
+
+
+def _mask(session, method, file):
+    session.workspace.set_mask(session.index, Path(file).read_bytes())
+    return _after_change(session, method)
+
+
+def _remove(session, method):
+    session.workspace.remove(session.index)
+    return _after_change(session, method)
+
+
+def _add(session, files):
+    for file in files or []:
+        path = Path(file)
+        try:
+            session.workspace.add(path.name, path.read_bytes())
+        except UserError as error:
+            gr.Warning(_sentence(error))
+    return *_view(session), None
+
+
+def _sample(session, name, given):
+    workspace = session.workspace
+    workspace.clear()
+    session.index = 0
+    for number, (file, image, mask) in enumerate(read_sample(name)):
+        workspace.add(file, image, mask if number < given else None)
+    return _view(session)
+
+
+def _start_anew(session):
+    session.workspace.clear()
+    session.index = 0
+    return _view(session)
+
+
+def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
+    progress(0, desc="reading the pictures")
+
+    def show(done: int, of: int) -> None:
+        progress((done, of), desc="adapting", unit="steps")
+
+    own = session.workspace.methods[method].steps
+    session.workspace.adapt(method, int(steps) if own else 0, show)
+    return _view(session)
+
+
+def _after_change(session, method):
+    """With a method that is fast enough all masks follow each change."""
+    workspace = session.workspace
+    if not workspace.methods[method].live or not workspace.pictures:
+        return _view(session)
+    try:
+        workspace.adapt(method)
+    except UserError as error:
+        return _view(session, _sentence(error))
+    return _view(session)
+
+
+def _view(session: Session, message: str = "") -> tuple[Any, list, str]:
+    """What canvas, gallery and status show."""
+    workspace = session.workspace
+    count = len(workspace.pictures)
+    session.index = max(0, min(session.index, count - 1))
+    if not count:
+        return None, [], _WELCOME
+    thumbnails = []
+    for i, picture in enumerate(workspace.pictures):
+        small = Image.fromarray(workspace.shown(i))
+        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        marks = len(picture.annotations.marks)
+        caption = picture.name + (f" ({marks} marks)" if marks else "")
+        thumbnails.append((np.asarray(small), caption))
+    return workspace.shown(session.index), thumbnails, message or _status(session)
+
+
+def _status(session: Session) -> str:
+    workspace = session.workspace
+    name = workspace.pictures[session.index].name
+    marked = sum(bool(picture.annotations.marks) for picture in workspace.pictures)
+    text = f"**{name}**. {marked} of {len(workspace.pictures)} pictures are marked. "
+    if not marked:
+        return text + "Click on the object, then on what is not the object."
+    if workspace.stale:
+        return text + "Press *Adapt* to bring the masks up to date."
+    return text + f"Masks by {workspace.adapted_by}. Correct what is wrong."
+
+
+def _describe(method: Method) -> str:
+    size = f"sees {method.size[0]} x {method.size[1]} pixels"
+    if method.live:
+        return f"A guided network, {size}: masks follow each click."
+    if method.steps:
+        return f"Learns by gradient steps, {size}: press Adapt."
+    return f"Learns in a forward pass, {size}: press Adapt."
+
+
+def _click_on(elem_id: str) -> str:
+    """JavaScript that follows a link once the page has put its file there."""
+    return f"""() => setTimeout(() => {{
+        const own = document.getElementById("{elem_id}");
+        (own.closest("a") || own.querySelector("a") || own).click();
+    }}, 300)"""
+
+
+def _sentence(error: UserError) -> str:
+    text = str(error)
+    return text[0].upper() + text[1:] + "."
