@@ -11,12 +11,11 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
-from efficientlab_tf.app.picture import Limits
+from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.episode import IGNORE
@@ -26,7 +25,7 @@ TITLE = "Few-shot segmentation"
 SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
 
 _LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
-_THUMBNAIL = 200
+_FRAME, _ACCENT = 5, (99, 102, 241)
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #canvas img { cursor: crosshair; image-rendering: auto; }
@@ -68,9 +67,11 @@ def _friendly(function: Callable) -> Callable:
                 print_exception=False,
             )
         try:
-            return function(session, *args, **kwargs)
+            result = function(session, *args, **kwargs)
         except UserError as error:
             raise gr.Error(_sentence(error), print_exception=False) from None
+        # The session goes out again, so that its time to live starts anew.
+        return session, *(result if isinstance(result, tuple) else (result,))
 
     return checked
 
@@ -100,7 +101,7 @@ def build_page(
         return Session(Workspace(methods, limits, folder))
 
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=(600, idle)
+        title=TITLE, analytics_enabled=False, delete_cache=(300, 600)
     ) as page:
         session = gr.State(
             None,
@@ -220,11 +221,9 @@ def build_page(
             return event(
                 _friendly(function),
                 [session, *inputs],
-                outputs,
+                [session, *outputs],
                 api_visibility="private",
-                concurrency_id="work",
-                concurrency_limit=2,
-                **options,
+                **{"concurrency_id": "quick", "concurrency_limit": 4, **options},
             )
 
         page.load(begin, None, session, api_visibility="private")
@@ -238,7 +237,15 @@ def build_page(
         on(upload.upload, _add, [upload], [*view, upload])
         on(load.click, _sample, [sample, given], view)
         on(anew.click, _start_anew, [], view)
-        on(adapt.click, _adapt, [method, steps], view, show_progress_on=gallery)
+        on(
+            adapt.click,
+            _adapt,
+            [method, steps],
+            view,
+            show_progress_on=status,
+            concurrency_id="adapt",
+            concurrency_limit=1,
+        )
         for button, link, write in (
             (masks, masks_link, Workspace.write_masks),
             (model, model_link, Workspace.write_model),
@@ -265,7 +272,7 @@ def _click(session, method, label, radius, event: gr.SelectData):
         raise UserError("there are no pictures yet; drop some in, or take a sample")
     picture = workspace.pictures[session.index]
     column, row = event.index
-    shown = picture.shown.shape[:2]
+    shown = picture.shown[SHOWN_SIDE].shape[:2]
     row, column = (
         min(int((at + 0.5) * side / seen), side - 1)
         for at, side, seen in zip((row, column), picture.size, shown, strict=True)
@@ -357,12 +364,21 @@ def _view(session: Session, message: str = "") -> tuple[Any, list, str]:
         return None, [], _WELCOME
     thumbnails = []
     for i, picture in enumerate(workspace.pictures):
-        small = Image.fromarray(workspace.shown(i))
-        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        small = workspace.shown(i, THUMBNAIL_SIDE)
+        if i == session.index:
+            small = _framed(small)
         marks = len(picture.annotations.marks)
-        caption = picture.name + (f" ({marks} marks)" if marks else "")
-        thumbnails.append((np.asarray(small), caption))
+        caption = f"{picture.name} \u00b7 {marks} marked" if marks else picture.name
+        thumbnails.append((small, caption))
     return workspace.shown(session.index), thumbnails, message or _status(session)
+
+
+def _framed(image: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    inside = image[_FRAME:-_FRAME, _FRAME:-_FRAME].copy()
+    image[:] = _ACCENT
+    image[_FRAME:-_FRAME, _FRAME:-_FRAME] = inside
+    return image
 
 
 def _status(session: Session) -> str:

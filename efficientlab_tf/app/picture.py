@@ -33,9 +33,11 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import PALETTE, outline, overlay
 from efficientlab_tf.training.segmenting import decide
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SHOWN_SIDE = 640
-"""Longer side of a picture as the page shows it, in pixels."""
+"""Longer side of a picture as the page shows it large, in pixels."""
+THUMBNAIL_SIDE = 200
+"""The same of all pictures below."""
 
 _LAYER_SIDE = 1024
 _WHITE = (255, 255, 255)
@@ -68,7 +70,7 @@ class Picture:
     Attributes:
       name: of its file.
       size: height and width, upright.
-      shown: uint8 [h, w, 3], for the page.
+      shown: uint8 [h, w, 3], for the page, by the longer side.
       fitted: uint8 [H, W, 3] for each size (H, W) that a method has.
       annotations: the marks.
       history: the marks as they were before each change.
@@ -79,7 +81,7 @@ class Picture:
 
     name: str
     size: tuple[int, int]
-    shown: np.ndarray
+    shown: dict[int, np.ndarray]
     fitted: dict[tuple[int, int], np.ndarray]
     annotations: Annotations
     history: list[Annotations] = dataclasses.field(default_factory=list)
@@ -109,12 +111,9 @@ def read_picture(
     image = rgb(upright)
     size = image.shape[:2]
     nothing = np.zeros(size, np.uint8)
-    scale = SHOWN_SIDE / max(size)
-    shown = Image.fromarray(image).resize(
-        [max(1, round(side * scale)) for side in size[::-1]], Image.Resampling.BICUBIC
-    )
+    shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
     fitted = {own: resized(image, nothing, own)[0] for own in sizes}
-    return Picture(name, size, np.asarray(shown), fitted, Annotations(size))
+    return Picture(name, size, shown, fitted, Annotations(size))
 
 
 def read_layer(picture: Picture, data: bytes, limits: Limits) -> np.ndarray:
@@ -156,7 +155,6 @@ def check_file(name: str, data: bytes, limits: Limits) -> None:
         with warnings.catch_warnings():
             # Pillow's own idea of what is too large is another one.
             warnings.simplefilter("ignore")
-            Image.init()  # Only then all of FORMATS are known to Pillow.
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 width, height = picture.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -173,42 +171,59 @@ def check_file(name: str, data: bytes, limits: Limits) -> None:
         )
 
 
-def draw(picture: Picture, threshold: float, marks: bool) -> np.ndarray:
+def draw(picture: Picture, side: int, threshold: float, marks: bool) -> np.ndarray:
     """A picture as the page shows it, uint8 [h, w, 3].
 
     Args:
       picture: with its mask, if it has one.
+      side: the longer one, of `Picture.shown`.
       threshold: of the foreground probability.
       marks: draw the marks over the mask: what is painted as a veil, points as dots.
     """
-    image, size = picture.shown, picture.shown.shape[:2]
+    image = picture.shown[side]
     if picture.probability is not None:
-        mask = decide(picture.probability, size, threshold)
+        mask = decide(picture.probability, image.shape[:2], threshold)
         image = overlay(image, mask, color=PALETTE[0])
-        image = outline(image, mask, color=_WHITE, width=2)
+        width = 2 if side == SHOWN_SIDE else 1
+        image = outline(image, mask, color=_WHITE, width=width)
     return _with_marks(image, picture.annotations) if marks else image
+
+
+def _scaled(image: np.ndarray, side: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(picture)
 
 
 def _with_marks(image: np.ndarray, annotations: Annotations) -> np.ndarray:
     height, width = image.shape[:2]
-    painted = dataclasses.replace(
-        annotations,
-        marks=tuple(
-            m for m in annotations.marks if not isinstance(m, Stroke) or m.radius
-        ),
-    ).raster(height, width)
-    for label, color in _COLORS.items():
-        own = (painted == label).astype(np.uint8)
-        if own.any():
-            image = overlay(image, own, color=color, alpha=0.3)
-            image = outline(image, own, color=color)
+    painted = tuple(
+        mark
+        for mark in annotations.marks
+        if not isinstance(mark, Stroke) or mark.radius
+    )
+    if painted:
+        image = _painted(image, dataclasses.replace(annotations, marks=painted))
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    reach = POINT_REACH * max(height, width) / 2
+    line = 2 if max(height, width) == SHOWN_SIDE else 1
+    reach = max(POINT_REACH * max(height, width) / 2, 3)
     for mark in annotations.marks:
         if isinstance(mark, Stroke) and not mark.radius:
             x = (mark.column + 0.5) * width / annotations.size[1]
             y = (mark.row + 0.5) * height / annotations.size[0]
             box = (x - reach, y - reach, x + reach, y + reach)
-            draw.ellipse(box, fill=_COLORS[mark.label], outline=_WHITE, width=2)
+            draw.ellipse(box, fill=_COLORS[mark.label], outline=_WHITE, width=line)
     return np.asarray(picture)
+
+
+def _painted(image: np.ndarray, annotations: Annotations) -> np.ndarray:
+    mask = annotations.raster(*image.shape[:2])
+    for label, color in _COLORS.items():
+        own = (mask == label).astype(np.uint8)
+        if own.any():
+            image = overlay(image, own, color=color, alpha=0.3)
+            image = outline(image, own, color=color)
+    return image

@@ -26,6 +26,7 @@ import numpy as np
 from efficientlab_tf.app.annotations import FOREGROUND, Annotations
 from efficientlab_tf.app.methods import Method, OnStep
 from efficientlab_tf.app.picture import (
+    SHOWN_SIDE,
     Limits,
     Picture,
     draw,
@@ -227,14 +228,17 @@ class Workspace:
         return decide(picture.probability, picture.size, self.limits.threshold)
 
     @_in_turn
-    def shown(self, index: int, marks: bool = True) -> np.ndarray:
-        """A picture as the page shows it, uint8 [h, w, 3].
+    def shown(
+        self, index: int, side: int = SHOWN_SIDE, marks: bool = True
+    ) -> np.ndarray:
+        """A picture with its mask, uint8 [h, w, 3].
 
         Args:
           index: of the picture.
-          marks: draw the marks over the mask.
+          side: its longer side in pixels, `SHOWN_SIDE` or `THUMBNAIL_SIDE`.
+          marks: draw the marks over it.
         """
-        return draw(self._picture(index), self.limits.threshold, marks)
+        return draw(self._picture(index), side, self.limits.threshold, marks)
 
     @_in_turn
     def write_masks(self) -> Path:
