@@ -351,7 +351,7 @@ def test_rotation_of_cameras_is_honoured(methods, folder):
         assert own.size == (80, 40)
         assert own.shown[SHOWN_SIDE].shape == (SHOWN_SIDE, SHOWN_SIDE // 2, 3)
         assert own.shown[SHOWN_SIDE][:300].min() > 240
-        assert own.shown[SHOWN_SIDE][340:].max() < 15
+        assert own.shown[SHOWN_SIDE][380:].max() < 15
         assert own.fitted[SIZE, SIZE][:15].min() > 240
 
 
@@ -416,12 +416,12 @@ def test_adapted_models_run_alone(workspace, tmp_path):
 
 def test_pictures_show_masks_and_marks(workspace):
     plain = workspace.shown(0)
-    assert plain.shape == (427, SHOWN_SIDE, 3)
+    assert plain.shape == (480, SHOWN_SIDE, 3)
     assert workspace.shown(0, THUMBNAIL_SIDE).shape == (133, THUMBNAIL_SIDE, 3)
     workspace.mark(0, 20, 30, FOREGROUND)
     dotted = workspace.shown(0)
     rows, columns = np.nonzero((dotted != plain).any(-1))
-    assert abs(rows.mean() - 20.5 * 427 / 40) < 1.5
+    assert abs(rows.mean() - 20.5 * 480 / 40) < 1.5
     assert abs(columns.mean() - 30.5 * SHOWN_SIDE / 60) < 1.5
     np.testing.assert_array_equal(workspace.shown(0, marks=False), plain)
     workspace.adapt(GUIDED)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.app.picture import SHOWN_SIDE
 from tests.test_app import GUIDED, ROOT, STEPPED, encoded, picture, write_models
 
 pytest.importorskip("gradio", reason="gradio is not installed: the extra app")
@@ -126,8 +127,9 @@ class Page:
     def click(self, row: float, column: float) -> np.ndarray:
         """Clicks at a place, as parts of the picture; returns what it then shows."""
         image, before = self.find("#canvas img"), self.source()
-        # The picture is fitted into its element.
-        scale = min(image.size["width"] / WIDTH, image.size["height"] / HEIGHT)
+        # The picture is fitted into its element, and not enlarged.
+        sides = image.size["width"] / WIDTH, image.size["height"] / HEIGHT
+        scale = min(*sides, SHOWN_SIDE / WIDTH)
         x, y = (column - 0.5) * WIDTH * scale, (row - 0.5) * HEIGHT * scale
         actions = webdriver.ActionChains(self.driver)
         actions.move_to_element_with_offset(image, x, y).click().perform()
@@ -164,7 +166,7 @@ def test_a_person_at_work(address, browser, folder):
     upload.send_keys("\n".join(map(str, files)))
     page.until(lambda: "grey.png" in page.find("#status").text)
     plain = page.canvas()
-    assert plain.shape == (320, 640, 3)
+    assert plain.shape == (SHOWN_SIDE // 2, SHOWN_SIDE, 3)
 
     # A background alone says what is missing; its point is where the click was.
     page.choose("Background")
@@ -230,5 +232,5 @@ def test_large_files_are_refused(address, browser, folder):
     (folder / "large.png").write_bytes(encoded(noise))
     upload = page.until(lambda: page.find("#upload input[type=file]"))
     upload.send_keys(str(folder / "large.png"))
-    page.until(lambda: "exceeds the maximum" in page.find("body").text)
+    page.until(lambda: "exceed the maximum" in page.find("body").text)
     assert not browser.find_elements("css selector", "#canvas img")

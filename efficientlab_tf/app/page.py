@@ -25,11 +25,13 @@ TITLE = "Few-shot segmentation"
 SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
 
 _LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
+_GIVEN = 5
+"""Pictures of a sample that come with their masks, if masks are asked for."""
 _FRAME, _ACCENT = 5, (99, 102, 241)
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #canvas img { cursor: crosshair; image-rendering: auto; }
-#gallery .thumbnail-lg { aspect-ratio: 1; }
+#gallery, #gallery .grid-wrap { max-height: none; overflow: visible; }
 #status { min-height: 3.2em; }
 .download-link { position: absolute; width: 1px; height: 1px; overflow: hidden;
   opacity: 0; pointer-events: none; }
@@ -55,17 +57,12 @@ class Session:
         self.workspace.close()
 
 
-def _friendly(function: Callable) -> Callable:
-    """Shows what the user can put right as a message, and no stack."""
+def _friendly(function: Callable, begin: Callable[[], Session]) -> Callable:
+    """Gives a user a session; shows what he can put right as a message, no stack."""
 
     @functools.wraps(function)
     def checked(session: Session | None, *args, **kwargs):
-        if session is None:
-            raise gr.Error(
-                "This session has ended and its pictures are forgotten; reload the "
-                "page to begin anew.",
-                print_exception=False,
-            )
+        session = session or begin()
         try:
             result = function(session, *args, **kwargs)
         except UserError as error:
@@ -115,7 +112,7 @@ def build_page(
         with gr.Row():
             with gr.Column(scale=6, min_width=420):
                 canvas = gr.Image(
-                    label="Click on the picture",
+                    show_label=False,
                     type="numpy",
                     format="jpeg",
                     interactive=False,
@@ -136,7 +133,8 @@ def build_page(
                         30,
                         value=0,
                         step=1,
-                        label="Brush (% of the picture; 0 is a point)",
+                        label="Brush",
+                        info="0: a point; else % of the picture's longer side",
                         elem_id="radius",
                         scale=3,
                     )
@@ -163,12 +161,13 @@ def build_page(
                         elem_id="sample",
                         scale=3,
                     )
-                    given = gr.Slider(
-                        0, 5, value=0, step=1, label="with masks for", scale=2
-                    )
-                    load = gr.Button(
-                        "Load", size="sm", elem_id="load", min_width=60, scale=1
-                    )
+                    with gr.Column(scale=2, min_width=120):
+                        given = gr.Checkbox(
+                            label=f"with {_GIVEN} masks",
+                            value=not methods[first].live,
+                            container=False,
+                        )
+                        load = gr.Button("Load", size="sm", elem_id="load")
                 method = gr.Dropdown(
                     list(methods),
                     value=first,
@@ -198,9 +197,10 @@ def build_page(
                     for name in ("masks", "model")
                 )
                 anew = gr.Button("Start anew", size="sm", variant="stop")
+        gr.Markdown("### All pictures\nClick on one to mark it.")
         gallery = gr.Gallery(
-            label="All pictures (click on one to mark it)",
-            columns=6,
+            show_label=False,
+            columns=5,
             height="auto",
             allow_preview=False,
             interactive=False,
@@ -219,14 +219,13 @@ def build_page(
             **options,
         ) -> Any:
             return event(
-                _friendly(function),
+                _friendly(function, begin),
                 [session, *inputs],
                 [session, *outputs],
                 api_visibility="private",
                 **{"concurrency_id": "quick", "concurrency_limit": 4, **options},
             )
 
-        page.load(begin, None, session, api_visibility="private")
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
         on(canvas.select, _click, [method, label, radius], view, **quiet)
         on(gallery.select, _choose, [], view, **quiet)
@@ -322,7 +321,7 @@ def _sample(session, name, given):
     workspace.clear()
     session.index = 0
     for number, (file, image, mask) in enumerate(read_sample(name)):
-        workspace.add(file, image, mask if number < given else None)
+        workspace.add(file, image, mask if given and number < _GIVEN else None)
     return _view(session)
 
 
@@ -398,8 +397,11 @@ def _describe(method: Method) -> str:
     if method.live:
         return f"A guided network, {size}: masks follow each click."
     if method.steps:
-        return f"Learns by gradient steps, {size}: press Adapt."
-    return f"Learns in a forward pass, {size}: press Adapt."
+        return (
+            f"Learns by gradient steps, {size}: paint the object and some background, "
+            "or give masks, on two to five pictures; then press Adapt."
+        )
+    return f"Learns in a forward pass, {size}: mark, then press Adapt."
 
 
 def _click_on(elem_id: str) -> str:

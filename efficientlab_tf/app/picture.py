@@ -34,13 +34,14 @@ from efficientlab_tf.pictures import PALETTE, outline, overlay
 from efficientlab_tf.training.segmenting import decide
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-SHOWN_SIDE = 640
+SHOWN_SIDE = 720
 """Longer side of a picture as the page shows it large, in pixels."""
 THUMBNAIL_SIDE = 200
 """The same of all pictures below."""
 
 _LAYER_SIDE = 1024
 _WHITE = (255, 255, 255)
+_VEILS = {BACKGROUND: 0.12, FOREGROUND: 0.3}
 _COLORS = {BACKGROUND: (40, 110, 255), FOREGROUND: (20, 160, 60)}
 
 
@@ -224,6 +225,6 @@ def _painted(image: np.ndarray, annotations: Annotations) -> np.ndarray:
     for label, color in _COLORS.items():
         own = (mask == label).astype(np.uint8)
         if own.any():
-            image = overlay(image, own, color=color, alpha=0.3)
+            image = overlay(image, own, color=color, alpha=_VEILS[label])
             image = outline(image, own, color=color)
     return image

@@ -57,7 +57,7 @@ class Workspace:
     Args:
       methods: by the names that `adapt` takes.
       limits: of what is refused.
-      folder: a folder of its own is made in it, and deleted by `close`.
+      folder: for a folder of its own, which `close` deletes.
 
     Attributes:
       pictures: in the order in which they came.
@@ -72,7 +72,8 @@ class Workspace:
         self.stale = True
         self.adapted_by = ""
         self._adapted: Any = None
-        self._folder = Path(tempfile.mkdtemp(dir=folder))
+        self._parent = folder
+        self._folder: Path | None = None
         self._lock = threading.RLock()
 
     def __enter__(self) -> "Workspace":
@@ -81,10 +82,13 @@ class Workspace:
     def __exit__(self, *_) -> None:
         self.close()
 
+    @_in_turn
     def close(self) -> None:
         """Forgets everything and deletes its folder. May be called again."""
         self.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     @_in_turn
     def clear(self) -> None:
@@ -254,7 +258,7 @@ class Workspace:
         if not masks:
             raise UserError("there are no masks yet; add pictures first")
         names = output_names([picture.name for picture in self.pictures])
-        path = self._folder / "masks.zip"
+        path = self._own_folder() / "masks.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for name, mask in zip(names, masks, strict=True):
                 file = io.BytesIO()
@@ -273,11 +277,16 @@ class Workspace:
             raise UserError("there is no adapted model yet; mark the object and adapt")
         if self.stale:
             raise UserError("the marks have changed since; press adapt first")
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
             version = Path(folder) / self.adapted_by / "1"
             export_adapted(version, self._adapted, ExportConfig(adaptation=False))
-            stem = self._folder / f"{self.adapted_by}_adapted"
+            stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
+        return self._folder
 
     def _picture(self, index: int) -> Picture:
         if not 0 <= index < len(self.pictures):
