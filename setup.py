@@ -12,6 +12,7 @@ VERSION = re.search(
 # Optuna's Gaussian process, --sampler=gp, needs scipy and torch as well: too much to
 # install for an option.
 TUNE = ["optuna>=4.2"]
+APP = ["gradio>=6.31,<7"]
 
 setup(
     name="efficientlab_tf",
@@ -42,13 +43,16 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tune": TUNE,
+        "app": APP,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "openvino>=2026.4",
             "tensorflow-serving-api>=2.21,<2.22",
+            "selenium>=4.30",
             *TUNE,
+            *APP,
         ],
         # learn2learn's sources do not compile from Python 3.11 on; for these,
         # `tools/benchmark.py second_order --parts learn2learn` says what to do.

@@ -31,7 +31,7 @@ if not (BROWSER and DRIVER):
     )
 
 HEIGHT, WIDTH = 60, 120
-PATIENCE = 60
+PATIENCE = 120
 
 
 def free_port() -> int:
