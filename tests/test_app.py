@@ -3,6 +3,7 @@
 import io
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.app import config as app_config
-from efficientlab_tf.app.__main__ import serve
+from efficientlab_tf.app.__main__ import check_address, serve
 from efficientlab_tf.app.annotations import (
     BACKGROUND,
     FOREGROUND,
@@ -493,6 +494,13 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
     monkeypatch.setattr(app_config, "SHIPPED", "nowhere.keras")
     with pytest.raises(UserError, match="--model is needed"):
         _ = AppConfig().models
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}: "):
+            check_address(AppConfig(port=port))
+    check_address(AppConfig(port=port))
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'efficientlab_tf\[app\]'"):
         serve(AppConfig(model=paths[0]))

@@ -8,6 +8,7 @@ else, and what users upload is deleted when they leave for long, or when this en
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from efficientlab_tf import flags
 from efficientlab_tf.app.config import AppConfig
-from efficientlab_tf.app.methods import Method, load_methods, warm_up
+from efficientlab_tf.app.methods import TURN, Method, load_methods, warm_up
 from efficientlab_tf.errors import UserError
 
 _FONTS = ["system-ui", "sans-serif"]
@@ -38,6 +39,7 @@ def serve(config: AppConfig) -> None:
         ) from error
     from efficientlab_tf.app.page import CSS, build_page
 
+    check_address(config)
     methods = load_methods(config.models, config.batch_norm)
     with tempfile.TemporaryDirectory(
         prefix="efficientlab_app_", ignore_cleanup_errors=True
@@ -65,10 +67,34 @@ def serve(config: AppConfig) -> None:
                 css=CSS,
             )
         except OSError as error:
-            raise UserError(
-                f"cannot listen on {config.host}:{config.port} ({error}); choose "
-                "another --port"
-            ) from error
+            # Somebody else was faster.
+            raise _taken(config, error) from error
+        finally:
+            # Never given back: Python must not end in the middle of TensorFlow, which
+            # would abort.
+            TURN.acquire()
+
+
+def check_address(config: AppConfig) -> None:
+    """Tries the address, before anything is loaded.
+
+    Raises:
+      UserError: nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        with socket.socket(family) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.bind((config.host, config.port))
+    except OSError as error:
+        raise _taken(config, error) from error
+
+
+def _taken(config: AppConfig, error: OSError) -> UserError:
+    return UserError(
+        f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
+        "choose another --host or --port"
+    )
 
 
 def _prepare(methods: Iterable[Method]) -> None:

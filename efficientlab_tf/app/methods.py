@@ -27,7 +27,8 @@ from efficientlab_tf.training.run import MODEL_FILE, build_functions
 
 _GUIDED = "guided"
 _BATCH = 8
-_LOCK = threading.Lock()
+TURN = threading.Lock()
+"""Held by whoever uses TensorFlow."""
 
 OnStep = Callable[[int, int], None]
 """Is told how many steps were taken, and of how many."""
@@ -82,7 +83,7 @@ class GuidedMethod:
         """Features, each [h, w, C]."""
         features = []
         for i in range(0, len(images), _BATCH):
-            with _LOCK:
+            with TURN:
                 queries = self._segmenter.read(images[i : i + _BATCH], _BATCH)
             features += tf.unstack(queries.features)
         return features
@@ -90,12 +91,12 @@ class GuidedMethod:
     def adapt(self, pictures, masks, steps, on_step):
         """See `Method`."""
         del steps, on_step
-        with _LOCK:
+        with TURN:
             return self._segmenter.adapt(Queries(tf.stack(pictures)), masks)
 
     def predict(self, adapted, pictures):
         """See `Method`."""
-        with _LOCK:
+        with TURN:
             return adapted.predict(Queries(tf.stack(pictures)), _BATCH)
 
 
@@ -138,7 +139,7 @@ class SteppedMethod:
         walk = segmenter.walk(images, masks[marked])
         adapted, taken = None, -1
         while True:
-            with _LOCK:
+            with TURN:
                 following = next(walk, None)
             if following is None:
                 break
@@ -146,7 +147,7 @@ class SteppedMethod:
             if taken:
                 on_step(taken, steps)
         if not self._forward and self._batch_norm == "support":
-            with _LOCK:
+            with TURN:
                 weights = self._functions.support_statistics(
                     adapted.weights, tf.convert_to_tensor(images)
                 )
@@ -157,7 +158,7 @@ class SteppedMethod:
         """See `Method`."""
         parts = []
         for i in range(0, len(pictures), _BATCH):
-            with _LOCK:
+            with TURN:
                 parts.append(adapted.predict(np.stack(pictures[i : i + _BATCH])))
         return np.concatenate(parts)
 

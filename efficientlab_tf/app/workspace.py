@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from efficientlab_tf.app.annotations import FOREGROUND, Annotations
-from efficientlab_tf.app.methods import Method, OnStep
+from efficientlab_tf.app.methods import TURN, Method, OnStep
 from efficientlab_tf.app.picture import (
     SHOWN_SIDE,
     Limits,
@@ -279,7 +279,8 @@ class Workspace:
             raise UserError("the marks have changed since; press adapt first")
         with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
             version = Path(folder) / self.adapted_by / "1"
-            export_adapted(version, self._adapted, ExportConfig(adaptation=False))
+            with TURN:
+                export_adapted(version, self._adapted, ExportConfig(adaptation=False))
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
 
