@@ -197,7 +197,9 @@ def build_page(
                     for name in ("masks", "model")
                 )
                 anew = gr.Button("Start anew", size="sm", variant="stop")
-        gr.Markdown("### All pictures\nClick on one to mark it.")
+        gr.Markdown(
+            "### All pictures\nClick on one to mark it; marks are counted in brackets."
+        )
         gallery = gr.Gallery(
             show_label=False,
             columns=5,
@@ -367,7 +369,7 @@ def _view(session: Session, message: str = "") -> tuple[Any, list, str]:
         if i == session.index:
             small = _framed(small)
         marks = len(picture.annotations.marks)
-        caption = f"{picture.name} \u00b7 {marks} marked" if marks else picture.name
+        caption = f"{picture.name} ({marks})" if marks else picture.name
         thumbnails.append((small, caption))
     return workspace.shown(session.index), thumbnails, message or _status(session)
 

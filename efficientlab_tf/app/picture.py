@@ -221,10 +221,14 @@ def _with_marks(image: np.ndarray, annotations: Annotations) -> np.ndarray:
 
 
 def _painted(image: np.ndarray, annotations: Annotations) -> np.ndarray:
+    """Veils what is painted; in a thumbnail, outlines the object alone."""
     mask = annotations.raster(*image.shape[:2])
+    large = max(mask.shape) == SHOWN_SIDE
     for label, color in _COLORS.items():
         own = (mask == label).astype(np.uint8)
-        if own.any():
+        if not own.any() or (label == BACKGROUND and not large):
+            continue
+        if large:
             image = overlay(image, own, color=color, alpha=_VEILS[label])
-            image = outline(image, own, color=color)
+        image = outline(image, own, color=color, width=2 if large else 1)
     return image
