@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
-from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
+from efficientlab_tf.app.picture import SHOWN_SIDE, Limits
 from efficientlab_tf.app.samples import read_sample, sample_names
+from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
@@ -27,7 +27,6 @@ SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
 _LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
 _GIVEN = 5
 """Pictures of a sample that come with their masks, if masks are asked for."""
-_FRAME, _ACCENT = 5, (99, 102, 241)
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #canvas img { cursor: crosshair; image-rendering: auto; }
@@ -37,24 +36,6 @@ CSS = """
   opacity: 0; pointer-events: none; }
 footer { display: none !important; }
 """
-_WELCOME = "Drop in pictures, or take a sample, to begin."
-
-
-class Session:
-    """A user's workspace and the picture that is looked at.
-
-    Attributes:
-      workspace: the user's.
-      index: number of the picture.
-    """
-
-    def __init__(self, workspace: Workspace):
-        self.workspace = workspace
-        self.index = 0
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self.workspace.close()
 
 
 def _friendly(function: Callable, begin: Callable[[], Session]) -> Callable:
@@ -66,7 +47,7 @@ def _friendly(function: Callable, begin: Callable[[], Session]) -> Callable:
         try:
             result = function(session, *args, **kwargs)
         except UserError as error:
-            raise gr.Error(_sentence(error), print_exception=False) from None
+            raise gr.Error(sentence(error), print_exception=False) from None
         # The session goes out again, so that its time to live starts anew.
         return session, *(result if isinstance(result, tuple) else (result,))
 
@@ -172,7 +153,7 @@ def build_page(
                     list(methods),
                     value=first,
                     label="2. Choose a method",
-                    info=_describe(methods[first]),
+                    info=describe(methods[first]),
                     elem_id="method",
                 )
                 steps = gr.Slider(
@@ -186,7 +167,7 @@ def build_page(
                 adapt = gr.Button(
                     "3. Adapt and segment all", variant="primary", elem_id="adapt"
                 )
-                status = gr.Markdown(_WELCOME, elem_id="status", container=True)
+                status = gr.Markdown(WELCOME, elem_id="status", container=True)
                 with gr.Row():
                     masks = gr.Button("Download masks", elem_id="masks", size="sm")
                     model = gr.Button("Download model", elem_id="model", size="sm")
@@ -211,7 +192,7 @@ def build_page(
             buttons=[],
             elem_id="gallery",
         )
-        view = [canvas, gallery, status]
+        shown = [canvas, gallery, status]
 
         def on(
             event: Callable,
@@ -229,20 +210,20 @@ def build_page(
             )
 
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
-        on(canvas.select, _click, [method, label, radius], view, **quiet)
-        on(gallery.select, _choose, [], view, **quiet)
-        on(undo.click, _undo, [method], view, **quiet)
-        on(clear.click, _clear, [method], view, **quiet)
-        on(mask_file.upload, _mask, [method, mask_file], view)
-        on(remove.click, _remove, [method], view)
-        on(upload.upload, _add, [upload], [*view, upload])
-        on(load.click, _sample, [sample, given], view)
-        on(anew.click, _start_anew, [], view)
+        on(canvas.select, _click, [method, label, radius], shown, **quiet)
+        on(gallery.select, _choose, [], shown, **quiet)
+        on(undo.click, _undo, [method], shown, **quiet)
+        on(clear.click, _clear, [method], shown, **quiet)
+        on(mask_file.upload, _mask, [method, mask_file], shown)
+        on(remove.click, _remove, [method], shown)
+        on(upload.upload, _add, [upload], [*shown, upload])
+        on(load.click, _sample, [sample, given], shown)
+        on(anew.click, _start_anew, [], shown)
         on(
             adapt.click,
             _adapt,
             [method, steps],
-            view,
+            shown,
             show_progress_on=status,
             concurrency_id="adapt",
             concurrency_limit=1,
@@ -260,8 +241,8 @@ def build_page(
 
         def choose_method(name: str):
             own = methods[name]
-            shown = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
-            return gr.Dropdown(info=_describe(own)), shown
+            slider = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
+            return gr.Dropdown(info=describe(own)), slider
 
         method.change(choose_method, method, [method, steps], api_visibility="private")
     return page.queue(max_size=config.max_waiting, api_open=False)
@@ -285,7 +266,7 @@ def _click(session, method, label, radius, event: gr.SelectData):
 
 def _choose(session, event: gr.SelectData):
     session.index = event.index
-    return _view(session)
+    return view(session)
 
 
 def _undo(session, method):
@@ -314,8 +295,8 @@ def _add(session, files):
         try:
             session.workspace.add(path.name, path.read_bytes())
         except UserError as error:
-            gr.Warning(_sentence(error))
-    return *_view(session), None
+            gr.Warning(sentence(error))
+    return *view(session), None
 
 
 def _sample(session, name, given):
@@ -324,13 +305,13 @@ def _sample(session, name, given):
     session.index = 0
     for number, (file, image, mask) in enumerate(read_sample(name)):
         workspace.add(file, image, mask if given and number < _GIVEN else None)
-    return _view(session)
+    return view(session)
 
 
 def _start_anew(session):
     session.workspace.clear()
     session.index = 0
-    return _view(session)
+    return view(session)
 
 
 def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
@@ -341,69 +322,19 @@ def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
 
     own = session.workspace.methods[method].steps
     session.workspace.adapt(method, int(steps) if own else 0, show)
-    return _view(session)
+    return view(session)
 
 
 def _after_change(session, method):
     """With a method that is fast enough all masks follow each change."""
     workspace = session.workspace
     if not workspace.methods[method].live or not workspace.pictures:
-        return _view(session)
+        return view(session)
     try:
         workspace.adapt(method)
     except UserError as error:
-        return _view(session, _sentence(error))
-    return _view(session)
-
-
-def _view(session: Session, message: str = "") -> tuple[Any, list, str]:
-    """What canvas, gallery and status show."""
-    workspace = session.workspace
-    count = len(workspace.pictures)
-    session.index = max(0, min(session.index, count - 1))
-    if not count:
-        return None, [], _WELCOME
-    thumbnails = []
-    for i, picture in enumerate(workspace.pictures):
-        small = workspace.shown(i, THUMBNAIL_SIDE)
-        if i == session.index:
-            small = _framed(small)
-        marks = len(picture.annotations.marks)
-        caption = f"{picture.name} ({marks})" if marks else picture.name
-        thumbnails.append((small, caption))
-    return workspace.shown(session.index), thumbnails, message or _status(session)
-
-
-def _framed(image: np.ndarray) -> np.ndarray:
-    image = image.copy()
-    inside = image[_FRAME:-_FRAME, _FRAME:-_FRAME].copy()
-    image[:] = _ACCENT
-    image[_FRAME:-_FRAME, _FRAME:-_FRAME] = inside
-    return image
-
-
-def _status(session: Session) -> str:
-    workspace = session.workspace
-    name = workspace.pictures[session.index].name
-    marked = sum(bool(picture.annotations.marks) for picture in workspace.pictures)
-    text = f"**{name}**. {marked} of {len(workspace.pictures)} pictures are marked. "
-    if not marked:
-        return text + "Click on the object, then on what is not the object."
-    if workspace.stale:
-        return text + "Press *Adapt* to bring the masks up to date."
-    return text + f"Masks by {workspace.adapted_by}. Correct what is wrong."
-
-
-def _describe(method: Method) -> str:
-    size = f"sees {method.size[0]} x {method.size[1]} pixels"
-    if method.live:
-        return f"A guided network, {size}: masks follow each click."
-    if method.steps:
-        return (
-            f"Learns by gradient steps, {size}: paint the object and some background, "
-            "or give masks, on two to five pictures; then press Adapt."
-        )
-    return f"Learns in a forward pass, {size}: mark, then press Adapt."
+        return view(session, sentence(error))
+    return view(session)
 
 
 def _click_on(elem_id: str) -> str:
@@ -412,8 +343,3 @@ def _click_on(elem_id: str) -> str:
         const own = document.getElementById("{elem_id}");
         (own.closest("a") || own.querySelector("a") || own).click();
     }}, 300)"""
-
-
-def _sentence(error: UserError) -> str:
-    text = str(error)
-    return text[0].upper() + text[1:] + "."
