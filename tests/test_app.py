@@ -298,7 +298,7 @@ def test_bad_input(workspace):
     # Refused input leaves everything as it was.
     assert len(workspace.pictures[0].annotations.marks) == 1
     workspace.clear()
-    with pytest.raises(UserError, match="no pictures yet"):
+    with pytest.raises(UserError, match="there are no pictures"):
         workspace.adapt(GUIDED)
 
 

@@ -214,7 +214,7 @@ def test_other_method_and_other_user(address, browser):
     assert not browser.find_elements("css selector", "#canvas img")
     # What is wrong is said, without a stack.
     page.find("#adapt").click()
-    page.until(lambda: "There are no pictures yet" in page.find("body").text)
+    page.until(lambda: "There are no pictures" in page.find("body").text)
     assert "Traceback" not in page.find("body").text
 
     page.find("#load").click()

@@ -250,9 +250,7 @@ def build_page(
 
 def _click(session, method, label, radius, event: gr.SelectData):
     workspace = session.workspace
-    if not workspace.pictures:
-        raise UserError("there are no pictures yet; drop some in, or take a sample")
-    picture = workspace.pictures[session.index]
+    picture = workspace.picture(session.index)
     column, row = event.index
     shown = picture.shown[SHOWN_SIDE].shape[:2]
     row, column = (

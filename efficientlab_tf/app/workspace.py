@@ -41,6 +41,11 @@ from efficientlab_tf.pictures import palette_image
 from efficientlab_tf.serving.adapted import export_adapted
 from efficientlab_tf.training.segmenting import MASKS, decide
 
+NO_PICTURES = (
+    "there are no pictures, or they were forgotten as nothing was done for long; drop "
+    "some in, or take a sample"
+)
+
 
 def _in_turn(method: Callable) -> Callable:
     @functools.wraps(method)
@@ -126,7 +131,7 @@ class Workspace:
     @_in_turn
     def remove(self, index: int) -> None:
         """Forgets a picture with its marks."""
-        picture = self._picture(index)
+        picture = self.picture(index)
         self.pictures.remove(picture)
         if picture.annotations.marks:
             self.stale = True
@@ -149,7 +154,7 @@ class Workspace:
         Raises:
           UserError: no such picture, outside of it, or no such label.
         """
-        picture = self._picture(index)
+        picture = self.picture(index)
         self._change(picture, picture.annotations.add(row, column, label, radius))
 
     @_in_turn
@@ -164,14 +169,14 @@ class Workspace:
         Raises:
           UserError: not a mask, or not of the picture's aspect ratio.
         """
-        picture = self._picture(index)
+        picture = self.picture(index)
         layer = read_layer(picture, data, self.limits)
         self._change(picture, picture.annotations.with_layer(layer))
 
     @_in_turn
     def undo(self, index: int) -> bool:
         """Takes a picture's last change back; returns whether there was one."""
-        picture = self._picture(index)
+        picture = self.picture(index)
         if not picture.history:
             return False
         picture.annotations = picture.history.pop()
@@ -181,7 +186,7 @@ class Workspace:
     @_in_turn
     def clear_marks(self, index: int) -> None:
         """Takes all marks of a picture away; `undo` brings them back."""
-        picture = self._picture(index)
+        picture = self.picture(index)
         if picture.annotations.marks:
             self._change(picture, Annotations(picture.size))
 
@@ -226,7 +231,7 @@ class Workspace:
         Raises:
           UserError: nothing was adapted yet.
         """
-        picture = self._picture(index)
+        picture = self.picture(index)
         if picture.probability is None:
             raise UserError("there are no masks yet; mark the object and press adapt")
         return decide(picture.probability, picture.size, self.limits.threshold)
@@ -242,7 +247,7 @@ class Workspace:
           side: its longer side in pixels, `SHOWN_SIDE` or `THUMBNAIL_SIDE`.
           marks: draw the marks over it.
         """
-        return draw(self._picture(index), side, self.limits.threshold, marks)
+        return draw(self.picture(index), side, self.limits.threshold, marks)
 
     @_in_turn
     def write_masks(self) -> Path:
@@ -289,11 +294,18 @@ class Workspace:
             self._folder = Path(tempfile.mkdtemp(dir=self._parent))
         return self._folder
 
-    def _picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> Picture:
+        """A picture by its number.
+
+        Raises:
+          UserError: no such picture.
+        """
+        if not self.pictures:
+            raise UserError(NO_PICTURES)
         if not 0 <= index < len(self.pictures):
             raise UserError(
                 f"picture: expected a number from 0 to {len(self.pictures) - 1}, "
-                f"received {index}; add a picture and choose it"
+                f"received {index}"
             )
         return self.pictures[index]
 
@@ -308,7 +320,7 @@ class Workspace:
     def _masks(self, size: tuple[int, int]) -> np.ndarray:
         """All marks at a method's size, uint8 [n, H, W], if they tell something."""
         if not self.pictures:
-            raise UserError("there are no pictures yet; drop some in, or take a sample")
+            raise UserError(NO_PICTURES)
         masks = np.stack([p.annotations.raster(*size) for p in self.pictures])
         if (masks == FOREGROUND).any():
             return masks
