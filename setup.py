@@ -14,6 +14,7 @@ VERSION = re.search(
 TUNE = ["optuna>=4.2"]
 # For --video=mp4; GIF needs nothing more.
 VIDEO = ["imageio-ffmpeg>=0.6"]
+APP = ["gradio>=6.31,<7"]
 
 setup(
     name="efficientlab_tf",
@@ -46,14 +47,17 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tune": TUNE,
         "video": VIDEO,
+        "app": APP,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "openvino>=2026.4",
             "tensorflow-serving-api>=2.21,<2.22",
+            "selenium>=4.30",
             *TUNE,
             *VIDEO,
+            *APP,
         ],
         # learn2learn's sources do not compile from Python 3.11 on; for these,
         # `tools/benchmark.py second_order --parts learn2learn` says what to do.

@@ -4,6 +4,7 @@ meta_step     a FOMAML meta-step beside the isolated passes that it consists of
 second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
+guidance      how soon masks follow a click, with a guided network
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
@@ -13,7 +14,7 @@ import sys
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "second_order", "episodes")
+BENCHMARKS = ("meta_step", "second_order", "episodes", "guidance")
 
 
 def main(argv: list[str]) -> int:

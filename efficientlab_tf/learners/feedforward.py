@@ -9,7 +9,7 @@ meta-testing.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -228,10 +228,16 @@ class Guided:
                 self.functions.logits(self.weights, guide, images)
                 for guide in self.guides
             ]
-            if len(logits) > 1:
-                scores = [pair[..., 1] - pair[..., 0] for pair in logits]
-                joint = tf.stack([tf.zeros_like(scores[0]), *scores], axis=-1)
-            else:
-                (joint,) = logits
-            parts.append(tf.nn.softmax(joint).numpy())
+            parts.append(tf.nn.softmax(join(logits)).numpy())
         return np.concatenate(parts).astype(np.float32)
+
+
+def join(logits: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Joins logits [n, H, W, 2] of each class against all else to [n, H, W, K+1].
+
+    Logits of one class, or of a network that tells classes apart itself, stay.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    scores = [pair[..., 1] - pair[..., 0] for pair in logits]
+    return tf.stack([tf.zeros_like(scores[0]), *scores], axis=-1)

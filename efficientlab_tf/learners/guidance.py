@@ -12,7 +12,8 @@ go in with the image, so each update runs the support network again on all image
     queries = segmenter.read(query_images)
     probabilities = guide.predict(queries)
 
-does the same for the queries, with any fusion: what is left is the scoring head.
+does the same for the queries, with any fusion: what is left is the scoring head. With
+late fusion `segmenter.adapt(queries, masks)` learns from what was read as well.
 """
 
 import dataclasses
@@ -130,7 +131,7 @@ def count_classes(masks: np.ndarray) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """Query images of which the features are known.
+    """Images of which the features are known.
 
     Attributes:
       features: float [n, h, w, C].
@@ -152,29 +153,45 @@ class GuidedSegmenter:
     weights: Weights
 
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self,
+        support_images: "np.ndarray | Queries",
+        support_masks: np.ndarray,
+        *,
+        seed: int = 0,
     ) -> "Guidance":
         """Reads a support set.
 
         Args:
-          support_images: uint8 [k, H, W, 3], 0..255.
+          support_images: uint8 [k, H, W, 3], 0..255; with late fusion also what `read`
+            made of them.
           support_masks: uint8 [k, H, W]; 0..K, 255 unknown. Some may be dense, others
             sparse or wholly unknown.
           seed: nothing is random here.
 
         Raises:
-          UserError: wrong sizes or types, or a class up to K without a pixel.
+          UserError: wrong sizes or types, a class up to K without a pixel, or features
+            with early fusion.
         """
         del seed
         shape = self.functions.network.image_shape
-        images = _checked("support images", support_images, shape)
+        read = isinstance(support_images, Queries)
+        if read and not self.functions.late:
+            raise UserError(
+                "support images: expected the images, as early fusion reads them with "
+                "their annotations; received their features"
+            )
+        images = support_images.features if read else support_images
+        if not read:
+            images = _checked("support images", images, shape)
         masks = _checked("support masks", support_masks, shape[:2])
         if len(images) != len(masks):
             raise UserError(
                 f"support: expected a mask for each image, received {len(images)} "
                 f"images and {len(masks)} masks"
             )
-        support = self.functions.read_support(self.weights, images)
+        support = images
+        if not read:
+            support = self.functions.read_support(self.weights, images)
         return _guidance(self.functions, self.weights, support, masks)
 
     def read(self, query_images: np.ndarray, batch: int = 8) -> Queries:

@@ -16,9 +16,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import InnerLoop, Weights
+from efficientlab_tf.learners import InnerLoop, Network, Weights
 from efficientlab_tf.serving import documents
-from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
+from efficientlab_tf.serving.saved_model import (
+    InnerDefaults,
+    SegmentationModel,
+    ServedModel,
+)
 from efficientlab_tf.serving.warmup import warmup_requests, write_warmup
 
 
@@ -64,13 +68,33 @@ def export(
     Raises:
       UserError: something else is there, or the folder cannot be written.
     """
+    write_version(
+        output,
+        ServedModel(inner, weights, defaults, config),
+        inner.network,
+        weights,
+        defaults,
+        config,
+        overwrite=overwrite,
+    )
+
+
+def write_version(
+    output: Path,
+    served: SegmentationModel,
+    network: Network,
+    weights: Weights,
+    defaults: InnerDefaults,
+    config: ExportConfig,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes anything that segments; arguments and errors as `export`."""
     check_output(output, overwrite)
-    network = inner.network
     height, width, _ = network.image_shape
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
-        served = ServedModel(inner, weights, defaults, config)
         tf.saved_model.save(served, str(partial), signatures=served.signatures())
         write_warmup(partial, warmup_requests(height, width, config))
         texts = {

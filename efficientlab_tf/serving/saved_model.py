@@ -48,7 +48,104 @@ class InnerDefaults:
     steps: int
 
 
-class ServedModel(tf.Module):
+class SegmentationModel(tf.Module):
+    """Segments images, and files of images, of any size.
+
+    Args:
+      image_shape: height, width and channels of the network's images.
+      config: limits of a request.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], config: ExportConfig):
+        super().__init__(name="efficientlab_tf")
+        self._config = config
+        self._height, self._width, _ = image_shape
+
+    def signatures(self) -> dict[str, Callable]:
+        """The served functions by the names of their signatures."""
+        images = tf.TensorSpec([None, None, None, 3], tf.float32, "images")
+        files = tf.TensorSpec([None], tf.string, "image_bytes")
+        return {
+            SERVING_DEFAULT: tf.function(
+                self._segment, input_signature=[images], autograph=False
+            ),
+            SERVE_ENCODED: tf.function(
+                self._segment_encoded, input_signature=[files], autograph=False
+            ),
+        }
+
+    def _predict(self, images: tf.Tensor) -> tf.Tensor:
+        """float32 [n, h, w, K+1] of images at the network's size."""
+        raise NotImplementedError
+
+    def _checked(self, name: str, images: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        return checked_images(
+            name, images, max_images=config.max_images, max_side=config.max_side
+        )
+
+    def _fitted(self, images: tf.Tensor) -> tf.Tensor:
+        """Float images at the network's size."""
+        return pictures.resize(images, self._height, self._width)
+
+    def _answer(self, probability: tf.Tensor, images: tf.Tensor, masks: str) -> dict:
+        """The outputs at the size of the request's images."""
+        size = tf.shape(images)
+        probability = pictures.resize(probability, size[1], size[2])
+        return {"probability": probability, masks: _labels(probability)}
+
+    def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = self._checked("images", images)
+        probability = self._predict(self._fitted(images))
+        return self._answer(probability, images, "mask")
+
+    def _segment_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        files = checked_count("image_bytes", image_bytes, self._config.max_images)
+
+        def decoded(item):
+            number, data = item
+            name = tf.strings.join(["image_bytes[", tf.strings.as_string(number), "]"])
+            image = pictures.decode(name, data, self._config.max_side)
+            image = tf.cast(image, tf.float32)[tf.newaxis]
+            return self._fitted(image)[0], tf.shape(image)[1:3]
+
+        def encoded(item):
+            probability, size = item
+            probability = pictures.resize(probability[tf.newaxis], size[0], size[1])
+            foreground = tf.round((1.0 - probability[0, ..., :1]) * _PNG_LEVELS)
+            foreground = tf.clip_by_value(foreground, 0.0, _PNG_LEVELS)
+            mask = _labels(probability)[0, ..., tf.newaxis]
+            return (
+                tf.io.encode_png(mask),
+                tf.io.encode_png(tf.cast(foreground, tf.uint16)),
+            )
+
+        # One picture after another, so that only one at a time is large.
+        numbers = tf.range(tf.shape(files)[0])
+        shape = [self._height, self._width, 3]
+        images, sizes = tf.map_fn(
+            decoded,
+            (numbers, files),
+            parallel_iterations=1,
+            fn_output_signature=(
+                tf.TensorSpec(shape, tf.float32),
+                tf.TensorSpec([2], tf.int32),
+            ),
+        )
+        probability = self._predict(images)
+        masks, foregrounds = tf.map_fn(
+            encoded,
+            (probability, sizes),
+            parallel_iterations=1,
+            fn_output_signature=(
+                tf.TensorSpec([], tf.string),
+                tf.TensorSpec([], tf.string),
+            ),
+        )
+        return {"mask_bytes": masks, "probability_bytes": foregrounds, "size": sizes}
+
+
+class ServedModel(SegmentationModel):
     """The functions of a served model.
 
     Args:
@@ -65,11 +162,9 @@ class ServedModel(tf.Module):
         defaults: InnerDefaults,
         config: ExportConfig,
     ):
-        super().__init__(name="efficientlab_tf")
+        super().__init__(inner.network.image_shape, config)
         self._functions = AdaptFunctions(inner)
         self._defaults = defaults
-        self._config = config
-        self._height, self._width, _ = inner.network.image_shape
         self._theta, self._statistics, self._rates = (
             [tf.Variable(tensor, trainable=False) for tensor in tensors]
             for tensors in weights
@@ -77,16 +172,7 @@ class ServedModel(tf.Module):
 
     def signatures(self) -> dict[str, Callable]:
         """The served functions by the names of their signatures."""
-        images = tf.TensorSpec([None, None, None, 3], tf.float32, "images")
-        files = tf.TensorSpec([None], tf.string, "image_bytes")
-        signatures = {
-            SERVING_DEFAULT: tf.function(
-                self._segment, input_signature=[images], autograph=False
-            ),
-            SERVE_ENCODED: tf.function(
-                self._segment_encoded, input_signature=[files], autograph=False
-            ),
-        }
+        signatures = super().signatures()
         if self._config.adaptation:
             signatures[ADAPT_AND_SEGMENT] = self._adaptation()
         return signatures
@@ -123,75 +209,12 @@ class ServedModel(tf.Module):
             )
         )
 
-    def _checked(self, name: str, images: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        return checked_images(
-            name, images, max_images=config.max_images, max_side=config.max_side
-        )
-
-    def _fitted(self, images: tf.Tensor) -> tf.Tensor:
-        """Float images at the network's size."""
-        return pictures.resize(images, self._height, self._width)
+    def _predict(self, images: tf.Tensor) -> tf.Tensor:
+        return self._probability(self._weights(), images)
 
     def _probability(self, weights: Weights, images: tf.Tensor) -> tf.Tensor:
         """float32 [n, h, w, K+1] of images at the network's size."""
         return tf.cast(self._functions.predict(weights, images, False), tf.float32)
-
-    def _answer(self, probability: tf.Tensor, images: tf.Tensor, masks: str) -> dict:
-        """The outputs at the size of the request's images."""
-        size = tf.shape(images)
-        probability = pictures.resize(probability, size[1], size[2])
-        return {"probability": probability, masks: _labels(probability)}
-
-    def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = self._checked("images", images)
-        probability = self._probability(self._weights(), self._fitted(images))
-        return self._answer(probability, images, "mask")
-
-    def _segment_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        files = checked_count("image_bytes", image_bytes, self._config.max_images)
-
-        def decoded(item):
-            number, data = item
-            name = tf.strings.join(["image_bytes[", tf.strings.as_string(number), "]"])
-            image = pictures.decode(name, data, self._config.max_side)
-            image = tf.cast(image, tf.float32)[tf.newaxis]
-            return self._fitted(image)[0], tf.shape(image)[1:3]
-
-        def encoded(item):
-            probability, size = item
-            probability = pictures.resize(probability[tf.newaxis], size[0], size[1])
-            foreground = tf.round((1.0 - probability[0, ..., :1]) * _PNG_LEVELS)
-            foreground = tf.clip_by_value(foreground, 0.0, _PNG_LEVELS)
-            mask = _labels(probability)[0, ..., tf.newaxis]
-            return (
-                tf.io.encode_png(mask),
-                tf.io.encode_png(tf.cast(foreground, tf.uint16)),
-            )
-
-        # One picture after another, so that only one at a time is large.
-        numbers = tf.range(tf.shape(files)[0])
-        shape = [self._height, self._width, 3]
-        images, sizes = tf.map_fn(
-            decoded,
-            (numbers, files),
-            parallel_iterations=1,
-            fn_output_signature=(
-                tf.TensorSpec(shape, tf.float32),
-                tf.TensorSpec([2], tf.int32),
-            ),
-        )
-        probability = self._probability(self._weights(), images)
-        masks, foregrounds = tf.map_fn(
-            encoded,
-            (probability, sizes),
-            parallel_iterations=1,
-            fn_output_signature=(
-                tf.TensorSpec([], tf.string),
-                tf.TensorSpec([], tf.string),
-            ),
-        )
-        return {"mask_bytes": masks, "probability_bytes": foregrounds, "size": sizes}
 
     def _adapt_and_segment(
         self, support_images, support_masks, query_images, learning_rate, steps

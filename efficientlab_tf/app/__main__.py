@@ -1,0 +1,117 @@
+"""Opens the annotation page in a browser: click, see masks, correct, download.
+
+    python -m efficientlab_tf.app --model=runs/mine,saved_models/other/model.keras
+
+then http://127.0.0.1:7860. Pictures stay on this machine: nothing is sent anywhere
+else, and what users upload is deleted when they leave for long, or when this ends.
+"""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from efficientlab_tf import flags
+from efficientlab_tf.app.config import AppConfig
+from efficientlab_tf.app.methods import TURN, Method, load_methods, warm_up
+from efficientlab_tf.errors import UserError
+
+_FONTS = ["system-ui", "sans-serif"]
+
+
+def serve(config: AppConfig) -> None:
+    """Serves the page until it is interrupted.
+
+    Raises:
+      UserError: no Gradio, no such model, or the port is taken.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UserError(
+            "the page needs Gradio: pip install 'efficientlab_tf[app]', or in a "
+            "checkout pip install -c constraints.txt -e '.[app]'"
+        ) from error
+    from efficientlab_tf.app.page import CSS, build_page
+
+    check_address(config)
+    methods = load_methods(config.models, config.batch_norm)
+    with tempfile.TemporaryDirectory(
+        prefix="efficientlab_app_", ignore_cleanup_errors=True
+    ) as folder:
+        # Of Gradio's own: uploads and whatever it serves.
+        cache, users = Path(folder) / "cache", Path(folder) / "users"
+        users.mkdir()
+        os.environ["GRADIO_TEMP_DIR"] = str(cache)
+        page = build_page(methods, config, users)
+        threading.Thread(target=_prepare, args=(methods.values(),), daemon=True).start()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print(f"methods: {', '.join(methods)}")
+        print(f"open http://{config.host}:{config.port} (Ctrl-C ends)")
+        try:
+            page.launch(
+                server_name=config.host,
+                server_port=config.port,
+                share=False,
+                quiet=True,
+                footer_links=[],
+                max_file_size=round(config.max_upload_mb * 1e6),
+                enable_monitoring=False,
+                ssr_mode=False,
+                theme=gr.themes.Soft(font=_FONTS, font_mono=["monospace"]),
+                css=CSS,
+            )
+        except OSError as error:
+            # Somebody else was faster.
+            raise _taken(config, error) from error
+        finally:
+            # Never given back: Python must not end in the middle of TensorFlow, which
+            # would abort.
+            TURN.acquire()
+
+
+def check_address(config: AppConfig) -> None:
+    """Tries the address, before anything is loaded.
+
+    Raises:
+      UserError: nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        with socket.socket(family) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.bind((config.host, config.port))
+    except OSError as error:
+        raise _taken(config, error) from error
+
+
+def _taken(config: AppConfig, error: OSError) -> UserError:
+    return UserError(
+        f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
+        "choose another --host or --port"
+    )
+
+
+def _prepare(methods: Iterable[Method]) -> None:
+    for method in sorted(methods, key=lambda method: not method.live):
+        warm_up(method)
+
+
+def main() -> None:
+    """Serves as the flags say."""
+    serve(flags.read(AppConfig))
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.define(AppConfig)
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.run(main)

@@ -1,0 +1,84 @@
+"""The command line of `python -m efficientlab_tf.app`."""
+
+import dataclasses
+from pathlib import Path
+
+from efficientlab_tf.config import setting
+from efficientlab_tf.config.settings import require
+from efficientlab_tf.errors import UserError
+
+SHIPPED = "saved_models/icons_fomaml_lite0/model.keras"
+"""The model that is taken if none is given, in a checkout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AppConfig:
+    """What the page offers, and its limits."""
+
+    model: str = setting(
+        "",
+        "Models to choose from, joined by commas: runs' folders or .keras files. "
+        f"Empty: {SHIPPED} of the checkout.",
+    )
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on. Any other than this lets people on the network in: the "
+        "page has no passwords.",
+    )
+    port: int = setting(7860, "Port to listen on.")
+    batch_norm: str = setting(
+        "support",
+        "Statistics of batch normalization after steps of adaptation: those of the "
+        "annotated pictures, or running averages.",
+        ("support", "running"),
+    )
+    threshold: float = setting(
+        0.5, "Foreground probability above which a pixel is of the object."
+    )
+    max_steps: int = setting(100, "Most steps of adaptation that a user may ask for.")
+    max_upload_mb: float = setting(20.0, "Largest file that is taken, in megabytes.")
+    max_megapixels: float = setting(
+        40.0, "Largest picture that is decoded; its header says how large it is."
+    )
+    max_pictures: int = setting(50, "Most pictures of one user.")
+    idle_minutes: int = setting(
+        120, "A user's pictures are forgotten when nothing was done for so long."
+    )
+    max_waiting: int = setting(
+        32, "Most requests that may wait for their turn; others are told to come again."
+    )
+
+    def __post_init__(self):
+        require(
+            1 <= self.port <= 65535,
+            f"--port must be from 1 to 65535, received {self.port}",
+        )
+        require(
+            0 < self.threshold < 1,
+            f"--threshold must be between 0 and 1, received {self.threshold}",
+        )
+        for name in ("max_upload_mb", "max_megapixels"):
+            value = getattr(self, name)
+            require(value > 0, f"--{name} must be positive, received {value}")
+        for name in ("max_steps", "max_pictures", "idle_minutes", "max_waiting"):
+            value = getattr(self, name)
+            require(value >= 1, f"--{name} must be at least 1, received {value}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """`model` as paths; the shipped one if none is given.
+
+        Raises:
+          UserError: none is given, and none is there.
+        """
+        given = tuple(part.strip() for part in self.model.split(",") if part.strip())
+        if given:
+            return given
+        checkout = Path(__file__).parents[2]
+        for folder in (Path(), checkout):
+            if (folder / SHIPPED).is_file():
+                return (str(folder / SHIPPED),)
+        raise UserError(
+            f"--model is needed: a run's folder or a .keras file; {SHIPPED}, which is "
+            "taken otherwise, comes with a checkout of the repository"
+        )

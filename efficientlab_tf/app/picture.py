@@ -1,0 +1,234 @@
+"""One picture of the page: small copies of it, its marks, its mask; and its drawing.
+
+Files are judged by their headers before anything is decoded: a few bytes may declare
+a picture of gigabytes.
+"""
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, UnidentifiedImageError
+
+from efficientlab_tf.app.annotations import (
+    BACKGROUND,
+    FOREGROUND,
+    POINT_REACH,
+    Annotations,
+    Stroke,
+)
+from efficientlab_tf.data.annotations.export import rgb
+from efficientlab_tf.data.annotations.support import resized
+from efficientlab_tf.data.cleaning import (
+    Refused,
+    Upright,
+    fit_mask,
+    read_image,
+    read_mask,
+)
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.pictures import PALETTE, outline, overlay
+from efficientlab_tf.training.segmenting import decide
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+SHOWN_SIDE = 720
+"""Longer side of a picture as the page shows it large, in pixels."""
+THUMBNAIL_SIDE = 200
+"""The same of all pictures below."""
+
+_LAYER_SIDE = 1024
+_WHITE = (255, 255, 255)
+_VEILS = {BACKGROUND: 0.12, FOREGROUND: 0.3}
+_COLORS = {BACKGROUND: (40, 110, 255), FOREGROUND: (20, 160, 60)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is refused, or not forgotten.
+
+    Attributes:
+      file_bytes: largest file.
+      pixels: largest picture.
+      pictures: most of them.
+      steps: most steps of adaptation.
+      threshold: of the foreground probability.
+    """
+
+    file_bytes: float = 20e6
+    pixels: float = 40e6
+    pictures: int = 50
+    steps: int = 100
+    threshold: float = 0.5
+
+
+@dataclasses.dataclass
+class Picture:
+    """One picture.
+
+    Attributes:
+      name: of its file.
+      size: height and width, upright.
+      shown: uint8 [h, w, 3], for the page, by the longer side.
+      fitted: uint8 [H, W, 3] for each size (H, W) that a method has.
+      annotations: the marks.
+      history: the marks as they were before each change.
+      read: what a method knows of it, by the method's name.
+      probability: float32 [H, W, 2] at the size of the method that was adapted last;
+        None before.
+    """
+
+    name: str
+    size: tuple[int, int]
+    shown: dict[int, np.ndarray]
+    fitted: dict[tuple[int, int], np.ndarray]
+    annotations: Annotations
+    history: list[Annotations] = dataclasses.field(default_factory=list)
+    read: dict[str, Any] = dataclasses.field(default_factory=dict)
+    probability: np.ndarray | None = None
+
+
+def read_picture(
+    name: str, data: bytes, sizes: Iterable[tuple[int, int]], limits: Limits
+) -> Picture:
+    """Decodes a picture and shrinks it.
+
+    Args:
+      name: of its file.
+      data: the file: JPEG, PNG, WebP, BMP or TIFF. EXIF's rotation is applied.
+      sizes: of the methods' images, (height, width) each.
+      limits: what is refused.
+
+    Raises:
+      UserError: too large, or not a picture.
+    """
+    check_file(name, data, limits)
+    try:
+        upright = read_image(data, stretch=True)
+    except Refused as error:
+        raise UserError(f"{name}: {error}; choose another picture") from error
+    image = rgb(upright)
+    size = image.shape[:2]
+    nothing = np.zeros(size, np.uint8)
+    shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
+    fitted = {own: resized(image, nothing, own)[0] for own in sizes}
+    return Picture(name, size, shown, fitted, Annotations(size))
+
+
+def read_layer(picture: Picture, data: bytes, limits: Limits) -> np.ndarray:
+    """Decodes a mask of a picture, uint8 [h, w] of its aspect ratio: 0 and 1.
+
+    Args:
+      picture: its picture.
+      data: an image file; grey levels from 128 on are the object.
+      limits: what is refused.
+
+    Raises:
+      UserError: too large, not a mask, or of another aspect ratio.
+    """
+    name = f"mask of {picture.name}"
+    check_file(name, data, limits)
+    height, width = picture.size
+    upright = Upright(Image.new("L", (width, height)), "png", 1, [])
+    try:
+        mask = fit_mask(read_mask(data, index_masks=False)[0], upright, [])
+    except Refused as error:
+        raise UserError(f"{name}: {error}") from error
+    scale = min(1.0, _LAYER_SIDE / max(mask.shape))
+    size = [max(1, round(side * scale)) for side in mask.shape[::-1]]
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+
+
+def check_file(name: str, data: bytes, limits: Limits) -> None:
+    """Refuses a file for what can be known of it before it is decoded.
+
+    Raises:
+      UserError: too many bytes or pixels, or of no known format.
+    """
+    if len(data) > limits.file_bytes:
+        raise UserError(
+            f"{name}: expected at most {limits.file_bytes / 1e6:g} MB, received "
+            f"{len(data) / 1e6:.1f} MB; save it smaller"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own idea of what is too large is another one.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{name}: not a picture that can be read; choose a JPEG, PNG, WebP, "
+            "BMP or TIFF file"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: far too large; save it smaller") from error
+    if width * height > limits.pixels:
+        raise UserError(
+            f"{name}: expected at most {limits.pixels / 1e6:g} million pixels, "
+            f"the file's header says {width} x {height}; save it smaller"
+        )
+
+
+def draw(picture: Picture, side: int, threshold: float, marks: bool) -> np.ndarray:
+    """A picture as the page shows it, uint8 [h, w, 3].
+
+    Args:
+      picture: with its mask, if it has one.
+      side: the longer one, of `Picture.shown`.
+      threshold: of the foreground probability.
+      marks: draw the marks over the mask: what is painted as a veil, points as dots.
+    """
+    image = picture.shown[side]
+    if picture.probability is not None:
+        mask = decide(picture.probability, image.shape[:2], threshold)
+        image = overlay(image, mask, color=PALETTE[0])
+        width = 2 if side == SHOWN_SIDE else 1
+        image = outline(image, mask, color=_WHITE, width=width)
+    return _with_marks(image, picture.annotations) if marks else image
+
+
+def _scaled(image: np.ndarray, side: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def _with_marks(image: np.ndarray, annotations: Annotations) -> np.ndarray:
+    height, width = image.shape[:2]
+    painted = tuple(
+        mark
+        for mark in annotations.marks
+        if not isinstance(mark, Stroke) or mark.radius
+    )
+    if painted:
+        image = _painted(image, dataclasses.replace(annotations, marks=painted))
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    line = 2 if max(height, width) == SHOWN_SIDE else 1
+    reach = max(POINT_REACH * max(height, width) / 2, 3)
+    for mark in annotations.marks:
+        if isinstance(mark, Stroke) and not mark.radius:
+            x = (mark.column + 0.5) * width / annotations.size[1]
+            y = (mark.row + 0.5) * height / annotations.size[0]
+            box = (x - reach, y - reach, x + reach, y + reach)
+            draw.ellipse(box, fill=_COLORS[mark.label], outline=_WHITE, width=line)
+    return np.asarray(picture)
+
+
+def _painted(image: np.ndarray, annotations: Annotations) -> np.ndarray:
+    """Veils what is painted; in a thumbnail, outlines the object alone."""
+    mask = annotations.raster(*image.shape[:2])
+    large = max(mask.shape) == SHOWN_SIDE
+    for label, color in _COLORS.items():
+        own = (mask == label).astype(np.uint8)
+        if not own.any() or (label == BACKGROUND and not large):
+            continue
+        if large:
+            image = overlay(image, own, color=color, alpha=_VEILS[label])
+        image = outline(image, own, color=color, width=2 if large else 1)
+    return image

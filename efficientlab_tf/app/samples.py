@@ -1,0 +1,42 @@
+"""The pictures that ship with the package, to play with at once."""
+
+from collections.abc import Iterator
+
+from efficientlab_tf.data.manifest import SAMPLE_PREFIX, Manifest
+from efficientlab_tf.data.records import parse_record, read_shard
+from efficientlab_tf.errors import UserError
+
+_SETS = ("icons", "nuclei")
+_SPLIT = "test"
+
+
+def sample_names() -> list[str]:
+    """Names of the samples, such as "icons: rocket": classes kept out of training."""
+    return [
+        f"{name}: {label}"
+        for name in _SETS
+        for label in Manifest.load(SAMPLE_PREFIX + name).split(_SPLIT)
+    ]
+
+
+def read_sample(name: str) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yields name, image file and mask file of each picture of a sample.
+
+    Args:
+      name: one of `sample_names`.
+
+    Raises:
+      UserError: no such sample.
+    """
+    if name not in sample_names():
+        raise UserError(f"sample: expected one of the list, received {name!r}")
+    dataset, _, label = name.partition(": ")
+    manifest = Manifest.load(SAMPLE_PREFIX + dataset)
+    for number, record in enumerate(read_shard(manifest.shard_path(label)), start=1):
+        features = parse_record(record)
+        suffix = features["image_format"].numpy().decode()
+        yield (
+            f"{label}_{number}.{suffix}",
+            features["image"].numpy(),
+            features["mask"].numpy(),
+        )

@@ -1,0 +1,85 @@
+"""What the page shows of a session, in pictures and words; no Gradio in it."""
+
+from typing import Any
+
+import numpy as np
+
+from efficientlab_tf.app.methods import Method
+from efficientlab_tf.app.picture import THUMBNAIL_SIDE
+from efficientlab_tf.app.workspace import Workspace
+from efficientlab_tf.errors import UserError
+
+WELCOME = "Drop in pictures, or take a sample, to begin."
+_FRAME, _ACCENT = 5, (99, 102, 241)
+
+
+class Session:
+    """A user's workspace and the picture that is looked at.
+
+    Attributes:
+      workspace: the user's.
+      index: number of the picture.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.index = 0
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self.workspace.close()
+
+
+def view(session: Session, message: str = "") -> tuple[Any, list, str]:
+    """What canvas, gallery and status show."""
+    workspace = session.workspace
+    count = len(workspace.pictures)
+    session.index = max(0, min(session.index, count - 1))
+    if not count:
+        return None, [], WELCOME
+    thumbnails = []
+    for i, picture in enumerate(workspace.pictures):
+        small = workspace.shown(i, THUMBNAIL_SIDE)
+        if i == session.index:
+            small = _framed(small)
+        marks = len(picture.annotations.marks)
+        caption = f"{picture.name} ({marks})" if marks else picture.name
+        thumbnails.append((small, caption))
+    return workspace.shown(session.index), thumbnails, message or _status(session)
+
+
+def _framed(image: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    inside = image[_FRAME:-_FRAME, _FRAME:-_FRAME].copy()
+    image[:] = _ACCENT
+    image[_FRAME:-_FRAME, _FRAME:-_FRAME] = inside
+    return image
+
+
+def _status(session: Session) -> str:
+    workspace = session.workspace
+    name = workspace.pictures[session.index].name
+    marked = sum(bool(picture.annotations.marks) for picture in workspace.pictures)
+    text = f"**{name}**. {marked} of {len(workspace.pictures)} pictures are marked. "
+    if not marked:
+        return text + "Click on the object, then on what is not the object."
+    if workspace.stale:
+        return text + "Press *Adapt* to bring the masks up to date."
+    return text + f"Masks by {workspace.adapted_by}. Correct what is wrong."
+
+
+def describe(method: Method) -> str:
+    size = f"sees {method.size[0]} x {method.size[1]} pixels"
+    if method.live:
+        return f"A guided network, {size}: masks follow each click."
+    if method.steps:
+        return (
+            f"Learns by gradient steps, {size}: paint the object and some background, "
+            "or give masks, on two to five pictures; then press Adapt."
+        )
+    return f"Learns in a forward pass, {size}: mark, then press Adapt."
+
+
+def sentence(error: UserError) -> str:
+    text = str(error)
+    return text[0].upper() + text[1:] + "."
