@@ -16,6 +16,7 @@ from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.training.checkpoints import save_keras
 from efficientlab_tf.training.run import RunConfig, build_network
+from tests.forked import run_forked
 
 ROOT = Path(__file__).parent.parent
 MODEL = [
@@ -33,12 +34,6 @@ def _start(command: str, *arguments: str) -> subprocess.Popen:
         text=True,
         cwd=ROOT,
     )
-
-
-def _run(command: str, *arguments: str) -> tuple[int, str, str]:
-    process = _start(command, *arguments)
-    out, err = process.communicate(timeout=400)
-    return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +83,15 @@ def test_resume_then_evaluate(stopped_run, tmp_path):
         int(path.stem.split("-")[1])
         for path in run_dir.glob("checkpoints/ckpt-*.index")
     )
-    status, out, err = _run(
+    process = _start(
         *("train", f"--run_dir={run_dir}", "--resume"),
         f"--meta_steps={newest + 2}",
     )
-    assert status == 0, err[-2000:]
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err[-2000:]
     assert f"finished {newest + 2} meta-steps" in out
-    status, out, err = _run(
+    status, out, err = run_forked(
+        tmp_path,
         *("evaluate", f"--model_path={run_dir}", f"--output_dir={tmp_path}"),
         *("--splits_per_task=1", "--batch_norm=support"),
     )
@@ -111,7 +108,8 @@ def test_resume_then_evaluate(stopped_run, tmp_path):
 
 def test_saved_flags_are_a_flagfile(stopped_run, tmp_path):
     run_dir, _, _ = stopped_run
-    status, _, err = _run(
+    status, _, err = run_forked(
+        tmp_path,
         *("train", f"--flagfile={run_dir / 'run.flags'}", "--dataset_dir=nowhere"),
         f"--run_dir={tmp_path / 'new'}",
     )
@@ -119,10 +117,10 @@ def test_saved_flags_are_a_flagfile(stopped_run, tmp_path):
     assert err.splitlines()[-1].startswith("error: no dataset folder nowhere")
 
 
-def test_resume_refuses_another_network(stopped_run):
+def test_resume_refuses_another_network(stopped_run, tmp_path):
     run_dir, _, _ = stopped_run
-    status, _, err = _run(
-        "train", f"--run_dir={run_dir}", "--resume", "--image_size=64"
+    status, _, err = run_forked(
+        tmp_path, "train", f"--run_dir={run_dir}", "--resume", "--image_size=64"
     )
     assert status == 2
     assert "--image_size=64 differs from the run's 32" in err.splitlines()[-1]
@@ -141,8 +139,8 @@ def test_resume_refuses_another_network(stopped_run):
         ("evaluate", ["--model_path=nowhere"], "no such run folder or .keras file"),
     ],
 )
-def test_bad_command_lines_say_what_to_do(command, arguments, message):
-    status, _, err = _run(command, *arguments)
+def test_bad_command_lines_say_what_to_do(command, arguments, message, tmp_path):
+    status, _, err = run_forked(tmp_path, command, *arguments)
     assert status != 0
     assert message in err
     assert "Traceback" not in err
@@ -157,15 +155,15 @@ def test_learned_rates_leave_no_learning_rate_to_choose(tmp_path):
     path = tmp_path / "model.keras"
     weights = network.weights()
     save_keras(path, network, weights._replace(rates=weights.theta), config)
-    status, _, err = _run(
-        "evaluate", f"--model_path={path}", "--inner_learning_rate=0.1"
+    status, _, err = run_forked(
+        tmp_path, "evaluate", f"--model_path={path}", "--inner_learning_rate=0.1"
     )
     assert status == 2
     assert "--inner_learning_rate has no effect" in err.splitlines()[-1]
 
 
-def test_help_lists_the_flags():
-    _, out, _ = _run("train", "--help")
+def test_help_lists_the_flags(tmp_path):
+    _, out, _ = run_forked(tmp_path, "train", "--help")
     assert "--inner_learning_rate" in out and "--[no]resume" in out
 
 

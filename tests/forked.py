@@ -1,0 +1,50 @@
+"""Commands in processes that do not import TensorFlow again."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# What commands import, but no command: each runs as a script of its own.
+_CONTEXT.set_forkserver_preload(
+    ["efficientlab_tf.training.loop", "efficientlab_tf.training.evaluation"]
+)
+
+
+class Ended(NamedTuple):
+    """Exit status and what was printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_forked(folder: Path, command: str, *arguments: str) -> Ended:
+    """Runs python -m efficientlab_tf.COMMAND ARGUMENTS.
+
+    Args:
+      folder: empty; output goes through files in it.
+      command: name of the module.
+      *arguments: of the command line.
+    """
+    out, err = folder / "out", folder / "err"
+    process = _CONTEXT.Process(
+        target=_run,
+        args=(f"efficientlab_tf.{command}", arguments, os.getcwd(), out, err),
+    )
+    process.start()
+    process.join(400)
+    assert process.exitcode is not None, f"{command} {arguments} still runs"
+    return Ended(process.exitcode, out.read_text(), err.read_text())
+
+
+def _run(module: str, arguments, folder: str, out: Path, err: Path) -> None:
+    for number, path in ((1, out), (2, err)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    os.chdir(folder)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
