@@ -61,8 +61,8 @@ class Siamese(Feedforward):
         height, width = pairs["labels"].shape[1:]
         query = downsample_labels(episode.query_masks, height, width)
         query = tf.reshape(query, [-1, height * width])
-        columns = _half(tf.shape(support)[0], fold_in(seed, _SUPPORT))
-        rows = _half(height * width, fold_in(seed, _QUERY))
+        columns = half(tf.shape(support)[0], fold_in(seed, _SUPPORT))
+        rows = half(height * width, fold_in(seed, _QUERY))
         support = tf.gather(support, columns)
         query = tf.cast(tf.gather(query, rows, axis=1), support.dtype)[..., tf.newaxis]
         similarity = tf.gather(tf.gather(similarity, rows, axis=1), columns, axis=2)
@@ -76,7 +76,7 @@ class Siamese(Feedforward):
         return loss, {"loss": loss, "accuracy": accuracy}, statistics
 
 
-def _half(count: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
-    """Returns `SEEN` of `count` indices, at least one, in random order."""
+def half(count: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
+    """Returns `SEEN` of `count` indices, at least one, int32, in random order."""
     seen = tf.cast(tf.math.ceil(SEEN * tf.cast(count, tf.float32)), tf.int32)
     return tf.argsort(tf.random.stateless_uniform([count], seed))[:seen]

@@ -11,6 +11,8 @@ from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, Train
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import ForwardFunctions, Network, build_learner
+from efficientlab_tf.learners.inner_loop import fold_in
+from efficientlab_tf.learners.siamese import half
 from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.models import build_model
 from efficientlab_tf.models.siamese import downsample_labels, pair_model
@@ -162,11 +164,6 @@ def test_siamese_loss_is_that_of_half_of_all_pairs():
     masks = episode.support_masks.numpy()
     masks[0, :12] = IGNORE
     episode = episode._replace(support_masks=tf.constant(masks))
-    losses, accuracies = [], []
-    for seed in range(60):
-        loss, metrics, _ = learner.loss(net.weights(), episode, tf.constant([seed, 2]))
-        losses.append(float(loss))
-        accuracies.append(float(metrics["accuracy"]))
     pairs = pair_model(net.model)(
         {
             "support_images": tf.cast(episode.support_images, tf.float32),
@@ -181,11 +178,29 @@ def test_siamese_loss_is_that_of_half_of_all_pairs():
     known = np.broadcast_to(support != IGNORE, s.shape)
     same = query == support
     entropy = np.log1p(np.exp(np.where(same, -s, s)))
-    # Means over random halves scatter around that over all.
-    np.testing.assert_allclose(np.mean(losses), entropy[known].mean(), rtol=0.03)
-    right = ((s > 0) == same)[known].mean()
-    np.testing.assert_allclose(np.mean(accuracies), right, atol=0.03)
-    assert len(set(losses)) > 50
+    right = (s > 0) == same
+    losses = set()
+    for number in range(4):
+        seed = tf.constant([number, 2])
+        columns = half(len(support), fold_in(seed, 1)).numpy()
+        rows = half(query.shape[1], fold_in(seed, 2)).numpy()
+        seen = np.zeros(s.shape, bool)
+        seen[np.ix_(range(len(s)), rows, columns)] = True
+        loss, metrics, _ = learner.loss(net.weights(), episode, seed)
+        np.testing.assert_allclose(loss, entropy[seen & known].mean(), rtol=1e-5)
+        expected = right[seen & known].mean()
+        np.testing.assert_allclose(metrics["accuracy"], expected, rtol=1e-5)
+        losses.add(float(loss))
+    assert len(losses) == 4
+
+
+def test_halves_are_drawn_uniformly_without_replacement():
+    drawn = np.stack([half(9, tf.constant([seed, 0])) for seed in range(400)])
+    assert drawn.shape == (400, 5)
+    assert all(len(set(row)) == 5 for row in drawn.tolist())
+    counts = np.bincount(drawn.flatten(), minlength=9)
+    # Each is in a draw with probability 5/9; five standard deviations.
+    assert np.all(np.abs(counts - 400 * 5 / 9) < 5 * np.sqrt(400 * 20 / 81))
 
 
 def test_a_guide_is_read_once_and_serves_every_query():

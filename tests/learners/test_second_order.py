@@ -167,7 +167,7 @@ def test_meta_gradient_of_meta_drn(name, steps):
     model = build_model("meta_drn", image_size=16, width=0.05, dtype="float64")
     learner = _learner(name, steps, model, inner_learning_rate=0.01)
     # Leaky ReLU has a corner too.
-    errors = finite_difference_errors(learner, _task(), step=1e-7)
+    errors = finite_difference_errors(learner, _task(), step=1e-7, compiled=False)
     assert max(errors.values()) < 1e-4
 
 
