@@ -20,8 +20,8 @@ from efficientlab_tf.app.annotations import (
     Annotations,
     Stroke,
 )
+from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
-from efficientlab_tf.data.annotations.support import resized
 from efficientlab_tf.data.cleaning import (
     Refused,
     Upright,
@@ -111,9 +111,8 @@ def read_picture(
         raise UserError(f"{name}: {error}; choose another picture") from error
     image = rgb(upright)
     size = image.shape[:2]
-    nothing = np.zeros(size, np.uint8)
     shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
-    fitted = {own: resized(image, nothing, own)[0] for own in sizes}
+    fitted = {own: resize_image(image, own) for own in sizes}
     return Picture(name, size, shown, fitted, Annotations(size))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
-from efficientlab_tf.data.points import resize_annotations
+from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import Segmenter
 from efficientlab_tf.learners.baselines import (

@@ -9,7 +9,6 @@ of a seed alone, eagerly and in `tf.data`.
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
@@ -110,43 +109,6 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
     other = foreground & (reached[..., 0] == 0)
     return tf.where(other, tf.zeros_like(masks), masks)
-
-
-def resize_annotations(
-    masks: np.ndarray, size: tuple[int, int], unknown: int = IGNORE
-) -> np.ndarray:
-    """Brings support masks to another size without losing points.
-
-    A mask that knows at least half of its pixels is resized to the nearest pixel. Of
-    one that knows less each point goes to where it falls; of several in one place the
-    largest label stays.
-
-    Args:
-      masks: whole numbers [k, H, W].
-      size: height and width in pixels.
-      unknown: what pixels have that nobody labelled.
-
-    Returns:
-      [k, *size], of the same type.
-    """
-    masks = np.asarray(masks)
-    (_, old_height, old_width), (height, width) = masks.shape, size
-    rows = (2 * np.arange(height) + 1) * old_height // (2 * height)
-    columns = (2 * np.arange(width) + 1) * old_width // (2 * width)
-    result = masks[:, rows[:, np.newaxis], columns]
-    for i, mask in enumerate(masks):
-        rows, columns = np.nonzero(mask != unknown)
-        if 2 * len(rows) >= mask.size:
-            continue
-        cells = (
-            (2 * rows + 1) * height // (2 * old_height),
-            (2 * columns + 1) * width // (2 * old_width),
-        )
-        least = np.iinfo(np.int64).min
-        sparse = np.full(size, least)
-        np.maximum.at(sparse, cells, mask[rows, columns])
-        result[i] = np.where(sparse == least, unknown, sparse)
-    return result
 
 
 def keep_unknown(augment: Callable) -> Callable:

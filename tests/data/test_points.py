@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from efficientlab_tf.config import DataConfig
 from efficientlab_tf.config.points import parse_points
+from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.points import (
     draw_count,
     keep_unknown,
     one_instance,
-    resize_annotations,
     sample_points,
 )
 from efficientlab_tf.episode import require_disjoint

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from efficientlab_tf.data.annotations import (
@@ -32,8 +31,8 @@ from efficientlab_tf.data.annotations.export import (
 
 # Not the equal constant of `episode`: converters' worker processes import this package
 # and need no TensorFlow.
+from efficientlab_tf.data.annotations.resizing import resize_annotations, resize_image
 from efficientlab_tf.data.cleaning import UNKNOWN as IGNORE
-from efficientlab_tf.data.points import resize_annotations
 from efficientlab_tf.data.sources.folder import MASKS
 from efficientlab_tf.errors import UserError
 
@@ -345,9 +344,3 @@ def _remark(
     empty = [p.name for p in pictures if not ((p.mask > 0) & (p.mask < IGNORE)).any()]
     if empty:
         notes.append(f"nothing marked, so all background: {listed(empty)}")
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes an image uint8 [H, W, 3] to (height, width): bilinear, antialiased."""
-    target = size[::-1]
-    return np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR))
