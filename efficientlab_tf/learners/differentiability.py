@@ -111,9 +111,16 @@ def _fault(operation: tf.Operation) -> str:
 
 
 def _owner(operation: tf.Operation, model) -> tuple[str, keras.layers.Layer | None]:
-    """Finds the layer by the name scope that Keras gives each layer's operations."""
-    layers = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
-    for scope in reversed(operation.name.split("/")):
+    """Finds the layer by the name scope that Keras gives each layer's operations.
+
+    The outermost one: inside a layer TensorFlow opens scopes, too, such as "resize".
+    """
+    layers = {
+        layer.name: layer
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, keras.Model)
+    }
+    for scope in operation.name.split("/"):
         layer = layers.get(scope) or layers.get(re.sub(r"_\d+$", "", scope))
         if layer is not None:
             return f"layer {layer.name} ({type(layer).__name__})", layer

@@ -40,7 +40,8 @@ def _network(layer: layers.Layer) -> Network:
     x = layers.Conv2D(4, 3, strides=2, padding="same")(images)
     x = layers.Activation("tanh")(layer(x))
     x = layers.Conv2D(2, 1)(x)
-    return Network(keras.Model(images, Resize(32, 32)(x)))
+    # Named as the scope that TensorFlow opens inside other layers.
+    return Network(keras.Model(images, Resize(32, 32, name="resize")(x)))
 
 
 BAD = [
@@ -55,7 +56,7 @@ BAD = [
 ]
 GOOD = [
     BatchNormalization(),
-    Resize(32, 32),
+    Resize(32, 32, name="other"),
     layers.UpSampling2D(2),
     layers.MaxPooling2D(2),
     layers.AveragePooling2D(2),
