@@ -65,10 +65,8 @@ class Unit:
     def from_json(cls, text: str) -> "Unit":
         """The inverse of `to_json`."""
         values = json.loads(text)
-        method = values["method"]
-        method["settings"] = tuple(map(tuple, method["settings"]))
         return cls(
-            Method(**method),
+            Method.from_dict(values["method"]),
             values["shots"],
             values["points"],
             values["fold"],

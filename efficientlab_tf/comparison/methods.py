@@ -48,6 +48,12 @@ class Method:
     model: str = ""
     settings: tuple[tuple[str, str], ...] = ()
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Method":
+        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
+        settings = tuple(map(tuple, values["settings"]))
+        return cls(**values | {"settings": settings})
+
     @property
     def is_baseline(self) -> bool:
         """Whether it is one of `BASELINES`."""

@@ -56,10 +56,8 @@ class Unit:
     def from_json(cls, text: str) -> "Unit":
         """The inverse of `to_json`."""
         values = json.loads(text)
-        method = values["method"]
-        method["settings"] = tuple(map(tuple, method["settings"]))
         return cls(
-            Method(**method),
+            Method.from_dict(values["method"]),
             tuple(map(tuple, values["sequences"])),
             values["baseline_size"],
             Options(**values["options"]),
