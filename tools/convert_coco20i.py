@@ -17,11 +17,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.folds import FoldPlan
 from efficientlab_tf.data.sources.coco20i import coco20i
-from efficientlab_tf.data.sources.jobs import read_classes
-from efficientlab_tf.data.tool_arguments import add_fold_arguments
+from efficientlab_tf.data.tool_arguments import add_fold_arguments, convert_folds
 from efficientlab_tf.errors import run_command
 
 
@@ -34,22 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--year", help="2014 or 2017 (the one that is there)")
     add_fold_arguments(parser)
     args = parser.parse_args(argv)
-    # Not above: worker processes import this file and need no TensorFlow.
-    from efficientlab_tf.data.convert import check_output, convert, summarize
-
-    check_output(args.output_dir, args.overwrite)
-    source = coco20i(args.coco, args.year)
-    for note in source.notes:
-        print(note)
-    conversion = convert(
-        read_classes(source.jobs, CleaningOptions(args.image_size), args.workers),
-        source.names,
-        args.output_dir,
-        overwrite=args.overwrite,
-        folds=FoldPlan(source.folds, args.pairs, args.seed),
-        rows=source.rows,
-    )
-    return summarize(conversion)
+    return convert_folds(args, lambda: coco20i(args.coco, args.year))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
-"""Command-line arguments that the conversion tools share."""
+"""What the conversion tools share: arguments, and the work of those with folds."""
 
 import argparse
 import os
+from collections.abc import Callable
+
+from efficientlab_tf.data.cleaning import CleaningOptions
+from efficientlab_tf.data.folds import FoldPlan
+from efficientlab_tf.data.sources.folded import FoldedSource
+from efficientlab_tf.data.sources.jobs import read_classes
 
 
 def add_conversion_arguments(
@@ -70,3 +76,34 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return value
+
+
+def convert_folds(args: argparse.Namespace, read: Callable[[], FoldedSource]) -> int:
+    """Converts a benchmark with folds.
+
+    Args:
+      args: of `add_fold_arguments`.
+      read: makes the source.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      UserError: bad input.
+    """
+    # Not above: worker processes import the tools and need no TensorFlow.
+    from efficientlab_tf.data.convert import check_output, convert, summarize
+
+    check_output(args.output_dir, args.overwrite)
+    source = read()
+    for note in source.notes:
+        print(note)
+    conversion = convert(
+        read_classes(source.jobs, CleaningOptions(args.image_size), args.workers),
+        source.names,
+        args.output_dir,
+        overwrite=args.overwrite,
+        folds=FoldPlan(source.folds, args.pairs, args.seed),
+        rows=source.rows,
+    )
+    return summarize(conversion)
