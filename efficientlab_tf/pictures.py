@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt
 
 from efficientlab_tf.episode import IGNORE
 
@@ -20,9 +21,13 @@ PALETTE = (
 """Colours of the classes 1, 2, ...; they repeat."""
 UNKNOWN_GREY = 128
 HATCH_PERIOD = 6
+SPARSE = 0.05
+"""A mask with a smaller known part is one of points."""
 
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
+_DOT = 1 / 60
+_THICK_FROM = 800
 _FAINT_INK = (110, 110, 110)
 
 Color = tuple[int, int, int]
@@ -92,6 +97,59 @@ def outline(
     border &= _is_class(mask)
     result = image.copy()
     result[border] = _class_colors(mask, color)[border]
+    return result
+
+
+def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draws a mask over its image so that one sees it whatever it covers.
+
+    Classes are tinted, and outlined in white: a tint alone is lost on things of its
+    colour. Of a mask that knows less than the part `SPARSE` of its pixels these are
+    drawn as `dots`.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ValueError: image and mask do not fit together.
+    """
+    if 0 < np.mean(mask != IGNORE) < SPARSE:
+        return dots(image, mask)
+    width = 2 if max(mask.shape) >= _THICK_FROM else 1
+    return outline(overlay(image, mask), mask, color=_BACKGROUND, width=width)
+
+
+def dots(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draws each known pixel of a mask as a dot, black for background.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown; one at least is
+        known.
+
+    Returns:
+      uint8 [H, W, 3]; what is not near a known pixel stays as it is.
+
+    Raises:
+      ValueError: image and mask do not fit together.
+    """
+    _check(image, mask)
+    # Each pixel near a known one takes the label of the nearest, so dots do not cover
+    # each other.
+    distance, nearest = distance_transform_edt(mask == IGNORE, return_indices=True)
+    labels = mask[tuple(nearest)]
+    radius = max(_DOT * max(mask.shape), 1.5)
+    result = image.copy()
+    result[distance <= radius + max(radius / 3, 1)] = _BACKGROUND
+    colors = np.where(
+        _is_class(labels)[..., np.newaxis], _class_colors(labels, None), _INK
+    )
+    inside = distance <= radius
+    result[inside] = colors[inside]
     return result
 
 

@@ -23,9 +23,8 @@ from efficientlab_tf.config import (
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluate import meta_test, write_results
 from efficientlab_tf.metrics import Summary
-from efficientlab_tf.pictures import contact_sheet
+from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.evaluation import marked
 from efficientlab_tf.training.loop import train
 from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
 

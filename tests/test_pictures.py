@@ -8,6 +8,8 @@ from efficientlab_tf.pictures import (
     PALETTE,
     UNKNOWN_GREY,
     contact_sheet,
+    dots,
+    marked,
     outline,
     overlay,
     palette_image,
@@ -66,9 +68,39 @@ def test_outline_parts_touching_classes():
     assert not result[:, [0, 1, 4, 5]].any()
 
 
+def test_points_are_dots_of_their_class_and_the_rest_is_as_it_was():
+    mask = np.full((120, 240), 255, np.uint8)
+    mask[60, 60], mask[60, 180], mask[20, 100], mask[20, 103] = 1, 0, 2, 1
+    result = marked(grey_image(120, 240), mask)
+    for row, column, color in (
+        *((60, 60, PALETTE[0]), (60, 180, (30, 30, 30))),
+        *((20, 100, PALETTE[1]), (20, 103, PALETTE[0])),
+    ):
+        assert tuple(result[row, column]) == color
+    assert tuple(result[60, 63]) == PALETTE[0], "a dot is larger than a pixel"
+    # Half way between two points each has its own side.
+    assert tuple(result[20, 101]) == PALETTE[1]
+    assert tuple(result[20, 102]) == PALETTE[0]
+    changed = (result != 100).any(-1)
+    rows, columns = np.nonzero(changed[40:, :120])
+    assert 60 < len(rows) < 200, "round, with a rim"
+    assert np.hypot(rows + 40 - 60, columns - 60).max() < 8
+    assert (result == 255).all(-1).any()
+
+
+def test_marked_draws_a_mask_that_is_known():
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:10, 5:10] = 1
+    result = marked(grey_image(), mask)
+    assert (result[5, 5] == 255).all() and (result[mask == 0] == 100).all()
+    assert not np.isin(result[7, 7], (100, 255)).all()
+    # Nothing is known at all: hatched.
+    assert (marked(grey_image(), mask | 255) != 100).any()
+
+
 def test_image_and_mask_must_fit():
     mask = np.zeros((20, 20), np.uint8)
-    for draw in (overlay, outline):
+    for draw in (overlay, outline, marked, dots):
         with pytest.raises(ValueError, match=r"\[20, 30, 3\] and \[20, 20\]"):
             draw(grey_image(), mask)
         with pytest.raises(ValueError, match="float32"):

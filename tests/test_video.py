@@ -15,7 +15,7 @@ from PIL import Image
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import ForwardFunctions
-from efficientlab_tf.pictures import palette_image
+from efficientlab_tf.pictures import PALETTE, palette_image
 from efficientlab_tf.training.checkpoints import load_model, save_keras
 from efficientlab_tf.training.run import RunConfig, build_network
 from efficientlab_tf.video import benchmark, clip, segment
@@ -178,7 +178,11 @@ def test_a_guided_network_does_what_its_segmenter_does(paths, guided):
             run(VideoConfig(**paths | changes))
 
 
-def test_points_of_two_objects_on_two_frames(paths, tmp_path, capsys):
+def test_points_of_two_objects_on_two_frames(paths, tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(clip.GifClip, "add", lambda self, p: drawn.append(p))
+    monkeypatch.setattr(clip.GifClip, "close", lambda self: None)
+
     def middle(frame, value):
         rows, columns = np.nonzero(video()[1][frame] == value)
         return columns.mean(), rows.mean(), value
@@ -202,6 +206,26 @@ def test_points_of_two_objects_on_two_frames(paths, tmp_path, capsys):
             j = jaccard(masks[i] == value, mask == value)
             assert document["per_frame"][i]["J"][str(value)] == pytest.approx(j)
     assert document["scores"]["J_mean"] > 0.5
+    # The points themselves are drawn over what was found.
+    for frame, (x, y), color in (
+        (0, middle(0, 1)[:2], PALETTE[0]),
+        (0, middle(0, 2)[:2], PALETTE[1]),
+        (0, (60, 3), (30, 30, 30)),
+        (5, (2.5, 40), (30, 30, 30)),
+    ):
+        assert tuple(drawn[frame][int(y), int(x)]) == color
+
+
+def test_an_object_may_leave_a_frame_that_is_partly_unknown(paths, tmp_path):
+    _, masks = video()
+    masks = [np.where(mask == 2, 255, mask == 1).astype(np.uint8) for mask in masks]
+    masks[3][masks[3] == 1] = 0
+    write(tmp_path / "truth", {f"frame{i + 7}.png": m for i, m in enumerate(masks)})
+    run(VideoConfig(**paths | {"video": "none"}))
+    frames = summary(paths)["per_frame"]
+    # Nothing is there: what is found is wrong, and nothing found is right.
+    hits = (found(paths)[3] == 1) & (masks[3] != 255)
+    assert frames[3]["J"]["1"] == float(not hits.any())
 
 
 def test_points_mark_the_pixels_that_they_fall_into():
@@ -419,7 +443,7 @@ def test_mp4(paths, monkeypatch):
     Path(paths["output"]).mkdir(exist_ok=True)
     for level in (40, 120, 200):
         image = np.full((HEIGHT + 1, WIDTH + 1, 3), level, np.uint8)
-        film.add(image, np.zeros(image.shape[:2], np.uint8))
+        film.add(image)
     frames = reader(str(film.close()))
     assert next(frames)["size"] == (WIDTH, HEIGHT)
     levels = [np.frombuffer(frame, np.uint8).mean() for frame in frames]
@@ -430,7 +454,7 @@ def test_long_gifs_keep_their_time(tmp_path):
     gif = clip.GifClip(tmp_path / "long.gif", 250, 25.0)
     for i in range(250):
         image = np.full((4, 4, 3), i, np.uint8)
-        gif.add(image, np.zeros((4, 4), np.uint8))
+        gif.add(image)
     with Image.open(gif.close()) as image:
         assert image.n_frames == 84 <= clip.GIF_FRAMES
         assert image.n_frames * image.info["duration"] == pytest.approx(10_000, rel=0.1)

@@ -181,13 +181,23 @@ def _index_mask(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
         raise Refused(
             f"mask has index {values.max()}; indices are 0..254, and 255 for unknown"
         )
-    values = values.astype(np.uint8)
-    if (values == UNKNOWN).any() and not ((values > 0) & (values < UNKNOWN)).any():
+    return values.astype(np.uint8), []
+
+
+def require_class(indices: np.ndarray) -> None:
+    """Makes sure that a mask's 255 are not the object.
+
+    Args:
+      indices: uint8 [H, W], of a mask that is said to hold indices.
+
+    Raises:
+      Refused: there are 255 and no class.
+    """
+    if (indices == UNKNOWN).any() and np.isin(indices, (0, UNKNOWN)).all():
         raise Refused(
             "mask has only 0 and 255 (unknown), so no class; if 255 means object, "
             "convert without --index_masks (adapt: --mask_values=object)"
         )
-    return values, []
 
 
 def open_picture(data: bytes) -> Image.Image:

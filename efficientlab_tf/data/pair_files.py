@@ -20,6 +20,7 @@ from efficientlab_tf.data.cleaning import (
     fit_mask,
     read_image,
     read_mask,
+    require_class,
     resize_mask,
 )
 from efficientlab_tf.data.pair import CHANGED, LEFT_OUT, REFUSED, Pair, ReportRow
@@ -41,6 +42,8 @@ def load_pair(
             mask, notes = read_sbd_mask(data), []
         else:
             mask, notes = read_mask(data, options.index_masks)
+            if options.index_masks:
+                require_class(mask)
         if options.index is not None:
             mask = np.where(mask == UNKNOWN, mask, mask == options.index)
         return mask.astype(np.uint8), notes

@@ -14,7 +14,7 @@ from PIL import Image
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.learners.segmenter import Segmenter
 from efficientlab_tf.metrics import TaskResult, image_iou, predicted_masks
-from efficientlab_tf.pictures import contact_sheet, outline, overlay
+from efficientlab_tf.pictures import contact_sheet, marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +95,6 @@ def evaluate(
                 ),
             )
     return results
-
-
-def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Tints and outlines a mask: a tint alone is lost on things of its colour."""
-    return outline(overlay(image, mask), mask, color=(255, 255, 255))
 
 
 def sheet(examples: list[Example], cell: int = 128) -> Image.Image:

@@ -13,9 +13,8 @@ from efficientlab_tf.data.annotations import Support
 from efficientlab_tf.data.queries import Query
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.metrics import Interval
-from efficientlab_tf.pictures import contact_sheet, with_legend
+from efficientlab_tf.pictures import contact_sheet, marked, with_legend
 from efficientlab_tf.training.adaptation import mean_iou, present_iou, spread
-from efficientlab_tf.training.evaluation import marked
 from efficientlab_tf.training.run import write_text
 from efficientlab_tf.training.segmenting import MASKS, OVERLAYS, Segmented
 

@@ -18,14 +18,12 @@ from efficientlab_tf.data.queries import Query, Truth, read_query
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.segmenter import Adapted
 from efficientlab_tf.metrics import confusion
-from efficientlab_tf.pictures import outline, overlay, palette_image
+from efficientlab_tf.pictures import marked, palette_image
 
 MASKS, OVERLAYS = "masks", "overlays"
 
 _BATCH = 8
 _BATCH_PIXELS = 50e6
-_THICK_FROM = 800
-_WHITE = (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +145,11 @@ def write(result: Segmented, output: Path) -> None:
       UserError: the folder cannot be written.
     """
     name = result.query.output + ".png"
-    width = 2 if max(result.mask.shape) >= _THICK_FROM else 1
-    tinted = overlay(result.image, result.mask)
-    tinted = outline(tinted, result.mask, color=_WHITE, width=width)
+    picture = marked(result.image, result.mask)
     try:
         for folder, image in (
             (MASKS, palette_image(result.mask)),
-            (OVERLAYS, Image.fromarray(tinted)),
+            (OVERLAYS, Image.fromarray(picture)),
         ):
             (output / folder).mkdir(parents=True, exist_ok=True)
             image.save(output / folder / name)

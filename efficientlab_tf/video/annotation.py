@@ -102,6 +102,16 @@ class Annotation:
                 )
         return classes[masks]
 
+    def point_masks(self) -> dict[int, np.ndarray]:
+        """Returns what the points say, frame to uint8 [H, W]: values of `objects`, 0
+        and 255 unknown; {} if a mask was annotated.
+        """
+        if self.mask:
+            return {}
+        values = np.full(256, IGNORE, np.uint8)
+        values[: len(self.objects) + 1] = 0, *self.objects
+        return dict(zip(self.frames, values[self.masks(self.size)], strict=True))
+
 
 def read_annotation(path: str | Path, frames: Frames) -> Annotation:
     """Reads an annotation of either kind.
@@ -148,7 +158,7 @@ def read_frame_mask(path: Path, index_masks: bool, size: tuple[int, int]) -> np.
     Raises:
       UserError: it cannot be read, or is of another size.
     """
-    mask = read_mask_file(path, index_masks, [])
+    mask = read_mask_file(path, index_masks, [], classless=True)
     if mask.shape != size:
         raise UserError(
             f"mask {path} is {shown(mask.shape)}, but the frames are {shown(size)}; "

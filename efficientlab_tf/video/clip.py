@@ -10,20 +10,17 @@ import numpy as np
 from PIL import Image
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.pictures import outline, overlay
 
 GIF_SIDE = 480
 GIF_FRAMES = 120
 _GIF_COLORS = 128
-_WHITE = (255, 255, 255)
-_THICK_FROM = 800
 
 
 class Clip(Protocol):
     """A video that is being written."""
 
-    def add(self, image: np.ndarray, mask: np.ndarray) -> None:
-        """Adds a frame: uint8 [H, W, 3], and its mask uint8 [H, W]."""
+    def add(self, picture: np.ndarray) -> None:
+        """Adds a frame, uint8 [H, W, 3]."""
 
     def close(self) -> Path | None:
         """Ends the file; returns it, or None if there is none."""
@@ -48,16 +45,10 @@ def open_clip(kind: str, path: Path, count: int, fps: float) -> Clip:
     return Mp4Clip(path.with_suffix(".mp4"), fps)
 
 
-def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws objects over a frame: uint8 [H, W, 3] and uint8 [H, W] to the former."""
-    width = 2 if max(mask.shape) >= _THICK_FROM else 1
-    return outline(overlay(image, mask), mask, color=_WHITE, width=width)
-
-
 class NoClip:
     """No video."""
 
-    def add(self, image: np.ndarray, mask: np.ndarray) -> None:
+    def add(self, picture: np.ndarray) -> None:
         """See `Clip`."""
 
     def close(self) -> None:
@@ -79,14 +70,14 @@ class GifClip:
         self._seen = 0
         self._pictures: list[Image.Image] = []
 
-    def add(self, image: np.ndarray, mask: np.ndarray) -> None:
+    def add(self, picture: np.ndarray) -> None:
         """See `Clip`."""
         self._seen += 1
         if (self._seen - 1) % self._every:
             return
-        picture = Image.fromarray(tinted(image, mask))
-        picture.thumbnail((GIF_SIDE, GIF_SIDE), Image.Resampling.LANCZOS)
-        self._pictures.append(picture.quantize(_GIF_COLORS, dither=Image.Dither.NONE))
+        small = Image.fromarray(picture)
+        small.thumbnail((GIF_SIDE, GIF_SIDE), Image.Resampling.LANCZOS)
+        self._pictures.append(small.quantize(_GIF_COLORS, dither=Image.Dither.NONE))
 
     def close(self) -> Path:
         """See `Clip`."""
@@ -121,10 +112,10 @@ class Mp4Clip:
             )
         self._write: Callable | None = None
 
-    def add(self, image: np.ndarray, mask: np.ndarray) -> None:
+    def add(self, picture: np.ndarray) -> None:
         """See `Clip`. An odd side loses its last pixel, as H.264 has none."""
-        rows, columns = (side // 2 * 2 for side in mask.shape)
-        picture = np.ascontiguousarray(tinted(image, mask)[:rows, :columns])
+        rows, columns = (side // 2 * 2 for side in picture.shape[:2])
+        picture = np.ascontiguousarray(picture[:rows, :columns])
         try:
             if self._write is None:
                 self._write, self._end = self._open(

@@ -12,11 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.pictures import palette_image
+from efficientlab_tf.pictures import dots, marked, palette_image
 from efficientlab_tf.training.evaluation import task_seed
 from efficientlab_tf.training.segmenting import MASKS
 from efficientlab_tf.video.annotation import Annotation, Truths
-from efficientlab_tf.video.clip import open_clip, tinted
+from efficientlab_tf.video.clip import open_clip
 from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.methods import VideoMethod
 from efficientlab_tf.video.metrics import Scores, measure_frame, summarize
@@ -150,6 +150,7 @@ def run_sequence(
         clock=clock,
     )
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
+    points = annotation.point_masks()
     per_frame, pictures, captions = {}, [], []
     try:
         (output / MASKS).mkdir(parents=True, exist_ok=True)
@@ -157,12 +158,15 @@ def run_sequence(
             for index, image, mask in labelled:
                 path = output / MASKS / f"{frames.names[index]}.png"
                 palette_image(mask).save(path)
-                clip.add(image, mask)
+                picture = marked(image, mask)
+                if index in points:
+                    picture = dots(picture, points[index])
+                clip.add(picture)
                 truth = truths and truths.read(index)
                 if truth is not None and index not in annotation.frames:
                     per_frame[index] = measure_frame(truth, mask, annotation.objects)
                 if index in wanted:
-                    pictures.append(tinted(image, mask))
+                    pictures.append(picture)
                     caption = _caption(per_frame.get(index, {}))
                     if index in annotation.frames:
                         caption = ": annotated"

@@ -167,7 +167,6 @@ def test_palette_index_masks_keep_their_indices():
 @pytest.mark.parametrize(
     "values, expected",
     [
-        (np.array([[0, 255]], np.uint8), "without --index_masks"),
         (np.array([[0, 300]], np.uint16), "index 300"),
         (np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8), "indices are expected"),
     ],
@@ -175,6 +174,16 @@ def test_palette_index_masks_keep_their_indices():
 def test_index_masks_that_are_none(values, expected):
     with pytest.raises(Refused, match=expected):
         read_mask(png_bytes(values), index_masks=True)
+
+
+def test_an_object_mask_is_not_one_of_indices(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4] = 255
+    paths = store(tmp_path, Image.new("RGB", (8, 8)), mask)
+    _, _, pair, rows = load(*paths, CleaningOptions(index_masks=True))
+    assert pair is None and rows[-1].action == REFUSED
+    assert "without --index_masks" in rows[-1].reason
+    assert load(*paths)[2] is not None
 
 
 # Images.

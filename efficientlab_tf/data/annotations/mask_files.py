@@ -24,7 +24,13 @@ from efficientlab_tf.data.annotations.export import (
     read_picture,
     reading,
 )
-from efficientlab_tf.data.cleaning import THRESHOLD, Refused, open_picture, read_mask
+from efficientlab_tf.data.cleaning import (
+    THRESHOLD,
+    Refused,
+    open_picture,
+    read_mask,
+    require_class,
+)
 from efficientlab_tf.data.cleaning import UNKNOWN as UNKNOWN_INDEX
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS, folder_jobs
 from efficientlab_tf.data.sources.fss1000 import class_job, fss1000_jobs
@@ -174,14 +180,25 @@ def holds_indices(levels: set[int]) -> bool:
     return bool(between) and max(between) < THRESHOLD
 
 
-def read_mask_file(path: Path, index_masks: bool, notes: list[str]) -> np.ndarray:
+def read_mask_file(
+    path: Path, index_masks: bool, notes: list[str], classless: bool = False
+) -> np.ndarray:
     """Returns a mask file as `Drawn.mask`: int32 [H, W].
+
+    Args:
+      path: of the file.
+      index_masks: whether it holds indices, or object on background.
+      notes: takes what was changed, in words.
+      classless: whether one of indices may hold only 0 and 255, as of a frame that the
+        object has left. Otherwise 255 is taken to mean the object, and refused.
 
     Raises:
       UserError: it cannot be read, or holds no known pixel.
     """
     with reading(str(path)):
         mask, changes = read_mask(path.read_bytes(), index_masks)
+        if index_masks and not classless:
+            require_class(mask)
         if index_masks and (mask == UNKNOWN_INDEX).all():
             raise Refused("mask is 255 (unknown) all over; draw the object into it")
         if not index_masks and mask.all():
