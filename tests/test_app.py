@@ -23,7 +23,7 @@ from efficientlab_tf.app.annotations import (
     POINT_REACH,
     Annotations,
 )
-from efficientlab_tf.app.config import AppConfig
+from efficientlab_tf.app.config import LINEAR, AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
 from efficientlab_tf.app.samples import read_sample, sample_names
@@ -32,6 +32,7 @@ from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import ForwardFunctions, GuidedFunctions, Network
+from efficientlab_tf.learners.baselines import FeatureExtractor, LogisticRegression
 from efficientlab_tf.models import build_model
 from efficientlab_tf.training.checkpoints import load_model, save_keras
 from efficientlab_tf.training.run import RunConfig, build_functions
@@ -41,6 +42,7 @@ from tests.models.tiny import tiny_network
 ROOT = Path(__file__).parent.parent
 SIZE = 32
 GUIDED, STEPPED, EARLY = "tiny_guided", "tiny", "tiny_early"
+LINEAR_SIZE = 224
 STEPS = 3
 LEARNER = LearnerConfig(
     inner_steps=STEPS, inner_learning_rate=0.1, inner_batch=0, augment_rate=0.0
@@ -75,7 +77,7 @@ def paths(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def methods(paths):
-    return load_methods(paths, "support")
+    return load_methods([*paths, LINEAR], "support")
 
 
 @pytest.fixture
@@ -110,26 +112,30 @@ def mark_all(workspace, points=POINTS) -> None:
         workspace.mark(index, row, column, label)
 
 
-def fitted(size=SIZES, seeds=(0, 1, 2)) -> np.ndarray:
-    """The pictures at the models' size."""
-    images = [Image.fromarray(picture(s, i)) for s, i in zip(size, seeds, strict=True)]
+def fitted(side: int = SIZE) -> np.ndarray:
+    """The pictures at a model's size."""
+    images = [Image.fromarray(picture(size, i)) for i, size in enumerate(SIZES)]
     how = Image.Resampling.BILINEAR
-    return np.stack([np.asarray(image.resize((SIZE, SIZE), how)) for image in images])
+    return np.stack([np.asarray(image.resize((side, side), how)) for image in images])
 
 
-def support(points=POINTS) -> np.ndarray:
-    """The points as masks of the models' size, by whole numbers."""
-    masks = np.full([len(SIZES), SIZE, SIZE], IGNORE, np.uint8)
+def support(points=POINTS, side: int = SIZE) -> np.ndarray:
+    """The points as masks of a model's size, by whole numbers."""
+    masks = np.full([len(SIZES), side, side], IGNORE, np.uint8)
     for index, row, column, label in points:
         height, width = SIZES[index]
-        # floor((row + 1/2) * SIZE / height)
-        place = (2 * row + 1) * SIZE // (2 * height)
-        masks[index, place, (2 * column + 1) * SIZE // (2 * width)] = label
+        # floor((row + 1/2) * side / height)
+        place = (2 * row + 1) * side // (2 * height)
+        masks[index, place, (2 * column + 1) * side // (2 * width)] = label
     return masks
 
 
 def expected(path: str, forward: bool) -> np.ndarray:
     """Probabilities by the package's other way, without the page."""
+    if path == LINEAR:
+        segmenter = LogisticRegression(FeatureExtractor())
+        images = fitted(LINEAR_SIZE)
+        return segmenter.adapt(images, support(side=LINEAR_SIZE)).predict(images)
     network, weights, run = load_model(path)
     images, masks = fitted(), support()
     if forward:
@@ -142,12 +148,12 @@ def expected(path: str, forward: bool) -> np.ndarray:
     return segmenter.adapt(images[:2], masks[:2]).predict(images)
 
 
-@pytest.mark.parametrize("name", [GUIDED, EARLY, STEPPED])
+@pytest.mark.parametrize("name", [GUIDED, EARLY, STEPPED, LINEAR])
 def test_masks_are_those_of_the_package(workspace, paths, name):
     mark_all(workspace)
     seen = []
     workspace.adapt(name, on_step=lambda *step: seen.append(step))
-    path = next(path for path in paths if Path(path).stem == name)
+    path = next(path for path in [*paths, LINEAR] if Path(path).stem == name)
     probabilities = expected(path, forward=name != STEPPED)
     for i, (size, probability) in enumerate(zip(SIZES, probabilities, strict=True)):
         own = workspace.pictures[i].probability
@@ -157,7 +163,17 @@ def test_masks_are_those_of_the_package(workspace, paths, name):
         np.testing.assert_array_equal(mask, decide(own, size, 0.5))
     steps = [(i, STEPS) for i in range(1, STEPS + 1)]
     assert seen == (steps if name == STEPPED else [])
-    assert workspace.methods[name].live == (name == GUIDED)
+    assert workspace.methods[name].live == (name in (GUIDED, LINEAR))
+
+
+def test_a_classifier_needs_both_sides(workspace):
+    workspace.mark(0, 4, 5, FOREGROUND)
+    with pytest.raises(UserError, match="only the object is marked; click on what is"):
+        workspace.adapt(LINEAR)
+    workspace.mark(1, 4, 5, BACKGROUND)
+    workspace.adapt(LINEAR)
+    # What was clicked on is what it was called.
+    assert workspace.mask(0)[4, 5] == 1 and workspace.mask(1)[4, 5] == 0
 
 
 def test_corrections_are_as_if_marked_at_once(workspace, methods, folder):
@@ -374,8 +390,8 @@ ALONE = """
 import sys
 import numpy as np
 import tensorflow as tf
-images = np.load(sys.argv[1])
-for model, output in zip(sys.argv[2::2], sys.argv[3::2]):
+for images, model, output in zip(*(sys.argv[i::3] for i in (1, 2, 3))):
+    images = np.load(images)
     served = tf.saved_model.load(model).signatures["serving_default"]
     answer = served(tf.constant(images, tf.float32))
     np.savez(output, **{name: value.numpy() for name, value in answer.items()})
@@ -386,19 +402,21 @@ assert not any(name.startswith("efficientlab") for name in sys.modules)
 def test_adapted_models_run_alone(workspace, tmp_path):
     mark_all(workspace)
     arguments, probabilities = [], {}
-    np.save(tmp_path / "images.npy", fitted())
-    for name in (GUIDED, EARLY, STEPPED):
+    for name in (GUIDED, EARLY, STEPPED, LINEAR):
         workspace.adapt(name)
         probabilities[name] = [p.probability for p in workspace.pictures]
         path = workspace.write_model()
         assert path.name == f"{name}_adapted.zip"
         with zipfile.ZipFile(path) as archive:
             archive.extractall(tmp_path)
-        arguments += [str(tmp_path / name / "1"), str(tmp_path / f"{name}.npz")]
+        images = tmp_path / f"{name}.npy"
+        np.save(images, fitted(LINEAR_SIZE if name == LINEAR else SIZE))
+        output = str(images.with_suffix(".npz"))
+        arguments += [str(images), str(tmp_path / name / "1"), output]
         text = (tmp_path / name / "1" / "README.md").read_text()
         assert "serve_encoded" in text and "adapt_and_segment" not in text
     subprocess.run(
-        [sys.executable, "-c", ALONE, str(tmp_path / "images.npy"), *arguments],
+        [sys.executable, "-c", ALONE, *arguments],
         check=True,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -490,10 +508,10 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
     assert AppConfig().host == "127.0.0.1"
     with pytest.raises(UserError, match="two models are called tiny"):
         load_methods([paths[2], str(tmp_path / "tiny" / "model.keras")], "running")
-    assert Path(AppConfig().models[0]).is_file()
-    monkeypatch.setattr(app_config, "SHIPPED", "nowhere.keras")
-    with pytest.raises(UserError, match="--model is needed"):
-        _ = AppConfig().models
+    *files, last = AppConfig().models
+    assert len(files) == 2 and all(Path(file).is_file() for file in files)
+    monkeypatch.setattr(app_config, "SHIPPED", ("nowhere.keras",))
+    assert AppConfig().models == (last,) == (LINEAR,)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -5,10 +5,14 @@ from pathlib import Path
 
 from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import require
-from efficientlab_tf.errors import UserError
 
-SHIPPED = "saved_models/icons_fomaml_lite0/model.keras"
-"""The model that is taken if none is given, in a checkout."""
+LINEAR = "logistic_regression"
+"""What stands in a model's place for ImageNet's features and a linear classifier."""
+SHIPPED = (
+    "saved_models/icons_guided_lite0/model.keras",
+    "saved_models/icons_fomaml_lite0/model.keras",
+)
+"""The models that are taken, in a checkout, if none is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +21,9 @@ class AppConfig:
 
     model: str = setting(
         "",
-        "Models to choose from, joined by commas: runs' folders or .keras files. "
-        f"Empty: {SHIPPED} of the checkout.",
+        f"Models to choose from, joined by commas: runs' folders, .keras files, and "
+        f"{LINEAR}, which needs no model: ImageNet's features. Empty: this and, in a "
+        f"checkout, {' and '.join(SHIPPED)}.",
     )
     host: str = setting(
         "127.0.0.1",
@@ -66,19 +71,13 @@ class AppConfig:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """`model` as paths; the shipped one if none is given.
-
-        Raises:
-          UserError: none is given, and none is there.
-        """
+        """`model` as paths; all that is there if none is given."""
         given = tuple(part.strip() for part in self.model.split(",") if part.strip())
         if given:
             return given
         checkout = Path(__file__).parents[2]
-        for folder in (Path(), checkout):
-            if (folder / SHIPPED).is_file():
-                return (str(folder / SHIPPED),)
-        raise UserError(
-            f"--model is needed: a run's folder or a .keras file; {SHIPPED}, which is "
-            "taken otherwise, comes with a checkout of the repository"
-        )
+        shipped = []
+        for path in SHIPPED:
+            found = [f / path for f in (Path(), checkout) if (f / path).is_file()]
+            shipped += map(str, found[:1])
+        return (*shipped, LINEAR)

@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from efficientlab_tf.app.config import LINEAR
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import GuidedFunctions, Network, Queries, Weights
+from efficientlab_tf.learners.baselines import FeatureExtractor, LogisticRegression
 from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.training.adaptation import for_classes
 from efficientlab_tf.training.checkpoints import load_model
@@ -41,11 +43,13 @@ class Method(Protocol):
       size: height and width of its images.
       steps: of adaptation, as the model was trained or tuned; 0 if it takes none.
       live: whether adapting is so fast that it is done after each click.
+      about: what to expect of it and what it needs, in sentences.
     """
 
     size: tuple[int, int]
     steps: int
     live: bool
+    about: str
 
     def read(self, images: np.ndarray) -> list[Any]:
         """What can be known of images uint8 [n, H, W, 3] before they are marked."""
@@ -74,6 +78,7 @@ class GuidedMethod:
 
     steps = 0
     live = True
+    about = "A guided network: masks follow each click."
 
     def __init__(self, functions: GuidedFunctions, weights: Weights):
         self.size = tuple(functions.network.image_shape[:2])
@@ -100,6 +105,46 @@ class GuidedMethod:
             return adapted.predict(Queries(tf.stack(pictures)), _BATCH)
 
 
+class FeatureMethod:
+    """A linear classifier of fixed features, fitted anew at each click."""
+
+    steps = 0
+    live = True
+    about = (
+        "A linear classifier of ImageNet's features, for any photographs: click on the "
+        "object and on some background; masks follow each click."
+    )
+
+    def __init__(self, segmenter: LogisticRegression):
+        self.size = segmenter.extractor.image_size
+        self._segmenter = segmenter
+
+    def read(self, images: np.ndarray) -> list[np.ndarray]:
+        """Features, each [h, w, C]."""
+        features = []
+        for i in range(0, len(images), _BATCH):
+            with TURN:
+                features += list(self._segmenter.extractor(images[i : i + _BATCH]))
+        return features
+
+    def adapt(self, pictures, masks, steps, on_step):
+        """See `Method`.
+
+        Raises:
+          UserError: no background, which everything would then be told from.
+        """
+        del steps, on_step
+        if not np.any(masks == 0):
+            raise UserError(
+                "only the object is marked; click on what is not the object, too"
+            )
+        return self._segmenter.fit(np.stack(pictures), masks)
+
+    def predict(self, adapted, pictures):
+        """See `Method`."""
+        return adapted.probabilities(np.stack(pictures))
+
+
 class SteppedMethod:
     """A network with an inner loop, or one that adapts in a forward pass."""
 
@@ -121,6 +166,12 @@ class SteppedMethod:
         self._weights = weights
         self._rate = learner.inner_learning_rate
         self._batch_norm = batch_norm
+        self.about = "Learns in a forward pass: mark, then press Adapt."
+        if self.steps:
+            self.about = (
+                "Learns by gradient steps: paint the object and some background, or "
+                "give masks, on two to five pictures; then press Adapt."
+            )
 
     def read(self, images: np.ndarray) -> list[np.ndarray]:
         """The images themselves: their features change with the weights."""
@@ -167,7 +218,7 @@ def load_methods(paths: Sequence[str], batch_norm: str) -> dict[str, Method]:
     """Loads models by the names that the page shows.
 
     Args:
-      paths: runs' folders or .keras files.
+      paths: runs' folders, .keras files, or `LINEAR`.
       batch_norm: "support" or "running", of those with an inner loop.
 
     Raises:
@@ -185,6 +236,8 @@ def load_methods(paths: Sequence[str], batch_norm: str) -> dict[str, Method]:
 
 def load_method(path: str, batch_norm: str) -> Method:
     """Loads one model; see `load_methods`."""
+    if path == LINEAR:
+        return FeatureMethod(LogisticRegression(FeatureExtractor()))
     network, weights, run = load_model(path)
     if network.model.name == _GUIDED:
         functions = GuidedFunctions(network)

@@ -69,15 +69,9 @@ def _status(session: Session) -> str:
 
 
 def describe(method: Method) -> str:
-    size = f"sees {method.size[0]} x {method.size[1]} pixels"
-    if method.live:
-        return f"A guided network, {size}: masks follow each click."
-    if method.steps:
-        return (
-            f"Learns by gradient steps, {size}: paint the object and some background, "
-            "or give masks, on two to five pictures; then press Adapt."
-        )
-    return f"Learns in a forward pass, {size}: mark, then press Adapt."
+    """What to expect of a method and what it needs."""
+    height, width = method.size
+    return f"{method.about} (It sees {height} x {width} pixels.)"
 
 
 def sentence(error: UserError) -> str:

@@ -3,8 +3,9 @@
     serving_default      images -> probability, mask
     serve_encoded        JPEG or PNG files -> PNG files
 
-What the segmenter learned from a support set is part of the model: adapted weights, or
-the guide of a network that adapts in a forward pass. The support set itself is not.
+What the segmenter learned from a support set is part of the model: adapted weights,
+the guide of a network that adapts in a forward pass, or a linear classifier. The
+support set itself is not.
 """
 
 from pathlib import Path
@@ -14,16 +15,19 @@ import tensorflow as tf
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import Guidance, Guided, Network, Weights
+from efficientlab_tf.learners.baselines import LogisticRegressionAdapted
 from efficientlab_tf.learners.feedforward import join
 from efficientlab_tf.learners.segmenter import GradientAdapted
-from efficientlab_tf.serving.folder import write_version
+from efficientlab_tf.models.layers import Resize
+from efficientlab_tf.serving.folder import Described, describe, write_version
 from efficientlab_tf.serving.saved_model import InnerDefaults, SegmentationModel
 
-AnyAdapted = GradientAdapted | Guided | Guidance
+AdaptedNetwork = GradientAdapted | Guided | Guidance
+AnyAdapted = AdaptedNetwork | LogisticRegressionAdapted
 
 
 class AdaptedModel(SegmentationModel):
-    """The functions of a served adapted segmenter.
+    """The functions of a served adapted network.
 
     Args:
       adapted: the segmenter.
@@ -33,7 +37,7 @@ class AdaptedModel(SegmentationModel):
       UserError: with statistics of the query batch, which no single request has.
     """
 
-    def __init__(self, adapted: AnyAdapted, config: ExportConfig):
+    def __init__(self, adapted: AdaptedNetwork, config: ExportConfig):
         if isinstance(adapted, GradientAdapted) and adapted.batch_norm == "query":
             raise UserError(
                 "batch_norm: expected running or support for an adapted model, "
@@ -68,6 +72,29 @@ class AdaptedModel(SegmentationModel):
         return tf.cast(probability, tf.float32)
 
 
+class LinearModel(SegmentationModel):
+    """The functions of a served linear classifier of dense features.
+
+    Args:
+      adapted: the classifier.
+      config: limits of a request.
+    """
+
+    def __init__(self, adapted: LogisticRegressionAdapted, config: ExportConfig):
+        super().__init__((*adapted.image_size, 3), config)
+        self._extractor = adapted.extractor
+        self._upsample = Resize(*adapted.image_size)
+        self._features = [variable.value for variable in adapted.extractor.variables]
+        self._kernel, self._bias = (
+            tf.Variable(tf.cast(array, tf.float32), trainable=False)
+            for array in (adapted.kernel, adapted.bias)
+        )
+
+    def _predict(self, images: tf.Tensor) -> tf.Tensor:
+        scores = tf.matmul(self._extractor.graph(images), self._kernel)
+        return self._upsample(tf.nn.softmax(scores + self._bias))
+
+
 def export_adapted(output: Path, adapted: AnyAdapted, config: ExportConfig) -> None:
     """Writes an adapted segmenter for TensorFlow Serving; see `serving.folder`.
 
@@ -80,18 +107,21 @@ def export_adapted(output: Path, adapted: AnyAdapted, config: ExportConfig) -> N
       UserError: something is there already, the folder cannot be written, or a
         segmenter that uses statistics of the query batch.
     """
-    write_version(
-        output,
-        AdaptedModel(adapted, config),
-        network_of(adapted),
-        adapted.weights,
-        InnerDefaults(0.0, 0),
-        config,
-    )
+    if isinstance(adapted, LogisticRegressionAdapted):
+        served: SegmentationModel = LinearModel(adapted, config)
+        described = Described(
+            f"logistic regression on {adapted.extractor.channels} features",
+            (*adapted.image_size, 3),
+            len(adapted.bias) - 1,
+        )
+    else:
+        served = AdaptedModel(adapted, config)
+        described = describe(network_of(adapted), adapted.weights)
+    write_version(output, served, described, InnerDefaults(0.0, 0), config)
 
 
-def network_of(adapted: AnyAdapted) -> Network:
-    """The network that an adapted segmenter runs."""
+def network_of(adapted: AdaptedNetwork) -> Network:
+    """The network that was adapted."""
     if isinstance(adapted, GradientAdapted):
         return adapted.functions.inner.network
     return adapted.functions.network

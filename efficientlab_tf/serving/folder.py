@@ -10,6 +10,7 @@ NAME/1/
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -24,6 +25,22 @@ from efficientlab_tf.serving.saved_model import (
     ServedModel,
 )
 from efficientlab_tf.serving.warmup import warmup_requests, write_warmup
+
+
+class Described(NamedTuple):
+    """What is served, for those who read about it.
+
+    Attributes:
+      network: in words.
+      image_shape: height, width and channels of its images.
+      classes: K.
+      learned_rates: whether the rates of its inner loop were learned.
+    """
+
+    network: str
+    image_shape: tuple[int, ...]
+    classes: int
+    learned_rates: bool = False
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -71,19 +88,28 @@ def export(
     write_version(
         output,
         ServedModel(inner, weights, defaults, config),
-        inner.network,
-        weights,
+        describe(inner.network, weights),
         defaults,
         config,
         overwrite=overwrite,
     )
 
 
+def describe(network: Network, weights: Weights) -> Described:
+    """What there is to say of a network."""
+    parameters = sum(int(tf.size(tensor)) for tensor in weights.theta)
+    return Described(
+        f"{network.model.name} with {parameters:,} parameters",
+        network.image_shape,
+        network.classes,
+        bool(weights.rates),
+    )
+
+
 def write_version(
     output: Path,
     served: SegmentationModel,
-    network: Network,
-    weights: Weights,
+    described: Described,
     defaults: InnerDefaults,
     config: ExportConfig,
     *,
@@ -91,7 +117,7 @@ def write_version(
 ) -> None:
     """Writes anything that segments; arguments and errors as `export`."""
     check_output(output, overwrite)
-    height, width, _ = network.image_shape
+    height, width, _ = described.image_shape
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
@@ -101,11 +127,11 @@ def write_version(
             "README.md": documents.readme(
                 name=model_name(output),
                 version=output.name,
-                network=f"{network.model.name} with {_parameters(weights)} parameters",
-                image_shape=network.image_shape,
-                classes=network.classes,
+                network=described.network,
+                image_shape=described.image_shape,
+                classes=described.classes,
                 defaults=defaults,
-                learned_rates=bool(weights.rates),
+                learned_rates=described.learned_rates,
                 config=config,
             ),
             "batching_config.txt": documents.batching_config(config),
@@ -143,10 +169,6 @@ def model_name(output: Path) -> str:
     """NAME of NAME/1; the folder's own name where it is not a version's."""
     output = output.absolute()
     return output.parent.name if output.name.isdecimal() else output.name
-
-
-def _parameters(weights: Weights) -> str:
-    return f"{sum(int(tf.size(tensor)) for tensor in weights.theta):,}"
 
 
 def folder_bytes(folder: Path) -> int:

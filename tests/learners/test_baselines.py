@@ -266,13 +266,13 @@ def test_logistic_regression_minimizes_its_rule(task):
     x = x.astype(np.float64)
     weight = len(y) / (3 * np.bincount(y))[y]
     # At the minimum the gradient of the rule is zero, in the weights and the bias.
-    logits = x @ adapted.model.coef_.T + adapted.model.intercept_
+    logits = x @ adapted.kernel + adapted.bias
     p = np.exp(logits - logits.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     error = weight[:, np.newaxis] * (p - np.eye(3)[y])
     total = 2.0 * weight.sum()
     np.testing.assert_allclose(
-        (adapted.model.coef_ + 2.0 * error.T @ x) / total, 0, atol=3e-4
+        (adapted.kernel.T + 2.0 * error.T @ x) / total, 0, atol=3e-4
     )
     np.testing.assert_allclose(2.0 * error.sum(0) / total, 0, atol=3e-4)
     probabilities = adapted.predict(queries)

@@ -16,7 +16,10 @@ from efficientlab_tf.learners.baselines.features import (
     labels,
     upsample,
 )
-from efficientlab_tf.learners.baselines.logistic import LogisticRegression
+from efficientlab_tf.learners.baselines.logistic import (
+    LogisticRegression,
+    LogisticRegressionAdapted,
+)
 from efficientlab_tf.learners.baselines.neighbours import NearestNeighbour
 from efficientlab_tf.learners.segmenter import Segmenter
 
@@ -27,6 +30,7 @@ __all__ = [
     "CoSegmentation",
     "FeatureExtractor",
     "LogisticRegression",
+    "LogisticRegressionAdapted",
     "NearestNeighbour",
     "build_baseline",
     "labels",

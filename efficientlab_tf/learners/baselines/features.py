@@ -80,7 +80,7 @@ class FeatureExtractor:
         self.channels = sum(o.shape[-1] for o in outputs)
         spec = tf.TensorSpec([None, *self.image_size, 3], tf.float32)
         self._features = tf.function(
-            self._graph, input_signature=[spec], reduce_retracing=True
+            self.graph, input_signature=[spec], reduce_retracing=True
         )
 
     @classmethod
@@ -125,7 +125,13 @@ class FeatureExtractor:
         nothing = np.zeros((0, *self.grid, self.channels), np.float32)
         return np.concatenate([nothing, *parts])
 
-    def _graph(self, images: tf.Tensor) -> tf.Tensor:
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The network's."""
+        return self._model.variables
+
+    def graph(self, images: tf.Tensor) -> tf.Tensor:
+        """The same as the call, of a tensor [n, H, W, 3], inside another graph."""
         inputs = tf.cast(images, self._model.inputs[0].dtype)
         maps = []
         for x in keras.tree.flatten(self._model(inputs, training=False)):

@@ -15,14 +15,16 @@ before or after the unit length (65.8, 65.1), which costs a rule more.
 import dataclasses
 
 import numpy as np
+from scipy.special import softmax
 from sklearn import linear_model
 
+from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.baselines.features import FeatureExtractor, upsample
 from efficientlab_tf.learners.baselines.support import (
     check_queries,
     check_support,
-    labelled_features,
+    labelled_cells,
     one_thread,
 )
 
@@ -61,37 +63,54 @@ class LogisticRegression:
           UserError: wrong shapes or types, or a class without labels.
         """
         support = check_support(support_images, support_masks)
-        features, labels = labelled_features(self.extractor, support)
-        model = None
-        if len(np.unique(labels)) > 1:
+        return self.fit(self.extractor(support.images), support.masks)
+
+    def fit(
+        self, features: np.ndarray, masks: np.ndarray
+    ) -> "LogisticRegressionAdapted":
+        """Fits a support set of which the features are known; as `adapt`.
+
+        Args:
+          features: float32 [k, h, w, C], of the extractor.
+          masks: uint8 [k, H, W]; 0..K, 255 unknown.
+        """
+        cells = labelled_cells(masks, self.extractor.grid)
+        known = cells.labels != IGNORE
+        x, y = features[known].astype(np.float64), cells.labels[known]
+        kernel = np.zeros([x.shape[-1], cells.classes + 1])
+        # A background without cells has no score.
+        bias = np.full(cells.classes + 1, -np.inf)
+        if len(np.unique(y)) == 1:
+            bias[y[0]] = 0
+        else:
             model = linear_model.LogisticRegression(
                 C=self.C,
                 max_iter=self.max_iter,
                 class_weight="balanced" if self.balanced else None,
             )
             with one_thread():
-                model.fit(features.astype(np.float64), labels)
-        return LogisticRegressionAdapted(
-            self.extractor, model, int(labels[0]), support.classes, support.image_size
-        )
+                model.fit(x, y)
+            # Of two labels it scores the second alone.
+            labels = model.classes_[-len(model.coef_) :]
+            bias[model.classes_] = 0
+            kernel[:, labels], bias[labels] = model.coef_.T, model.intercept_
+        return LogisticRegressionAdapted(self.extractor, kernel, bias, masks.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
 class LogisticRegressionAdapted:
-    """A linear classifier of one task.
+    """A linear classifier of one task: softmax(f kernel + bias).
 
     Attributes:
       extractor: see `LogisticRegression`.
-      model: None if there is only one label.
-      label: of the first support cell.
-      classes: K.
+      kernel: float64 [C, K+1].
+      bias: float64 [K+1]; -inf for a background that no cell showed.
       image_size: H and W.
     """
 
     extractor: FeatureExtractor
-    model: linear_model.LogisticRegression | None
-    label: int
-    classes: int
+    kernel: np.ndarray
+    bias: np.ndarray
     image_size: tuple[int, int]
 
     def predict(self, query_images: np.ndarray) -> np.ndarray:
@@ -101,16 +120,15 @@ class LogisticRegressionAdapted:
           UserError: queries of another shape or type than the support images.
         """
         images = check_queries(query_images, self.image_size)
-        result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
-        if self.model is None:
-            result[..., self.label] = 1
-            return result
+        return self.probabilities(self.extractor(images))
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """As `predict`, of features float32 [n, h, w, C] of the extractor."""
+        result = np.empty((len(features), *self.image_size, len(self.bias)), np.float32)
         # One at a time, so that no rounding depends on the others.
-        for out, features in zip(result, self.extractor(images), strict=True):
-            flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
-            scores = self.model.predict_proba(flat).reshape(*features.shape[:-1], -1)
-            # A background without cells has no score, and keeps its 0.
-            out[..., self.model.classes_] = upsample(
-                scores[np.newaxis], self.image_size
-            )[0]
+        for out, own in zip(result, features, strict=True):
+            flat = own.reshape(-1, own.shape[-1]).astype(np.float64)
+            scores = softmax(flat @ self.kernel + self.bias, axis=-1)
+            scores = scores.reshape(1, *own.shape[:-1], -1)
+            out[:] = upsample(scores, self.image_size)[0]
         return result

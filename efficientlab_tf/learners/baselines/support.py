@@ -43,6 +43,19 @@ class Labelled(NamedTuple):
     labels: np.ndarray
 
 
+class Cells(NamedTuple):
+    """The labels of the cells of features.
+
+    Attributes:
+      labels: uint8 [k, h, w]; 0..K, 255 unknown, every class at least once (but not
+        the background).
+      classes: K, at least 1.
+    """
+
+    labels: np.ndarray
+    classes: int
+
+
 def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
     """Checks shapes and types.
 
@@ -91,20 +104,35 @@ def labelled_features(extractor: FeatureExtractor, support: Support) -> Labelled
     Raises:
       UserError: a class 1..K without any pixel or cell, or nothing is known.
     """
-    present = np.unique(support.masks)
+    cells = labelled_cells(support.masks, extractor.grid).labels
+    known = cells != IGNORE
+    return Labelled(extractor(support.images)[known], cells[known])
+
+
+def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:
+    """Labels the cells of features, see `features.labels`.
+
+    Args:
+      masks: uint8 [k, H, W]; 0..K, 255 unknown.
+      grid: height and width of the features.
+
+    Raises:
+      UserError: a class 1..K without any pixel or cell, or nothing is known.
+    """
+    present = np.unique(masks)
     if (present == IGNORE).all():
         raise UserError(
             "support masks: expected known labels (0 background, 1..K classes); "
             f"received {IGNORE} (unknown) everywhere; label some pixels"
         )
-    wanted = np.arange(1, support.classes + 1)
+    classes = max(1, int(present[present != IGNORE].max()))
+    wanted = np.arange(1, classes + 1)
     _require(wanted, present, "pixel", "label some, or number the classes without gaps")
-    cells = labels(support.masks, *extractor.grid)
+    cells = labels(masks, *grid)
     _require(
         wanted, cells, "cell of the features", "take larger images or an earlier stage"
     )
-    known = cells != IGNORE
-    return Labelled(extractor(support.images)[known], cells[known])
+    return Cells(cells, classes)
 
 
 def one_thread() -> contextlib.AbstractContextManager:
