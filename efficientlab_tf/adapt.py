@@ -277,8 +277,13 @@ def _prepare(config: AdaptConfig) -> Path:
 
 def _check_forward(config: AdaptConfig) -> None:
     """Checks that nothing is asked for that only an inner loop has."""
-    for name in ("steps", "learning_rate", "save"):
-        if getattr(config, name):
+    given = {
+        "steps": config.steps not in ("", CHECKPOINT),
+        "learning_rate": config.learning_rate,
+        "save": config.save,
+    }
+    for name, value in given.items():
+        if value:
             raise UserError(
                 f"--{name} has no effect: {config.model} adapts in a forward pass, "
                 "without steps and without changing its weights; leave it out"

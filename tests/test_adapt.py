@@ -14,16 +14,21 @@ from PIL import Image
 from efficientlab_tf import adapt as command
 from efficientlab_tf.adapt import AdaptConfig, adapt
 from efficientlab_tf.config import LearnerConfig, ModelConfig
-from efficientlab_tf.data.annotations import LabelledPicture, Support
+from efficientlab_tf.data.annotations import LabelledPicture, Support, read_support
 from efficientlab_tf.data.queries import Truth, find_queries, output_names, read_query
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network
+from efficientlab_tf.learners import (
+    AdaptFunctions,
+    ForwardFunctions,
+    InnerLoop,
+    Network,
+)
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.metrics import predicted_masks
 from efficientlab_tf.training import adaptation
 from efficientlab_tf.training.adaptation import held_out, mean_iou, present_iou, spread
 from efficientlab_tf.training.checkpoints import load_model, save_keras
-from efficientlab_tf.training.run import RunConfig, build_inner_loop
+from efficientlab_tf.training.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.training.segmenting import decide
 from tests.data.test_annotations import write
 from tests.models.test_heads import SIZE, squares
@@ -197,6 +202,37 @@ def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
     assert "note: background, as --classes leaves it out: red" in out
     assert summary(paths)["classes"] == ["blue"]
     assert found(paths, "a").max() <= 1
+
+
+def test_a_network_without_an_inner_loop(paths, tmp_path, capsys):
+    options = {"image_size": SIZE, "width": 1 / 16, "channels": 16, "dilated": True}
+    model = ModelConfig(model="guided", backbone="VGG16", **options)
+    network = build_network(model)
+    run = RunConfig(model=model, learner=LearnerConfig(learner="feedforward"))
+    path = tmp_path / "guided.keras"
+    save_keras(path, network, network.weights(), run)
+    write(tmp_path / "coco", coco(3, 3))
+    for file in Path(paths["query"]).glob("*.png"):
+        file.unlink()
+    paths |= {"model": str(path), "support": str(tmp_path / "coco")}
+    assert adapt(AdaptConfig(**paths)) == 0
+    assert "adapting to 3 pictures: a forward pass" in capsys.readouterr().out
+    # It has a guide for each class.
+    support = read_support(paths["support"], size=(SIZE, SIZE))
+    assert support.classes == ("red", "blue")
+    adapted = ForwardFunctions(network).segmenter(network.weights())
+    adapted = adapted.adapt(
+        np.stack([picture.image for picture in support.pictures]),
+        np.stack([picture.mask for picture in support.pictures]),
+    )
+    images = [Image.open(Path(paths["query"]) / f"{i}.jpg") for i in (1, 2, 3)]
+    small = [np.asarray(i.resize((SIZE, SIZE), Image.BILINEAR)) for i in images]
+    for i, probability in enumerate(adapted.predict(np.stack(small)), start=1):
+        expected = decide(probability, (90, 50), 0.5)
+        assert np.mean(found(paths, i) == expected) > 0.99
+    for changes in ({"steps": "3"}, {"learning_rate": 0.1}, {"save": "a.keras"}):
+        with pytest.raises(UserError, match="has no effect: .*in a forward pass"):
+            adapt(AdaptConfig(**paths | changes))
 
 
 def test_queries_of_every_kind_and_some_that_are_none(paths, capsys):

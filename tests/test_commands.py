@@ -1,5 +1,6 @@
 """The commands as a user types them, each in a process of its own."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.config import EvalConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.training.checkpoints import save_keras
+from efficientlab_tf.training.loop import check
 from efficientlab_tf.training.run import RunConfig, build_network
 from tests.forked import run_forked
 
@@ -170,26 +172,24 @@ def test_help_lists_the_flags(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flags")), ids=str)
 def test_every_flagfile_is_understood_and_explained(path):
     lines = path.read_text().splitlines()
-    assert lines[0].startswith("# python -m efficientlab_tf.")
-    known = _known_flags()
-    for line in lines:
-        if line.startswith("--"):
-            assert line[2:].split("=")[0].removeprefix("no") in known | {
-                name.removeprefix("no") for name in known
-            }, line
+    # The command of the first line gives flags, too.
+    _, python, _, module, flagfile, *more = lines[0].split()
+    assert (python, flagfile) == ("python", f"--flagfile=flags/{path.name}")
+    given = [*(line for line in lines if line.startswith("--")), *more]
+    values = dict(flag.removeprefix("--").split("=", 1) for flag in given)
+    groups = {}
+    for group in dataclasses.fields(RunConfig):
+        known = {field.name: field.type for field in dataclasses.fields(group.type)}
+        groups[group.name] = group.type(
+            **{n: _typed(known[n], values.pop(n)) for n in known if n in values}
+        )
+    assert values.keys() <= {field.name for field in dataclasses.fields(EvalConfig)}
+    if module == "efficientlab_tf.train":
+        check(RunConfig(**groups))
 
 
-def _known_flags() -> set[str]:
-    import dataclasses
-
-    from efficientlab_tf import config
-
-    groups = ("DataConfig", "ModelConfig", "LearnerConfig", "TrainConfig", "EvalConfig")
-    return {
-        field.name
-        for group in groups
-        for field in dataclasses.fields(getattr(config, group))
-    }
+def _typed(kind, value):
+    return value.lower() in ("true", "1") if kind is bool else kind(value)
 
 
 def test_environment_is_not_needed():

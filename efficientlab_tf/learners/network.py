@@ -52,7 +52,11 @@ class Network:
             )
             if is_seed
         ]
-        self.dtype = tf.as_dtype(model.trainable_variables[0].dtype)
+        self.dtype = next(
+            dtype
+            for dtype in (tf.as_dtype(v.dtype) for v in model.variables)
+            if dtype.is_floating
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

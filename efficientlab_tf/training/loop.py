@@ -106,18 +106,11 @@ class Validation:
         return Summary.of(results), examples[:_PICTURES]
 
 
-def train(config: RunConfig, *, resume: bool = False) -> bool:
-    """Meta-trains, from the start or from the newest checkpoint.
-
-    Args:
-      config: the run.
-      resume: continue the run that `config.train.run_dir` holds.
-
-    Returns:
-      Whether the run is finished; false if it was asked to stop before.
+def check(config: RunConfig) -> None:
+    """Checks that a run's settings suit each other, before anything is read.
 
     Raises:
-      UserError: bad input; nothing that was already written is lost.
+      UserError: they do not.
     """
     if not config.train.run_dir:
         raise UserError("--run_dir is needed: a folder for checkpoints and logs")
@@ -147,6 +140,22 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
             f"{config.learner.episode_augment_rate}: it would change support and query "
             "apart"
         )
+
+
+def train(config: RunConfig, *, resume: bool = False) -> bool:
+    """Meta-trains, from the start or from the newest checkpoint.
+
+    Args:
+      config: the run.
+      resume: continue the run that `config.train.run_dir` holds.
+
+    Returns:
+      Whether the run is finished; false if it was asked to stop before.
+
+    Raises:
+      UserError: bad input; nothing that was already written is lost.
+    """
+    check(config)
     run_dir = Path(config.train.run_dir)
     manifest = Manifest.load(config.data.dataset_dir)
     if config.data.splits:
