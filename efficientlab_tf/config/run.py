@@ -110,6 +110,15 @@ class ModelConfig:
         "stacks images and annotations.",
         ("late_global", "late", "early"),
     )
+    relation: str = setting(
+        "stack",
+        "guided: how a guide meets a query's features: stack (the paper), or product "
+        "of both at unit length, through which only their likeness gets.",
+        ("stack", "product"),
+    )
+    freeze_features: bool = setting(
+        False, "guided: the features stay as they are loaded; the rest is trained."
+    )
     channels: int = setting(256, "guided: of the hidden layers that score features.")
 
     def __post_init__(self):

@@ -3,10 +3,16 @@ networks"; the sections are those of "Meta-learning to guide segmentation").
 
     z(s)  = sum_i phi(x)_i m(s)_i / sum_i m(s)_i     s is + or -, section 4.1
     score = f(phi(query) + tile(z(+), z(-)))         + stacks channels, section 4.2
+or, ours, with u(x) = x / |x| and * elementwise:
+    score = f(C u(phi(query)) * u(z(+)) + C u(phi(query)) * u(z(-)))
 
 phi are the features of the support and of the query, by the same network; m(s) is the
 annotation of the sign s at the size of the features, and nothing else depends on the
 annotations. A shot without annotations of a sign takes no part in that sign's average.
+
+The second score sees likeness alone. The first sees the query's features as well, and
+may learn what objects of its training data look like, whatever the guide says: trained
+on icons it finds icons, and next to nothing in photographs.
 """
 
 from typing import NamedTuple
@@ -23,6 +29,8 @@ from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import BackgroundLogit, Resize
 from efficientlab_tf.models.oslsm import CONDITIONING
 
+RELATIONS = ("stack", "product")
+"""The first score above, and the second."""
 FUSIONS = ("late_global", "late", "early")
 """The rule above; the same kept at its places; images and annotations stacked."""
 SUPPORT_FEATURES = "support_features"
@@ -157,6 +165,26 @@ class TileGuide(keras.layers.Layer):
         return (*features[:-1], features[-1] + guide[-1])
 
 
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class RelateGuide(keras.layers.Layer):
+    """C u(features) u(z(s)) for s = + and then -, [q, h, w, 2C]; called as `TileGuide`.
+
+    Over the channels of a sign it adds up to C times the cosine of both vectors.
+    """
+
+    def call(self, inputs):
+        guide, features = inputs
+        if guide.shape.rank == 2:
+            guide = guide[:, tf.newaxis, tf.newaxis]
+        unit = features.shape[-1] * tf.math.l2_normalize(features, -1)
+        signs = tf.split(guide, 2, axis=-1)
+        return tf.concat([unit * tf.math.l2_normalize(z, -1) for z in signs], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        _, features = input_shape
+        return (*features[:-1], 2 * features[-1])
+
+
 class Parts(NamedTuple):
     """A guided network in pieces, on its own layers and variables.
 
@@ -180,6 +208,8 @@ def guided(
     image_size: int | tuple[int, int] = 224,
     backbone: str = "VGG16",
     fusion: str = "late_global",
+    relation: str = "stack",
+    freeze_features: bool = False,
     weights: str | None = None,
     width: float = 1.0,
     dilated: bool = False,
@@ -204,12 +234,16 @@ def guided(
         (the authors', for queries that are the support image, keeps places). Layers and
         variables of phi_S have names that start with "conditioning_".
 
+    relation "stack" is the paper's score, "product" ours, with late fusion.
+
     With VGG16 at width 1 there are 137,996,865 parameters; early: 271,209,985.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
       backbone: one of `features.BACKBONES`.
       fusion: one of `FUSIONS`.
+      relation: one of `RELATIONS`.
+      freeze_features: whether phi (not phi_S) stays as it is in training.
       weights: None for random weights, or "imagenet" for the features. The part of
         phi_S's first kernels that sees annotations is random always.
       width: VGG16's factor on the number of channels, 1 in the paper.
@@ -229,6 +263,9 @@ def guided(
     size = parse_image_size(image_size)
     check_common(weights, dtype)
     check(fusion in FUSIONS, "fusion", f"one of {', '.join(FUSIONS)}", fusion)
+    relations = ("stack",) if fusion == "early" else RELATIONS
+    expected = f"one of {', '.join(relations)} (fusion {fusion})"
+    check(relation in relations, "relation", expected, relation)
     whole = isinstance(channels, int) and channels >= 1
     check(whole, "channels", "a whole number from 1", channels)
     options = {
@@ -242,6 +279,9 @@ def guided(
         inputs, images, masks, query = make_inputs(size, dtype)
         network = dense_features(backbone, size, **options)
         features = keras.Model(*network, name=_FEATURES)
+        if freeze_features:
+            for layer in features.layers:
+                layer.trainable = False
         identity = keras.layers.Identity
         query = identity(name=QUERY_FEATURES)(features(query))
         masks = identity(name=ANNOTATIONS)(masks)
@@ -252,7 +292,8 @@ def guided(
             maps = AnnotationMaps(*support.shape[1:3], name="annotation_maps")(masks)
             pool = GlobalGuide if fusion == "late_global" else LocalGuide
             guide = pool(name="fusion")([support, maps])
-        x = TileGuide(name="tile")([mark_guide(guide), query])
+        meet = TileGuide if relation == "stack" else RelateGuide
+        x = meet(name="tile")([mark_guide(guide), query])
         for name, kernel_size in ("head_fuse", 1), ("head_context", 3):
             x = keras.layers.Conv2D(
                 channels, kernel_size, padding="same", activation="relu", name=name

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.learners import GuidedFunctions, Network
 from efficientlab_tf.models import build_model, guided, oslsm
 from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.models.guided import (
@@ -14,6 +15,7 @@ from efficientlab_tf.models.guided import (
     AnnotationMaps,
     GlobalGuide,
     LocalGuide,
+    RelateGuide,
     TileGuide,
     parts,
 )
@@ -22,10 +24,16 @@ from tests.models.narrow import NARROW, random_inputs, without_memory
 OPTIONS = {**NARROW, "dilated": True, "channels": 8}
 
 
-@pytest.fixture(scope="module", params=FUSIONS)
+PRODUCTS = [("late_global", "product"), ("late", "product")]
+
+
+@pytest.fixture(
+    scope="module", params=[*((fusion, "stack") for fusion in FUSIONS), *PRODUCTS]
+)
 def network(request) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return guided(fusion=request.param, **OPTIONS)
+    fusion, relation = request.param
+    return guided(fusion=fusion, relation=relation, **OPTIONS)
 
 
 def mixed_masks(size: int = 32) -> np.ndarray:
@@ -150,6 +158,55 @@ def test_a_batch_of_guides_is_as_many_queries():
         np.testing.assert_array_equal(together[..., :3], features)
 
 
+def test_products_see_likeness_alone():
+    random = np.random.default_rng(0)
+    features = random.normal(size=[2, 4, 4, 3])
+    relate = RelateGuide(dtype="float64")
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    for places in ((), (4, 4)):
+        guides = random.normal(size=[2, *places, 6])
+        together = relate([guides, features]).numpy()
+        assert together.shape == (2, 4, 4, 6)
+        for i in range(2):
+            for sign in (0, 3):
+                z = guides[i, ..., sign : sign + 3]
+                z = z / np.linalg.norm(z, axis=-1, keepdims=True)
+                own = together[i, ..., sign : sign + 3]
+                np.testing.assert_allclose(own, 3 * unit[i] * z, rtol=1e-9)
+        # How long a vector is says nothing; a guide of nothing gives nothing.
+        scaled = relate([7 * guides, 3 * features])
+        np.testing.assert_allclose(scaled, together, rtol=1e-9)
+        assert not relate([0 * guides, features]).numpy().any()
+
+
+def test_frozen_features_stay(tmp_path):
+    model = guided(relation="product", freeze_features=True, **OPTIONS)
+    names = {v.path.split("/")[0] for v in model.trainable_variables}
+    assert names == {"head_fuse", "head_context", "head_score"}
+    inputs = random_inputs(3, 2)
+    before = Network(model).weights()
+    network = Network(model)
+    logits, statistics = network(
+        *network.weights()[:2], inputs, training=True, seed=tf.constant([1, 2])
+    )
+    assert logits.shape == (2, 64, 64, 2)
+    kept = tf.nest.map_structure(tf.convert_to_tensor, statistics)
+    for a, b in zip(kept, network.weights().statistics, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The parts do without a variable that could be trained, and so does a copy.
+    assert not parts(model).features.trainable_variables
+    features = GuidedFunctions(network).features(before, inputs["query_images"])
+    np.testing.assert_allclose(
+        features, model.get_layer("features")(inputs["query_images"]), atol=1e-6
+    )
+    model.save(tmp_path / "m.keras")
+    copy = keras.saving.load_model(tmp_path / "m.keras")
+    assert len(copy.trainable_variables) == len(model.trainable_variables) == 6
+    tf.nest.map_structure(
+        np.testing.assert_array_equal, before, Network(copy).weights()
+    )
+
+
 def test_the_parts_are_the_whole(network):
     inputs = {
         **random_inputs(5, 2),
@@ -259,6 +316,11 @@ def test_number_of_parameters(fusion, expected):
     "options,message",
     [
         ({"fusion": "middle"}, "fusion: expected one of late_global, late, early"),
+        ({"relation": "sum"}, "relation: expected one of stack, product"),
+        (
+            {"fusion": "early", "relation": "product"},
+            r"relation: expected one of stack \(fusion early\)",
+        ),
         ({"channels": 0}, "channels: expected a whole number from 1"),
         ({"backbone": "ResNet50"}, "backbone: expected one of"),
         ({"image_size": 50}, "image_size"),
