@@ -9,7 +9,7 @@ from efficientlab_tf.config.settings import require
 LINEAR = "logistic_regression"
 """What stands in a model's place for ImageNet's features and a linear classifier."""
 SHIPPED = (
-    "saved_models/icons_guided_lite0/model.keras",
+    "saved_models/icons_guided_product_lite0/model.keras",
     "saved_models/icons_fomaml_lite0/model.keras",
 )
 """The models that are taken, in a checkout, if none is given."""
