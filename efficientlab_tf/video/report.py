@@ -5,7 +5,7 @@ import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from efficientlab_tf.learners.baselines import BASELINES
 from efficientlab_tf.training.run import write_text
 from efficientlab_tf.video.metrics import PROTOCOL, Scores
 from efficientlab_tf.video.sequence import SequenceResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 _PARTS = ("mean", "recall", "decay")
 
@@ -226,6 +230,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     axes = figure.subplots()
     points: dict[str, list[tuple[float, float, str]]] = {}
+    texts: list[Annotation] = []
     for row in rows:
         values = statistics(row.results)
         if values:
@@ -238,7 +243,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         x, y, labels = zip(*of_model, strict=True)
         several = name if len(labels) > 1 else None
         axes.plot(x, y, f"{marker}-", linewidth=1.2, markersize=6, label=several)
-        for place, label in zip(zip(x, y, strict=True), labels, strict=True):
+        texts += [
             axes.annotate(
                 label,
                 place,
@@ -247,6 +252,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 fontsize=8,
                 ha="center",
             )
+            for place, label in zip(zip(x, y, strict=True), labels, strict=True)
+        ]
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
@@ -261,9 +268,21 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     axes.set_ylabel("J, mean over objects, %")
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
+    _part(figure, texts)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, dpi=130, format="png")
     partial.replace(path)
+
+
+def _part(figure: "Figure", texts: "Sequence[Annotation]") -> None:
+    """Puts a label that would lie on an earlier one below its point."""
+    figure.draw_without_rendering()
+    taken = []
+    for text in texts:
+        if any(text.get_window_extent().overlaps(box) for box in taken):
+            text.xyann = (0, -7)
+            text.set_verticalalignment("top")
+        taken.append(text.get_window_extent())
 
 
 def _series(row: Row) -> str:
