@@ -26,9 +26,9 @@ SPARSE = 0.05
 
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
+_FAINT_INK = (110, 110, 110)
 _DOT = 1 / 60
 _THICK_FROM = 800
-_FAINT_INK = (110, 110, 110)
 
 Color = tuple[int, int, int]
 

@@ -21,7 +21,7 @@ class AppConfig:
 
     model: str = setting(
         "",
-        f"Models to choose from, joined by commas: runs' folders, .keras files, and "
+        "Models to choose from, joined by commas: runs' folders, .keras files, and "
         f"{LINEAR}, which needs no model: ImageNet's features. Empty: this and, in a "
         f"checkout, {' and '.join(SHIPPED)}.",
     )

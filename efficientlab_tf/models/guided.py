@@ -155,8 +155,7 @@ class TileGuide(keras.layers.Layer):
 
     def call(self, inputs):
         guide, features = inputs
-        if guide.shape.rank == 2:
-            guide = guide[:, tf.newaxis, tf.newaxis]
+        guide = _with_places(guide)
         shape = tf.concat([tf.shape(features)[:-1], [guide.shape[-1]]], axis=0)
         return tf.concat([features, tf.broadcast_to(guide, shape)], axis=-1)
 
@@ -174,8 +173,7 @@ class RelateGuide(keras.layers.Layer):
 
     def call(self, inputs):
         guide, features = inputs
-        if guide.shape.rank == 2:
-            guide = guide[:, tf.newaxis, tf.newaxis]
+        guide = _with_places(guide)
         unit = features.shape[-1] * tf.math.l2_normalize(features, -1)
         signs = tf.split(guide, 2, axis=-1)
         return tf.concat([unit * tf.math.l2_normalize(z, -1) for z in signs], axis=-1)
@@ -302,6 +300,11 @@ def guided(
         x = Resize(*size, name="upsample")(x)
         logits = BackgroundLogit(name="logits")(x)
     return keras.Model(inputs, logits, name="guided")
+
+
+def _with_places(guide: tf.Tensor) -> tf.Tensor:
+    """Gives a guide that holds everywhere, [n, D], places: [n, 1, 1, D]."""
+    return guide[:, tf.newaxis, tf.newaxis] if guide.shape.rank == 2 else guide
 
 
 def parts(model: keras.Model) -> Parts:

@@ -84,6 +84,7 @@ class LinearModel(SegmentationModel):
         super().__init__((*adapted.image_size, 3), config)
         self._extractor = adapted.extractor
         self._upsample = Resize(*adapted.image_size)
+        # Held here so that they are saved; the extractor uses them.
         self._features = [variable.value for variable in adapted.extractor.variables]
         self._kernel, self._bias = (
             tf.Variable(tf.cast(array, tf.float32), trainable=False)
