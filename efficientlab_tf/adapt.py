@@ -20,17 +20,19 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.config import LearnerConfig, setting
 from efficientlab_tf.data.annotations import Support, read_support
 from efficientlab_tf.data.annotations.export import listed
 from efficientlab_tf.data.annotations.mask_files import MASK_VALUES
-from efficientlab_tf.data.queries import Truth, find_queries
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network, Weights
+from efficientlab_tf.inference import segmenting
+from efficientlab_tf.inference.queries import Truth, find_queries
+from efficientlab_tf.inference.results import SHEET, SUMMARY, Results, describe_support
 from efficientlab_tf.models.conditioned import is_conditioned
-from efficientlab_tf.training import segmenting
-from efficientlab_tf.training.adaptation import (
+from efficientlab_tf.segmenters.adaptation import (
     MAX_AUTO_STEPS,
     PATIENCE,
     Practice,
@@ -39,9 +41,7 @@ from efficientlab_tf.training.adaptation import (
     for_classes,
     held_out,
 )
-from efficientlab_tf.training.checkpoints import load_model, save_keras
-from efficientlab_tf.training.results import SHEET, SUMMARY, Results, describe_support
-from efficientlab_tf.training.run import RunConfig, build_functions
+from efficientlab_tf.segmenters.network import Network, Weights
 
 INNER_LOOP = ("inner_batch", "loss", "l2", "augment_rate", "adapt")
 """What of a checkpoint's inner loop the command line may change."""

@@ -16,13 +16,13 @@ import itertools
 from pathlib import Path
 
 from efficientlab_tf import flags
-from efficientlab_tf.comparison.measure import Unit, run_unit, stamp_of
-from efficientlab_tf.comparison.methods import Method, parse_methods
-from efficientlab_tf.comparison.report import Row, write_report
 from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.measure import Unit, run_unit, stamp_of
+from efficientlab_tf.evaluation.methods import Method, parse_methods
+from efficientlab_tf.evaluation.report import Row, write_report
 
 UNITS = "units"
 

@@ -16,17 +16,18 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model, load_tuned
+from efficientlab_tf.checkpoint.run import RunConfig, build_functions
+from efficientlab_tf.checkpoint.tuned import Tuned, adjust
 from efficientlab_tf.config import DataConfig, EvalConfig, LearnerConfig
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import ALL, Manifest
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network, Weights
+from efficientlab_tf.evaluation.meta_test import evaluate, sheet
+from efficientlab_tf.files import write_text
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
-from efficientlab_tf.training.checkpoints import load_model, load_tuned
-from efficientlab_tf.training.evaluation import evaluate, sheet
-from efficientlab_tf.training.run import RunConfig, build_functions, write_text
-from efficientlab_tf.training.tuned import Tuned, adjust
+from efficientlab_tf.segmenters.network import Network, Weights
 
 INNER_LOOP = (
     *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),

@@ -9,6 +9,8 @@ inner loop is the checkpoint's own where the flags do not say otherwise.
 from pathlib import Path
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import build_inner_loop
 from efficientlab_tf.config import ExportConfig, LearnerConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluate import INNER_LOOP
@@ -19,8 +21,6 @@ from efficientlab_tf.serving.folder import (
     folder_bytes,
 )
 from efficientlab_tf.serving.saved_model import InnerDefaults
-from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.run import build_inner_loop
 
 
 def main() -> None:

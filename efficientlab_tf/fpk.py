@@ -16,14 +16,20 @@ from pathlib import Path
 import numpy as np
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, setting
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluate import INNER_LOOP
-from efficientlab_tf.learners import AdaptFunctions, Network, Weights
-from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.many_shot import LABELS, Study, open_results, write_report
-from efficientlab_tf.training.run import RunConfig, build_inner_loop, build_network
+from efficientlab_tf.evaluation.many_shot import (
+    LABELS,
+    Study,
+    open_results,
+    write_report,
+)
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network, Weights
 
 PAPER_ITERATIONS = {1: 1, 5: 5, 10: 10, 50: 25, 100: 50, 200: 100, 400: 200}
 """k to the inner steps of appendix E."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_network
 from efficientlab_tf.config import (
     DataConfig,
     EvalConfig,
@@ -24,9 +26,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluate import meta_test, write_results
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.pictures import contact_sheet, marked
-from efficientlab_tf.training.checkpoints import load_model
 from efficientlab_tf.training.loop import train
-from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_network
 
 _PICTURES = 8
 

@@ -10,10 +10,10 @@ import dataclasses
 from pathlib import Path
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.training.loop import train
-from efficientlab_tf.training.run import RunConfig
 
 RESUMABLE = frozenset(
     {

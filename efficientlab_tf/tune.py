@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from efficientlab_tf import flags
+from efficientlab_tf.checkpoint.files import load_model, save_tuned
+from efficientlab_tf.checkpoint.tuned import TUNED_FILE, Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.training.checkpoints import load_model, save_tuned
-from efficientlab_tf.training.run import write_text
-from efficientlab_tf.training.tuned import TUNED_FILE, Tuned
+from efficientlab_tf.files import write_text
 
 try:
     import optuna  # noqa: F401

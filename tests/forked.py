@@ -10,7 +10,7 @@ from typing import NamedTuple
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What commands import, but no command: each runs as a script of its own.
 _CONTEXT.set_forkserver_preload(
-    ["efficientlab_tf.training.loop", "efficientlab_tf.training.evaluation"]
+    ["efficientlab_tf.training.loop", "efficientlab_tf.evaluation.meta_test"]
 )
 
 

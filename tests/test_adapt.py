@@ -13,23 +13,31 @@ from PIL import Image
 
 from efficientlab_tf import adapt as command
 from efficientlab_tf.adapt import AdaptConfig, adapt
+from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.data.annotations import LabelledPicture, Support, read_support
-from efficientlab_tf.data.queries import Truth, find_queries, output_names, read_query
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import (
-    AdaptFunctions,
-    ForwardFunctions,
-    InnerLoop,
-    Network,
+from efficientlab_tf.inference.queries import (
+    Truth,
+    find_queries,
+    output_names,
+    read_query,
 )
+from efficientlab_tf.inference.segmenting import decide
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.metrics import predicted_masks
-from efficientlab_tf.training import adaptation
-from efficientlab_tf.training.adaptation import held_out, mean_iou, present_iou, spread
-from efficientlab_tf.training.checkpoints import load_model, save_keras
-from efficientlab_tf.training.run import RunConfig, build_inner_loop, build_network
-from efficientlab_tf.training.segmenting import decide
+from efficientlab_tf.segmenters import adaptation
+from efficientlab_tf.segmenters.adaptation import (
+    held_out,
+    mean_iou,
+    present_iou,
+    spread,
+)
+from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network
 from tests.data.test_annotations import write
 from tests.models.test_heads import SIZE, squares
 from tests.models.tiny import tiny_network

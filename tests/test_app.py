@@ -28,15 +28,17 @@ from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
+from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import ForwardFunctions, GuidedFunctions, Network
-from efficientlab_tf.learners.baselines import FeatureExtractor, LogisticRegression
+from efficientlab_tf.inference.segmenting import decide
 from efficientlab_tf.models import build_model
-from efficientlab_tf.training.checkpoints import load_model, save_keras
-from efficientlab_tf.training.run import RunConfig, build_functions
-from efficientlab_tf.training.segmenting import decide
+from efficientlab_tf.segmenters.baselines import FeatureExtractor, LogisticRegression
+from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.segmenters.guided import GuidedFunctions
+from efficientlab_tf.segmenters.network import Network
 from tests.models.tiny import tiny_network
 
 ROOT = Path(__file__).parent.parent

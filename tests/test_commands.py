@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.checkpoint.files import save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import EvalConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.training.checkpoints import save_keras
 from efficientlab_tf.training.loop import check
-from efficientlab_tf.training.run import RunConfig, build_network
 from tests.forked import run_forked
 
 ROOT = Path(__file__).parent.parent

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientlab_tf.checkpoint.files import save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.compare import compare
-from efficientlab_tf.comparison import measure as measuring
-from efficientlab_tf.comparison.measure import Measured, Unit, run_unit, stamp_of
-from efficientlab_tf.comparison.methods import (
-    Method,
-    at_size,
-    build_segmenter,
-    parse_methods,
-)
-from efficientlab_tf.comparison.report import Row, fb_iou_interval, markdown
 from efficientlab_tf.config import (
     CompareConfig,
     DataConfig,
@@ -29,9 +22,16 @@ from efficientlab_tf.config import (
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation import measure as measuring
+from efficientlab_tf.evaluation.measure import Measured, Unit, run_unit, stamp_of
+from efficientlab_tf.evaluation.methods import (
+    Method,
+    at_size,
+    build_segmenter,
+    parse_methods,
+)
+from efficientlab_tf.evaluation.report import Row, fb_iou_interval, markdown
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
-from efficientlab_tf.training.checkpoints import save_keras
-from efficientlab_tf.training.run import RunConfig, build_network
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.many_shot import Study, open_results, write_report
 from efficientlab_tf.fpk import FpkConfig, initializations
-from efficientlab_tf.learners import AdaptFunctions, Network
-from efficientlab_tf.training.many_shot import Study, open_results, write_report
-from efficientlab_tf.training.run import RunConfig, build_inner_loop, build_network
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network
 from tests.models.tiny import tiny_network
 
 

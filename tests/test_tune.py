@@ -14,6 +14,10 @@ import pytest
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
+from efficientlab_tf.checkpoint import tuned  # noqa: E402
+from efficientlab_tf.checkpoint.files import load_model, save_keras, save_tuned
+from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
+from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
 from efficientlab_tf.config import (  # noqa: E402
     DataConfig,
     EvalConfig,
@@ -30,16 +34,10 @@ from efficientlab_tf.hyperparameters.search import (  # noqa: E402
     work,
 )
 from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
-from efficientlab_tf.learners import Network, Weights, build_learner  # noqa: E402
-from efficientlab_tf.training import checkpoints, tuned  # noqa: E402
-from efficientlab_tf.training.checkpoints import (  # noqa: E402
-    Checkpoints,
-    load_model,
-    save_keras,
-    save_tuned,
-)
-from efficientlab_tf.training.run import RunConfig  # noqa: E402
-from efficientlab_tf.training.tuned import Tuned, fingerprint  # noqa: E402
+from efficientlab_tf.learners import build_learner  # noqa: E402
+from efficientlab_tf.segmenters.network import Network, Weights  # noqa: E402
+from efficientlab_tf.training import checkpoints  # noqa: E402
+from efficientlab_tf.training.checkpoints import Checkpoints
 from tests.models.tiny import tiny_network  # noqa: E402
 
 ROOT = Path(__file__).parent.parent

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import ForwardFunctions
 from efficientlab_tf.pictures import PALETTE, palette_image
-from efficientlab_tf.training.checkpoints import load_model, save_keras
-from efficientlab_tf.training.run import RunConfig, build_network
+from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.video import benchmark, clip, segment
 from efficientlab_tf.video.__main__ import run
 from efficientlab_tf.video.annotation import Annotation, Point, read_annotation

@@ -11,6 +11,7 @@ Every figure is a ratio or a median within one run. `NAME --help` lists options.
 
 import importlib
 import sys
+from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
@@ -22,10 +23,9 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in BENCHMARKS:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     # One alone, as not all of them need TensorFlow in this process.
-    return importlib.import_module(f"efficientlab_tf.benchmarks.{argv[0]}").main(
-        argv[1:]
-    )
+    return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.pair import ClassData
+from efficientlab_tf.data.example import ClassData
 from efficientlab_tf.data.sources.fss1000 import class_job
 from efficientlab_tf.data.sources.jobs import ClassJob, read_classes
 from efficientlab_tf.data.sources.voc import voc_jobs

@@ -7,10 +7,13 @@ run         short meta-trainings with the exact, the wrong and the first-order o
 """
 
 import sys
+from pathlib import Path
 
 import efficientlab_tf.quiet  # noqa: F401
-from efficientlab_tf.benchmarks import second_order_error, second_order_error_run
 from efficientlab_tf.errors import run_command
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import second_order_error, second_order_error_run  # noqa: E402
 
 COMMANDS = {"gradient": second_order_error.main, "run": second_order_error_run.main}
 

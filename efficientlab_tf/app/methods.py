@@ -18,14 +18,15 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.app.config import LINEAR
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import MODEL_FILE, build_functions
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import GuidedFunctions, Network, Queries, Weights
-from efficientlab_tf.learners.baselines import FeatureExtractor, LogisticRegression
 from efficientlab_tf.models.conditioned import is_conditioned
-from efficientlab_tf.training.adaptation import for_classes
-from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.run import MODEL_FILE, build_functions
+from efficientlab_tf.segmenters.adaptation import for_classes
+from efficientlab_tf.segmenters.baselines import FeatureExtractor, LogisticRegression
+from efficientlab_tf.segmenters.guided import GuidedFunctions, Queries
+from efficientlab_tf.segmenters.network import Network, Weights
 
 _GUIDED = "guided"
 _BATCH = 8

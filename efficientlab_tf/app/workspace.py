@@ -34,12 +34,12 @@ from efficientlab_tf.app.picture import (
     read_picture,
 )
 from efficientlab_tf.config import ExportConfig
-from efficientlab_tf.data.queries import output_names
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.queries import output_names
+from efficientlab_tf.inference.segmenting import MASKS, decide
 from efficientlab_tf.pictures import palette_image
 from efficientlab_tf.serving.adapted import export_adapted
-from efficientlab_tf.training.segmenting import MASKS, decide
 
 NO_PICTURES = (
     "there are no pictures, or they were forgotten as nothing was done for long; drop "

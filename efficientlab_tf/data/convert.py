@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
-from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
-from efficientlab_tf.data.pair import (
+from efficientlab_tf.data.example import (
     CHANGED,
     LEFT_OUT,
     REFUSED,
@@ -22,12 +20,14 @@ from efficientlab_tf.data.pair import (
     Pair,
     ReportRow,
 )
-from efficientlab_tf.data.pair_lists import (
+from efficientlab_tf.data.fold_lists import (
     MAX_SHOTS,
     draw_pairs,
     pairs_filename,
     write_pairs,
 )
+from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
+from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.split_lists import load_splits, resolve_splits
 from efficientlab_tf.errors import UserError

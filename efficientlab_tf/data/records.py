@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from efficientlab_tf.data.pair import Pair
+from efficientlab_tf.data.example import Pair
 from efficientlab_tf.errors import UserError
 
 __all__ = [

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import tensorflow as tf
 from tqdm import tqdm
 
+from efficientlab_tf.data.fold_lists import pairs_filename, read_pairs
 from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import ClassEntry, Manifest
-from efficientlab_tf.data.pair_lists import pairs_filename, read_pairs
 from efficientlab_tf.data.records import (
     IMAGE_FORMATS,
     decode_pair,

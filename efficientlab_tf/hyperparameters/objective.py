@@ -19,22 +19,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop
+from efficientlab_tf.checkpoint.tuned import adjust
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import require_disjoint
+from efficientlab_tf.evaluation.meta_test import task_seed
 from efficientlab_tf.hyperparameters.uho import STEPS, Range
-from efficientlab_tf.learners import (
-    AdaptFunctions,
-    EarlyStop,
-    Network,
-    Weights,
-    early_stopping,
-)
 from efficientlab_tf.metrics import confusion, image_iou, predicted_masks
-from efficientlab_tf.training.evaluation import task_seed
-from efficientlab_tf.training.run import RunConfig, build_inner_loop
-from efficientlab_tf.training.tuned import adjust
+from efficientlab_tf.segmenters.early_stopping import EarlyStop, early_stopping
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network, Weights
 
 
 @dataclasses.dataclass(frozen=True)

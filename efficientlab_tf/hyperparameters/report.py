@@ -8,8 +8,8 @@ from pathlib import Path
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from efficientlab_tf.files import write_text
 from efficientlab_tf.hyperparameters.uho import FACTOR, RATE, STEPS, Result
-from efficientlab_tf.training.run import write_text
 
 TABLE_FILE = "trials.csv"
 FIGURE_FILE = "uho.png"

@@ -16,6 +16,9 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import RunConfig
+from efficientlab_tf.checkpoint.tuned import final_dropout, fingerprint
 from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError, run_command
@@ -34,10 +37,7 @@ from efficientlab_tf.hyperparameters.objective import (
     load_tasks,
 )
 from efficientlab_tf.hyperparameters.report import log_trial
-from efficientlab_tf.learners import Network, Weights
-from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.run import RunConfig
-from efficientlab_tf.training.tuned import final_dropout, fingerprint
+from efficientlab_tf.segmenters.network import Network, Weights
 
 JOURNAL_FILE = "journal.log"
 ALIVE_DIR = "alive"

@@ -1,63 +1,31 @@
-"""Learners: how a segmenter is learned, and how it adapts to a support set."""
+"""Learners: how the initialization that a segmenter starts from is meta-learned."""
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, MetaState
-from efficientlab_tf.learners.early_stopping import EarlyStop, early_stopping
-from efficientlab_tf.learners.feedforward import (
-    Feedforward,
-    ForwardFunctions,
-    ForwardSegmenter,
-    Guided,
-)
+from efficientlab_tf.learners.feedforward import Feedforward
 from efficientlab_tf.learners.fomaml import FOMAML
-from efficientlab_tf.learners.guidance import (
-    Guidance,
-    GuidedFunctions,
-    GuidedSegmenter,
-    Queries,
-)
-from efficientlab_tf.learners.inner_loop import Augment, InnerLoop
 from efficientlab_tf.learners.joint import Joint
 from efficientlab_tf.learners.maml import MAML
 from efficientlab_tf.learners.meta_sgd import MetaSGD
-from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.learners.reptile import Reptile
-from efficientlab_tf.learners.segmenter import (
-    AdaptFunctions,
-    GradientSegmenter,
-    Segmenter,
-)
 from efficientlab_tf.learners.siamese import Siamese
 from efficientlab_tf.models.conditioned import is_conditioned
+from efficientlab_tf.segmenters.inner_loop import Augment
+from efficientlab_tf.segmenters.network import Network
 
 __all__ = [
     "FOMAML",
     "LEARNERS",
     "MAML",
-    "AdaptFunctions",
-    "EarlyStop",
     "Feedforward",
-    "ForwardFunctions",
-    "ForwardSegmenter",
-    "GradientSegmenter",
-    "Guidance",
-    "Guided",
-    "GuidedFunctions",
-    "GuidedSegmenter",
-    "InnerLoop",
     "Joint",
     "Learner",
     "MetaSGD",
     "MetaState",
-    "Network",
-    "Queries",
     "Reptile",
-    "Segmenter",
     "Siamese",
-    "Weights",
     "build_learner",
-    "early_stopping",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {

@@ -16,10 +16,10 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.differentiability import check_second_derivatives
-from efficientlab_tf.learners.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
-from efficientlab_tf.learners.network import Network, Weights
 from efficientlab_tf.losses import Objective
+from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
+from efficientlab_tf.segmenters.network import Network, Weights
 
 # Salts of the random streams of an episode's augmentation.
 _SUPPORT, _QUERY = 101, 102

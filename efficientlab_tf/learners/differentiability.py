@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
 
 _STOPS = ("StopGradient", "PreventGradient")
 # No gradient is registered because it is zero.

@@ -14,8 +14,8 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.inner_loop import fold_in
-from efficientlab_tf.learners.network import Network, Weights
+from efficientlab_tf.segmenters.inner_loop import fold_in
+from efficientlab_tf.segmenters.network import Network, Weights
 
 _TAIL = 1
 

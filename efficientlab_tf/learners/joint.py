@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.segmenters.network import Weights
 
 
 class Joint(Learner):

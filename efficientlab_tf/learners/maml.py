@@ -23,8 +23,8 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.inner_loop import fold_in, rates_of_step, sgd
-from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.segmenters.inner_loop import fold_in, rates_of_step, sgd
+from efficientlab_tf.segmenters.network import Weights
 
 _QUERY = 1
 

@@ -12,7 +12,7 @@ become negative: the sign is learned too.
 import tensorflow as tf
 
 from efficientlab_tf.learners.maml import MAML
-from efficientlab_tf.learners.network import Weights
+from efficientlab_tf.segmenters.network import Weights
 
 
 class MetaSGD(MAML):

@@ -10,7 +10,7 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.learners.network import Network, Weights
+from efficientlab_tf.segmenters.network import Network, Weights
 
 
 class Reptile(Learner):

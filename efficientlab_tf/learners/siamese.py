@@ -15,9 +15,9 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.feedforward import Feedforward, network_inputs
-from efficientlab_tf.learners.inner_loop import fold_in
-from efficientlab_tf.learners.network import Network, Part, Weights
 from efficientlab_tf.models.siamese import downsample_labels, pair_model
+from efficientlab_tf.segmenters.inner_loop import fold_in
+from efficientlab_tf.segmenters.network import Network, Part, Weights
 
 # Salts of the random streams of a step.
 _SUPPORT, _QUERY = 1, 2

@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Guidance, Guided, Network, Weights
-from efficientlab_tf.learners.baselines import LogisticRegressionAdapted
-from efficientlab_tf.learners.feedforward import join
-from efficientlab_tf.learners.segmenter import GradientAdapted
 from efficientlab_tf.models.layers import Resize
+from efficientlab_tf.segmenters.baselines import LogisticRegressionAdapted
+from efficientlab_tf.segmenters.forward import Guided, join
+from efficientlab_tf.segmenters.gradient import GradientAdapted
+from efficientlab_tf.segmenters.guided import Guidance
+from efficientlab_tf.segmenters.network import Network, Weights
 from efficientlab_tf.serving.folder import Described, describe, write_version
 from efficientlab_tf.serving.saved_model import InnerDefaults, SegmentationModel
 

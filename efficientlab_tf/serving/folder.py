@@ -17,7 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import InnerLoop, Network, Weights
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network, Weights
 from efficientlab_tf.serving import documents
 from efficientlab_tf.serving.saved_model import (
     InnerDefaults,

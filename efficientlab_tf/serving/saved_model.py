@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
-from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Weights
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Weights
 from efficientlab_tf.serving import images as pictures
 from efficientlab_tf.serving.checks import (
     behind,

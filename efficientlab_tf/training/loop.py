@@ -9,21 +9,22 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
-from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.episode import Episode, require_disjoint
-from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Learner, MetaState
-from efficientlab_tf.metrics import Summary
-from efficientlab_tf.training.checkpoints import Checkpoints, save_keras
-from efficientlab_tf.training.evaluation import evaluate
-from efficientlab_tf.training.run import (
+from efficientlab_tf.checkpoint.files import save_keras
+from efficientlab_tf.checkpoint.run import (
     MODEL_FILE,
     RunConfig,
     build_functions,
     build_network,
-    build_run_learner,
 )
+from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.episode import Episode, require_disjoint
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import evaluate
+from efficientlab_tf.learners import Learner, MetaState
+from efficientlab_tf.metrics import Summary
+from efficientlab_tf.training.checkpoints import Checkpoints
+from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.summaries import Summaries
 
 _PICTURES = 6

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from efficientlab_tf.training.evaluation import Example, sheet
-from efficientlab_tf.training.run import RunConfig
+from efficientlab_tf.checkpoint.run import RunConfig
+from efficientlab_tf.evaluation.meta_test import Example, sheet
 
 
 class Summaries:

@@ -19,9 +19,9 @@ from typing import Any
 from efficientlab_tf import flags
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import write_text
+from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import contact_sheet
-from efficientlab_tf.training.run import write_text
-from efficientlab_tf.training.segmenting import MASKS
 from efficientlab_tf.video.annotation import Truths, read_annotation
 from efficientlab_tf.video.benchmark import benchmark
 from efficientlab_tf.video.clip import open_clip

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
-from efficientlab_tf.comparison.methods import Method
 from efficientlab_tf.data.sources.davis import DavisSequence, find_sequences
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.methods import Method
+from efficientlab_tf.files import write_text
 from efficientlab_tf.pictures import contact_sheet
-from efficientlab_tf.training.run import write_text
 from efficientlab_tf.video.annotation import Annotation, Truths, objects_of
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames

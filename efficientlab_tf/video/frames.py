@@ -8,9 +8,9 @@ from PIL import ExifTags, Image
 
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import Refused
-from efficientlab_tf.data.queries import output_names, read_query
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.queries import output_names, read_query
 
 _TURNED = (5, 6, 7, 8)
 

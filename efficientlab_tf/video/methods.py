@@ -3,20 +3,20 @@
 import dataclasses
 from typing import Any
 
-from efficientlab_tf.comparison.methods import (
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import build_functions
+from efficientlab_tf.config import CompareConfig, LearnerConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.methods import (
     Method,
     ResizingSegmenter,
     build_segmenter,
     parse_methods,
 )
-from efficientlab_tf.config import CompareConfig, LearnerConfig
-from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Segmenter
-from efficientlab_tf.learners.baselines import BASELINES
 from efficientlab_tf.models.conditioned import is_conditioned
-from efficientlab_tf.training.adaptation import for_classes
-from efficientlab_tf.training.checkpoints import load_model
-from efficientlab_tf.training.run import build_functions
+from efficientlab_tf.segmenters.adaptation import for_classes
+from efficientlab_tf.segmenters.baselines import BASELINES
+from efficientlab_tf.segmenters.gradient import Segmenter
 from efficientlab_tf.video.config import CHECKPOINT, VideoConfig
 
 FORWARD = "forward pass"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from efficientlab_tf.learners.baselines import BASELINES
-from efficientlab_tf.training.run import write_text
+from efficientlab_tf.files import write_text
+from efficientlab_tf.segmenters.baselines import BASELINES
 from efficientlab_tf.video.metrics import PROTOCOL, Scores
 from efficientlab_tf.video.sequence import SequenceResult
 

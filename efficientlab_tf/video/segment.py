@@ -18,8 +18,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from efficientlab_tf.episode import IGNORE
-from efficientlab_tf.learners.segmenter import Adapted, GradientSegmenter, Segmenter
-from efficientlab_tf.training.segmenting import decide
+from efficientlab_tf.inference.segmenting import decide
+from efficientlab_tf.segmenters.gradient import Adapted, GradientSegmenter, Segmenter
 from efficientlab_tf.video.annotation import Annotation
 from efficientlab_tf.video.frames import Frames, fitted
 

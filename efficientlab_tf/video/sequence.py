@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import task_seed
+from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import dots, marked, palette_image
-from efficientlab_tf.training.evaluation import task_seed
-from efficientlab_tf.training.segmenting import MASKS
 from efficientlab_tf.video.annotation import Annotation, Truths
 from efficientlab_tf.video.clip import open_clip
 from efficientlab_tf.video.frames import Frames

@@ -1,6 +1,6 @@
 import re
 
-from efficientlab_tf.benchmarks.episodes import main
+from benchmarks.episodes import main
 from tests.data.tiny_dataset import tiny_dataset
 
 

@@ -4,9 +4,9 @@ import re
 import numpy as np
 import pytest
 
-from efficientlab_tf.benchmarks import against_learn2learn, comparison, second_order
-from efficientlab_tf.benchmarks.probe import Probe, Spent, Started, Step
-from efficientlab_tf.benchmarks.second_order import main
+from benchmarks import against_learn2learn, comparison, second_order
+from benchmarks.probe import Probe, Spent, Started, Step
+from benchmarks.second_order import main
 from efficientlab_tf.errors import UserError
 
 TINY = "--network meta_drn --width 0.03 --image_size 16 --unrolled_size 16".split()

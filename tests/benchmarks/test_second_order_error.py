@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.benchmarks import second_order_error as errors
-from efficientlab_tf.benchmarks import second_order_error_run as runs
+from benchmarks import second_order_error as errors
+from benchmarks import second_order_error_run as runs
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import InnerLoop, Network
 from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models.layers import Resize
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import episodes
 from tests.learners.test_second_order import finite_difference_errors
 from tests.models.tiny import tiny_network

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from efficientlab_tf.data.pair_lists import PairRow, pairs_filename, write_pairs
+from efficientlab_tf.data.fold_lists import PairRow, pairs_filename, write_pairs
 from tests.data.tiny_dataset import tiny_dataset
 
 FOLDS = (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.pair_lists import read_pairs
-from efficientlab_tf.data.pairs import pair_episodes
 from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.coco20i import coco20i

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.data.folds import fold_number, plain_name
-from efficientlab_tf.data.inspection import counts_table
-from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.pair_lists import (
+from efficientlab_tf.data.fold_episodes import pair_count, pair_episodes
+from efficientlab_tf.data.fold_lists import (
     MAX_SHOTS,
     PairRow,
     draw_pairs,
@@ -18,7 +16,9 @@ from efficientlab_tf.data.pair_lists import (
     read_pairs,
     write_pairs,
 )
-from efficientlab_tf.data.pairs import pair_count, pair_episodes
+from efficientlab_tf.data.folds import fold_number, plain_name
+from efficientlab_tf.data.inspection import counts_table
+from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.episode import require_disjoint

@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from efficientlab_tf.data.cleaning import Refused
+from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.pair_lists import read_pairs
-from efficientlab_tf.data.pairs import pair_episodes
 from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
 from efficientlab_tf.data.sbd_masks import read_sbd_mask
 from efficientlab_tf.data.sources import folded

@@ -13,8 +13,8 @@ from efficientlab_tf.data.cleaning import (
     binary_mask,
     read_mask,
 )
-from efficientlab_tf.data.pair import CHANGED, REFUSED
-from efficientlab_tf.data.pair_files import load_pair
+from efficientlab_tf.data.example import CHANGED, REFUSED
+from efficientlab_tf.data.example_files import load_pair
 from efficientlab_tf.data.sources.folder import folder_jobs
 from efficientlab_tf.data.sources.fss1000 import fss1000_jobs
 from efficientlab_tf.data.sources.jobs import read_classes, run_job

@@ -16,8 +16,8 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.data.convert import convert
+from efficientlab_tf.data.example import ClassData, Pair
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.pair import ClassData, Pair
 from efficientlab_tf.data.records import decode_pair, encode_pair, read_shard
 from efficientlab_tf.data.split_lists import load_splits
 from efficientlab_tf.data.verify import verify_dataset

@@ -5,20 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
+from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.hyperparameters.objective import (
     Objective,
     choose_tasks,
     load_tasks,
 )
 from efficientlab_tf.hyperparameters.uho import BATCH, DROPOUT, FACTOR, RATE, Range
-from efficientlab_tf.learners import AdaptFunctions, Network
 from efficientlab_tf.metrics import TaskResult
-from efficientlab_tf.training.evaluation import evaluate
-from efficientlab_tf.training.run import RunConfig, build_inner_loop
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network
 from tests.models.tiny import tiny_network
 
 RUN = RunConfig(

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners import Network, build_learner
+from efficientlab_tf.learners import build_learner
+from efficientlab_tf.segmenters.network import Network
 from tests.models.tiny import tiny_network
 
 SIZE = 32

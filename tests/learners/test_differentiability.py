@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import InnerLoop, Network, build_learner
+from efficientlab_tf.learners import build_learner
 from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import build_model
 from efficientlab_tf.models.layers import BatchNormalization, Resize
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, episodes
 from tests.models.tiny import tiny_network
 

@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import RunConfig, build_functions, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import ForwardFunctions, Network, build_learner
-from efficientlab_tf.learners.inner_loop import fold_in
+from efficientlab_tf.learners import build_learner
 from efficientlab_tf.learners.siamese import half
 from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.models import build_model
 from efficientlab_tf.models.siamese import downsample_labels, pair_model
-from efficientlab_tf.training.checkpoints import load_model
+from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.segmenters.inner_loop import fold_in
+from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.loop import train
-from efficientlab_tf.training.run import RunConfig, build_functions, build_network
 from tests.learners.contract import SIZE, LearnerContract, episodes
 from tests.models.tiny import tiny_network
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.learners import Network, build_learner
+from efficientlab_tf.learners import build_learner
+from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, episodes
 from tests.models.tiny import tiny_network
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network, build_learner
-from efficientlab_tf.learners.inner_loop import minibatch_indices
+from efficientlab_tf.learners import build_learner
+from efficientlab_tf.segmenters.inner_loop import minibatch_indices
+from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
 from tests.models.tiny import tiny_network
 

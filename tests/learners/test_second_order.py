@@ -8,9 +8,10 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners import Learner, Network, Weights, build_learner
-from efficientlab_tf.learners.inner_loop import sgd
+from efficientlab_tf.learners import Learner, build_learner
 from efficientlab_tf.models import build_model
+from efficientlab_tf.segmenters.inner_loop import sgd
+from efficientlab_tf.segmenters.network import Network, Weights
 from tests.learners.contract import LearnerContract, episodes
 from tests.models.tiny import tiny_network
 

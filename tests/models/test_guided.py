@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import GuidedFunctions, Network
 from efficientlab_tf.models import build_model, guided, oslsm
 from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.models.guided import (
@@ -19,6 +18,8 @@ from efficientlab_tf.models.guided import (
     TileGuide,
     parts,
 )
+from efficientlab_tf.segmenters.guided import GuidedFunctions
+from efficientlab_tf.segmenters.network import Network
 from tests.models.narrow import NARROW, random_inputs, without_memory
 
 OPTIONS = {**NARROW, "dilated": True, "channels": 8}

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network, Weights
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.metrics import confusion, predicted_masks
 from efficientlab_tf.models import (
@@ -15,7 +14,10 @@ from efficientlab_tf.models import (
     decoder_mask,
     with_classes,
 )
-from efficientlab_tf.training.adaptation import for_classes
+from efficientlab_tf.segmenters.adaptation import for_classes
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network, Weights
 from tests.models.tiny import tiny_network
 
 SIZE = 32

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.config import ModelConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import build_model
 from efficientlab_tf.models.meta_drn import meta_drn
-from efficientlab_tf.training.run import build_network
 
 
 @pytest.fixture(scope="module")

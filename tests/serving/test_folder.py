@@ -12,12 +12,12 @@ from google.protobuf import (
     text_format,
 )
 
+from efficientlab_tf.checkpoint.run import build_inner_loop
 from efficientlab_tf.config import ExportConfig, LearnerConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import Network
+from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.serving import documents, folder, warmup
 from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
-from efficientlab_tf.training.run import build_inner_loop
 from tests.models.tiny import tiny_network
 from tests.serving.conftest import SIZE, run_export
 

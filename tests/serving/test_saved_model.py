@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientlab_tf.checkpoint.run import build_inner_loop
 from efficientlab_tf.config import ExportConfig, LearnerConfig
-from efficientlab_tf.learners import AdaptFunctions, Network
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
-from efficientlab_tf.training.run import build_inner_loop
 from tests.models.tiny import tiny_network
 from tests.serving.conftest import SIZE, photos, task
 

@@ -6,10 +6,12 @@ import pytest
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, InnerLoop, Network
+from efficientlab_tf.evaluation.meta_test import evaluate, sheet, task_seed
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.metrics import Summary
-from efficientlab_tf.training.evaluation import evaluate, sheet, task_seed
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.inner_loop import InnerLoop
+from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import SIZE, episodes
 from tests.models.tiny import tiny_network
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_loop
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import AdaptFunctions, Network
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import checkpoints, loop
-from efficientlab_tf.training.checkpoints import Checkpoints, load_model
-from efficientlab_tf.training.run import MODEL_FILE, RunConfig, build_inner_loop
+from efficientlab_tf.training.checkpoints import Checkpoints
 from tests.models.tiny import tiny_network
 
 

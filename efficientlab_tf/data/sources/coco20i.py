@@ -23,9 +23,9 @@ from tqdm import tqdm
 from efficientlab_tf.data.annotations.coco import paint
 from efficientlab_tf.data.annotations.drawing import blank
 from efficientlab_tf.data.cleaning import UNKNOWN, CleaningOptions, Refused
+from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
+from efficientlab_tf.data.example_files import make_pair
 from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, fold_lists
-from efficientlab_tf.data.pair import REFUSED, ClassData, ReportRow
-from efficientlab_tf.data.pair_files import make_pair
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.errors import UserError

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from efficientlab_tf.data.annotations.mask_files import by_stem, holds_indices
 from efficientlab_tf.data.annotations.mask_files import mask_levels as levels_of
 from efficientlab_tf.data.cleaning import THRESHOLD, UNKNOWN
-from efficientlab_tf.data.pair import LEFT_OUT, ReportRow
+from efficientlab_tf.data.example import LEFT_OUT, ReportRow
 from efficientlab_tf.data.sources.jobs import ClassJob, list_folders, match_files
 from efficientlab_tf.errors import UserError
 

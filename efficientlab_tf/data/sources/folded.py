@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from efficientlab_tf.data.example import LEFT_OUT, ReportRow
 from efficientlab_tf.data.folds import Fold
-from efficientlab_tf.data.pair import LEFT_OUT, ReportRow
 from efficientlab_tf.data.sources.jobs import PART, Job
 
 MIN_PAIRS = 2

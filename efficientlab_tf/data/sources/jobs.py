@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.pair import REFUSED, ClassData, ReportRow
-from efficientlab_tf.data.pair_files import load_pair
+from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
+from efficientlab_tf.data.example_files import load_pair
 from efficientlab_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.data.cleaning import Refused, binary_mask, encode_mask
-from efficientlab_tf.data.pair import CHANGED, REFUSED, ClassData, Pair, ReportRow
+from efficientlab_tf.data.example import CHANGED, REFUSED, ClassData, Pair, ReportRow
 from efficientlab_tf.errors import UserError
 
 SIZE = 224

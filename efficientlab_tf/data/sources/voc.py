@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientlab_tf.data.cleaning import Refused, open_picture
-from efficientlab_tf.data.pair import REFUSED, ReportRow
+from efficientlab_tf.data.example import REFUSED, ReportRow
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
 from efficientlab_tf.errors import UserError

@@ -1,0 +1,178 @@
+"""A run: its configuration, and the network and learner it describes.
+
+run_dir/
+  run.flags      every effective flag; can be given to --flagfile again
+  config.json    the same, for programs
+  checkpoints/   the newest few
+  best/          the best by validation
+  logs/          TensorBoard
+  model.keras    the learned initialization (the best by validation)
+"""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+
+import keras
+
+from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.data.augment import RECIPES, Augmenter
+from efficientlab_tf.data.points import keep_unknown
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import write_text
+from efficientlab_tf.losses import Objective
+from efficientlab_tf.models import MODELS, build_model
+from efficientlab_tf.models.conditioned import is_conditioned
+from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop
+from efficientlab_tf.segmenters.network import Network
+
+CONFIG_FILE = "config.json"
+FLAG_FILE = "run.flags"
+MODEL_FILE = "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run does."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict:
+        """Nested plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+          TypeError: a name that no configuration has.
+        """
+        return cls(
+            **{
+                field.name: field.type(**values[field.name])
+                for field in dataclasses.fields(cls)
+            }
+        )
+
+    def to_flags(self) -> str:
+        """One `--name=value` line for each field, for a flagfile."""
+        lines = []
+        for group in dataclasses.fields(self):
+            lines.append(f"# {group.name}")
+            for name, value in dataclasses.asdict(getattr(self, group.name)).items():
+                text = str(value).lower() if isinstance(value, bool) else value
+                lines.append(f"--{name}={text}")
+        return "\n".join(lines) + "\n"
+
+    def save(self, run_dir: Path) -> None:
+        """Writes config.json and run.flags.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_text(run_dir / FLAG_FILE, self.to_flags())
+            write_text(run_dir / CONFIG_FILE, json.dumps(self.to_dict(), indent=2))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to --run_dir {run_dir}: {error.strerror}; choose a "
+                "folder that you may write to"
+            ) from error
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "RunConfig":
+        """Reads config.json.
+
+        Raises:
+          UserError: there is none, or it is not one of this version's.
+        """
+        path = run_dir / CONFIG_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{run_dir} is not a run: it has no {CONFIG_FILE}; give the --run_dir "
+                "of a training, or a .keras file"
+            )
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read as a run's configuration ({error}); restore it "
+                "or start a new run"
+            ) from error
+
+
+def build_network(config: ModelConfig, seed: int = 0) -> Network:
+    """Builds the network with its initial weights, a function of `seed`.
+
+    Raises:
+      UserError: an impossible combination.
+    """
+    name = config.model
+    known = inspect.signature(MODELS[name]).parameters
+    options = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in known:
+            options[field.name] = value
+        elif field.name != "model" and value != field.default:
+            raise UserError(
+                f"--{field.name}={value} has no effect on --model={name}; leave it out"
+            )
+    if "rsd_stages" in options:
+        stages = options["rsd_stages"]
+        try:
+            options["rsd_stages"] = tuple(int(stage) for stage in stages.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"--rsd_stages must be stage numbers joined by commas, such as 3 or "
+                f"6,3; received {stages!r}"
+            ) from error
+    if "weights" in options:
+        options["weights"] = options["weights"] or None
+    keras.utils.set_random_seed(seed)
+    return Network(build_model(name, **options))
+
+
+def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
+    """Returns the configured recipe at a rate; None at rate 0."""
+    if not rate:
+        return None
+    return keep_unknown(Augmenter(rate, names=RECIPES[config.augmentation]))
+
+
+def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
+    """Builds the inner loop alone, for meta-testing.
+
+    Raises:
+      UserError: the network adapts without one.
+    """
+    if is_conditioned(network.model):
+        raise UserError(
+            f"network {network.model.name} adapts in a forward pass and has no inner "
+            "loop, which this command is about; use efficientlab_tf.evaluate, compare "
+            "or adapt"
+        )
+    return InnerLoop(
+        network,
+        Objective(config.loss, config.l2),
+        batch=config.inner_batch,
+        augment=build_augment(config, config.augment_rate),
+        adapt=config.adapt,
+    )
+
+
+def build_functions(
+    config: LearnerConfig, network: Network
+) -> AdaptFunctions | ForwardFunctions:
+    """Builds what makes a segmenter of the network's weights, compiled once."""
+    if is_conditioned(network.model):
+        return ForwardFunctions(network)
+    return AdaptFunctions(build_inner_loop(config, network))

@@ -1,0 +1,202 @@
+"""Update hyperparameters chosen after meta-training, and kept with the checkpoint.
+
+run_dir/tuned.json, or a member of the zip archive that a .keras file is. They belong
+to one initialization: a run that is trained on has another one, and is not tuned any
+more. Meta-training itself never reads them.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from efficientlab_tf.checkpoint.run import RunConfig
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import write_text
+from efficientlab_tf.segmenters.network import Network, Weights
+
+TUNED_FILE = "tuned.json"
+_MEMBER = "efficientlab_tf_tuned.json"
+_LEARNER = ("inner_learning_rate", "inner_steps", "inner_batch", "augment_rate")
+_FACTOR, _DROPOUT = "rates_factor", "final_dropout"
+_DROPOUT_LAYER = "final_dropout"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """The outcome of a tuning.
+
+    Attributes:
+      values: the chosen hyperparameters: those of the inner loop under their names
+        in `LearnerConfig`; final_dropout; rates_factor, a factor on learned rates.
+      initialization: `fingerprint` of the initialization they were chosen for.
+      dataset: its name.
+      split: the split that was tuned on; several are joined by commas.
+      tasks: how many tasks.
+      shots: support examples of each.
+      batch_norm: which statistics normalized the predictions.
+      trials: how many configurations were tried.
+      score: mean per-image IoU on these tasks. The best of `trials` on the tasks that
+        it was chosen by, so somewhat too good.
+      untuned_score: that of the checkpoint's own settings, on the same tasks.
+    """
+
+    values: dict[str, float]
+    initialization: str
+    dataset: str
+    split: str
+    tasks: int
+    shots: int
+    batch_norm: str
+    trials: int
+    score: float
+    untuned_score: float
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+        return (
+            f"{values} ({self.dataset}/{self.split}, {self.tasks} tasks, "
+            f"{self.shots}-shot, batch norm {self.batch_norm})"
+        )
+
+    def to_json(self) -> str:
+        """The inverse of `from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> "Tuned":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          UserError: it did not write this; `source` is named.
+        """
+        try:
+            tuned = cls(**json.loads(text))
+            unknown = {*tuned.values} - {*_LEARNER, _FACTOR, _DROPOUT}
+            if unknown:
+                raise ValueError(f"no such hyperparameter: {', '.join(unknown)}")
+            if not all(isinstance(v, (int, float)) for v in tuned.values.values()):
+                raise ValueError("a value is not a number")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"the tuned values in {source} cannot be read ({error}); tune again "
+                "with python -m efficientlab_tf.tune, or ignore them with --tuned=false"
+            ) from error
+        return tuned
+
+
+def fingerprint(weights: Weights) -> str:
+    """Returns a digest of an initialization: of its parameters and statistics."""
+    digest = hashlib.sha256()
+    for tensor in (*weights.theta, *weights.statistics):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def final_dropout(network: Network) -> keras.layers.Dropout:
+    """Returns the dropout layer before the last convolution.
+
+    Raises:
+      UserError: the network has none.
+    """
+    try:
+        return network.model.get_layer(_DROPOUT_LAYER)
+    except ValueError as error:
+        raise UserError(
+            "the network has no final dropout to tune: it was built with "
+            "--final_dropout=0, or is no EfficientLab; leave --dropout_range out"
+        ) from error
+
+
+def adjust(
+    values: dict[str, float], network: Network, weights: Weights, run: RunConfig
+) -> tuple[Weights, RunConfig]:
+    """Puts hyperparameters into effect.
+
+    Args:
+      values: see `Tuned`.
+      network: the rate of its final dropout is set, if `values` has one.
+      weights: the initialization.
+      run: its configuration.
+
+    Returns:
+      The initialization, with its learned rates scaled if `values` says so, and the
+      configuration with the values in it.
+
+    Raises:
+      UserError: a final dropout for a network without, or a value out of range.
+    """
+    learner = {name: values[name] for name in _LEARNER if name in values}
+    run = dataclasses.replace(run, learner=dataclasses.replace(run.learner, **learner))
+    if _DROPOUT in values:
+        rate = values[_DROPOUT]
+        run = dataclasses.replace(
+            run, model=dataclasses.replace(run.model, final_dropout=rate)
+        )
+        final_dropout(network).rate = rate
+    if _FACTOR in values:
+        weights = weights._replace(
+            rates=tuple(
+                rate * tf.cast(values[_FACTOR], rate.dtype) for rate in weights.rates
+            )
+        )
+    return weights, run
+
+
+def read_tuned(source: Path) -> Tuned | None:
+    """Returns what is kept with a run's folder or a .keras file, if anything is.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if source.is_dir():
+        path = source / TUNED_FILE
+        return Tuned.from_json(path.read_text(), path) if path.is_file() else None
+    with zipfile.ZipFile(source) as archive:
+        if _MEMBER not in archive.namelist():
+            return None
+        return Tuned.from_json(archive.read(_MEMBER).decode(), source)
+
+
+def write_tuned(source: Path, tuned: Tuned) -> None:
+    """Keeps `tuned` with a run's folder or a .keras file, in place of what is there.
+
+    A .keras file is written anew beside the old one, and then takes its place.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        if source.is_dir():
+            write_text(source / TUNED_FILE, tuned.to_json())
+        else:
+            _replace_member(source, tuned.to_json())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the tuned values to {source}: {error.strerror}; make it "
+            "writable and run the same command again: finished trials are kept"
+        ) from error
+
+
+def _replace_member(source: Path, text: str) -> None:
+    partial = source.with_name(f"{source.name}.{os.getpid()}.partial")
+    try:
+        with (
+            zipfile.ZipFile(source) as old,
+            zipfile.ZipFile(partial, "w") as new,
+        ):
+            for item in old.infolist():
+                if item.filename != _MEMBER:
+                    new.writestr(item, old.read(item))
+            # Without a date, so that equal values make equal files.
+            new.writestr(zipfile.ZipInfo(_MEMBER), text)
+        shutil.copymode(source, partial)
+        os.replace(partial, source)
+    finally:
+        partial.unlink(missing_ok=True)

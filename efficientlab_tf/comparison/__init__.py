@@ -1,1 +1,0 @@
-"""Many methods under one protocol, each in a process of its own."""

@@ -1,0 +1,139 @@
+"""From an image file and its mask to a pair as shards store it.
+
+Images are stored as JPEG or PNG. Whatever needs no change keeps its bytes; each
+change is reported, and so is what is refused.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from efficientlab_tf.data.cleaning import (
+    JPEG_QUALITY,
+    UNKNOWN,
+    CleaningOptions,
+    Refused,
+    encode_mask,
+    fit_mask,
+    read_image,
+    read_mask,
+    require_class,
+    resize_mask,
+)
+from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, Pair, ReportRow
+from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
+
+
+def load_pair(
+    class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
+) -> tuple[Pair | None, list[ReportRow]]:
+    """Reads one image and its mask; one of SBD is a .mat file.
+
+    Returns:
+      The pair, or None if it was refused, and the report's rows about it.
+    """
+
+    def read() -> tuple[np.ndarray, list[str]]:
+        data = mask_path.read_bytes()
+        if mask_path.suffix.lower() == SBD_SUFFIX:
+            mask, notes = read_sbd_mask(data), []
+        else:
+            mask, notes = read_mask(data, options.index_masks)
+            if options.index_masks:
+                require_class(mask)
+        if options.index is not None:
+            mask = np.where(mask == UNKNOWN, mask, mask == options.index)
+        return mask.astype(np.uint8), notes
+
+    return make_pair(
+        class_name,
+        image_path,
+        mask_path.name,
+        read,
+        options,
+        must_mark=options.index is not None,
+    )
+
+
+def make_pair(
+    class_name: str,
+    image_path: Path,
+    mask_name: str,
+    mask_of: Callable[[], tuple[np.ndarray, list[str]]],
+    options: CleaningOptions,
+    *,
+    must_mark: bool = False,
+) -> tuple[Pair | None, list[ReportRow]]:
+    """Reads one image and puts it together with its mask.
+
+    Args:
+      class_name: for the report.
+      image_path: the image.
+      mask_name: what the report calls the mask.
+      mask_of: returns the mask, uint8 [H, W], and what was changed in it, in words;
+        may raise `Refused` or OSError.
+      options: how pairs are made.
+      must_mark: leaves the pair out if its mask, as stored, marks no pixel.
+
+    Returns:
+      As `load_pair`.
+    """
+    rows: list[ReportRow] = []
+    name = image_path.name
+    try:
+        data = image_path.read_bytes()
+        image = read_image(data)
+        name = mask_name
+        mask, mask_notes = mask_of()
+        mask = fit_mask(mask, image, mask_notes)
+    except (Refused, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return None, [ReportRow(class_name, name, REFUSED, str(reason))]
+    notes = image.notes
+    picture = image.picture
+    if options.image_size is not None:
+        size = (options.image_size, options.image_size)
+        if picture.size != size:
+            notes.append(f"resized from {_size(picture)} to {size[0]}x{size[1]}")
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+            mask = resize_mask(mask, size)
+    if must_mark and not ((mask > 0) & (mask != UNKNOWN)).any():
+        reason = f"no pixel of the class at {_size(picture)}"
+        return None, [ReportRow(class_name, image_path.name, LEFT_OUT, reason)]
+    if notes:
+        data = encode_image(picture, image.image_format, options.jpeg_quality)
+        rows.append(ReportRow(class_name, image_path.name, CHANGED, "; ".join(notes)))
+    if mask_notes:
+        reason = "; ".join(mask_notes)
+        rows.append(ReportRow(class_name, mask_name, CHANGED, reason))
+    pair = Pair(
+        filename=image_path.name,
+        image=data,
+        image_format=image.image_format,
+        mask=encode_mask(mask),
+        height=picture.height,
+        width=picture.width,
+    )
+    return pair, rows
+
+
+def encode_image(picture: Image.Image, image_format: str, quality: int) -> bytes:
+    """Encodes a picture as "jpeg" or "png", without metadata."""
+    buffer = io.BytesIO()
+    picture = picture.copy()
+    picture.info = {}
+    if image_format == "jpeg":
+        subsampling = "4:4:4" if quality >= JPEG_QUALITY else "4:2:0"
+        picture.save(
+            buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True
+        )
+    else:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"

@@ -1,0 +1,213 @@
+"""Episodes of a fold's stored list of test pairs, see `pair_lists`."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import tensorflow as tf
+
+from efficientlab_tf.data.fold_lists import PairRow, pairs_filename, read_pairs
+from efficientlab_tf.data.folds import TEST, plain_name
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.points import annotate
+from efficientlab_tf.data.records import (
+    FRAME_BYTES,
+    FRAME_HEADER,
+    decode_pair,
+    parse_record,
+    read_shard,
+)
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
+
+
+class PairEpisodes(NamedTuple):
+    """The episodes of a list.
+
+    Attributes:
+      episodes: yields (episode of one query, class name, number of the draw within
+        its class), in the list's order. The number counts skipped pairs, too: a pair
+        bears the same one whatever the shots.
+      total: how many it yields.
+      skipped: pairs of the list that name too few support pictures.
+    """
+
+    episodes: Iterator[tuple[Episode, str, int]]
+    total: int
+    skipped: int
+
+
+def pair_count(manifest: Manifest, fold: int) -> int:
+    """Returns the length of a fold's list of test pairs.
+
+    Raises:
+      UserError: no such fold, or its list cannot be read.
+    """
+    return len(_rows(manifest, fold))
+
+
+def pair_episodes(
+    manifest: Manifest,
+    fold: int,
+    *,
+    shots: int,
+    image_size: int | tuple[int, int],
+    limit: int | None = None,
+    points: tuple[int, int] | None = None,
+    seed: int = 0,
+    cache_bytes: int | None = None,
+) -> PairEpisodes:
+    """Returns the episodes of a fold's list of test pairs.
+
+    Args:
+      manifest: of a dataset with folds.
+      fold: number of the fold.
+      shots: support pictures of each episode, the first ones of a pair.
+      image_size: side of a square, or (height, width), in pixels.
+      limit: takes only so many pairs, the first of the list.
+      points: smallest and largest number of annotated pixels of each label in a support
+        mask, all else 255; None for dense masks.
+      seed: of the draws of points.
+      cache_bytes: memory for encoded pictures; None is half of what is free. Those
+        beyond are read again when they are needed.
+
+    Raises:
+      UserError: no such fold, its list cannot be read or names a class or picture
+        that the dataset lacks, no pair has enough support pictures, or a damaged
+        shard; all before the first episode. Later: a picture that cannot be decoded.
+    """
+    for name, value in (("shots", shots), ("limit", limit)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, received {value}")
+    rows = _rows(manifest, fold)[:limit]
+    drawn: Counter[str] = Counter()
+    chosen: list[tuple[PairRow, int]] = []
+    for row in rows:
+        if len(row.support) >= shots:
+            short = row._replace(support=row.support[:shots])
+            chosen.append((short, drawn[row.class_name]))
+        drawn[row.class_name] += 1
+    path = manifest.directory / pairs_filename(fold)
+    if not chosen:
+        most = max((len(row.support) for row in rows), default=0)
+        raise UserError(
+            f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
+            f"are {most}; lower shots"
+        )
+    pictures = _Pictures(
+        manifest,
+        _needed(manifest, fold, [row for row, _ in chosen], path),
+        image_size,
+        psutil.virtual_memory().available // 2 if cache_bytes is None else cache_bytes,
+        path,
+    )
+
+    def episode(row: PairRow, draw: int) -> Episode:
+        digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
+        name_key = int.from_bytes(digest[:8], "little", signed=True)
+        with tf.device("CPU:0"):
+            pairs = [pictures(row.class_name, n) for n in (*row.support, row.query)]
+            images, masks = (tf.stack(tensors) for tensors in zip(*pairs, strict=True))
+            key = tf.constant([seed, name_key], tf.int64)
+            return Episode(
+                *(images[:-1], annotate(masks[:-1], points, 1, key)),
+                *(images[-1:], masks[-1:]),
+                name=tf.constant(row.class_name),
+            )
+
+    episodes = ((episode(row, draw), row.class_name, draw) for row, draw in chosen)
+    return PairEpisodes(episodes, len(chosen), len(rows) - len(chosen))
+
+
+def _rows(manifest: Manifest, fold: int) -> list[PairRow]:
+    manifest.fold(fold)  # Raises, and names the folds.
+    return read_pairs(manifest.directory / pairs_filename(fold))
+
+
+def _needed(
+    manifest: Manifest, fold: int, rows: list[PairRow], path: Path
+) -> dict[str, set[str]]:
+    """Returns entry to the names of the pictures that some pairs need."""
+    entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
+    needed: dict[str, set[str]] = {}
+    for row in rows:
+        if row.class_name not in entries:
+            raise UserError(
+                f"{path} names class {row.class_name!r}, but fold{fold} tests on "
+                f"{', '.join(entries)}; convert the dataset again"
+            )
+        names = needed.setdefault(entries[row.class_name], set())
+        names.update((row.query, *row.support))
+    return needed
+
+
+class _Pictures:
+    """Pictures by class and name.
+
+    All shards are read once, at the start, so that a damaged one is found before the
+    work begins. What fits into the memory stays, encoded; of the others the place in
+    their shard is kept.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        needed: Mapping[str, set[str]],
+        image_size: int | tuple[int, int],
+        cache_bytes: int,
+        list_path: Path,
+    ):
+        self._image_size = image_size
+        self._records: dict[tuple[str, str], bytes] = {}
+        self._places: dict[tuple[str, str], tuple[Path, int, int]] = {}
+        for entry, names in needed.items():
+            path = manifest.shard_path(entry)
+            found = set()
+            offset = 0
+            for index, record in enumerate(read_shard(path)):
+                name = _filename(record, path, index)
+                if name in names:
+                    found.add(name)
+                    key = plain_name(entry), name
+                    self._places[key] = path, offset + FRAME_HEADER, len(record)
+                    if len(record) <= cache_bytes:
+                        cache_bytes -= len(record)
+                        self._records[key] = record
+                offset += FRAME_BYTES + len(record)
+            if missing := sorted(names - found):
+                raise UserError(
+                    f"{list_path} names {missing[0]} of {plain_name(entry)}, which "
+                    f"{path} lacks ({len(missing)} such names); convert the dataset "
+                    "again"
+                )
+
+    def __call__(self, class_name: str, name: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns an image, uint8 [H, W, 3], and its mask, uint8 [H, W]."""
+        path, offset, length = self._places[class_name, name]
+        try:
+            record = self._records.get((class_name, name))
+            if record is None:
+                with open(path, "rb") as file:
+                    file.seek(offset)
+                    record = file.read(length)
+            return decode_pair(tf.constant(record), self._image_size)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or error.message.splitlines()[0]
+            raise UserError(
+                f"shard {path}: cannot decode {name} ({reason}); copy the file again "
+                "or convert the dataset again"
+            ) from error
+
+
+def _filename(record: bytes, path: Path, index: int) -> str:
+    try:
+        features = parse_record(tf.constant(record))
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"shard {path}, record {index}: not an example with DeepLab's features; "
+            "convert the dataset again"
+        ) from error
+    return Path(features["filename"].numpy().decode(errors="replace")).stem

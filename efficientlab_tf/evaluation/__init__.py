@@ -1,0 +1,1 @@
+"""Meta-tests, comparisons of methods, and many-shot studies."""

@@ -1,0 +1,293 @@
+"""Adapting initializations to k examples of each class, and measuring them.
+
+Every adaptation is a row of results.csv, written when it is done, so that a study that
+is stopped goes on where it was. A draw of examples is a function of the seed, the class
+and the number of the draw: all initializations see the same, and a larger k the
+examples of a smaller one and more.
+"""
+
+import csv
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientlab_tf.data.episodes import fixed_episodes
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.episode import Episode
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import task_seed
+from efficientlab_tf.files import write_text
+from efficientlab_tf.metrics import Interval, TaskResult
+from efficientlab_tf.segmenters.adaptation import Practice, held_out
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.network import Weights
+
+LABELS = {
+    "meta": "meta-learned",
+    "imagenet": "ImageNet encoder",
+    "random": "random",
+}
+"""Name of an initialization to what tables and curves call it."""
+
+_COLUMNS = ("initialization", "k", "class", "draw", "steps", "iou", "seconds")
+_TABLE, _SETTINGS = "results.csv", "settings.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One adaptation."""
+
+    initialization: str
+    k: int
+    class_name: str
+    draw: int
+    steps: int
+    iou: float
+    seconds: float
+
+    @property
+    def key(self) -> tuple:
+        """What makes it another adaptation than the others."""
+        return self.initialization, self.k, self.class_name, self.draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is tried.
+
+    Attributes:
+      manifest: the dataset.
+      classes: of it.
+      steps: k to the number of inner steps; 0 finds it by early stopping on a fifth
+        of the examples that is held out (with one example: one step).
+      draws: draws of examples for each class and k.
+      test_examples: others that each adaptation is measured on.
+      batch_norm: "support" or "running", see `Practice`.
+      seed: of draws and adaptations.
+    """
+
+    manifest: Manifest
+    classes: tuple[str, ...]
+    steps: Mapping[int, int]
+    draws: int
+    test_examples: int
+    batch_norm: str
+    seed: int
+
+    def run(
+        self,
+        functions: AdaptFunctions,
+        starts: Mapping[str, tuple[Weights, float]],
+        rows: list[Row],
+        output_dir: Path,
+    ) -> list[Row]:
+        """Runs the adaptations that are missing.
+
+        Args:
+          functions: of the network and its inner loop.
+          starts: name of an initialization to its weights and inner learning rate.
+          rows: what was done before, of `open_results`.
+          output_dir: its folder; results.csv grows by a row an adaptation.
+
+        Returns:
+          All rows.
+
+        Raises:
+          UserError: a class with too few examples, or earlier rows of other steps.
+        """
+        rows = list(rows)
+        for row in rows:
+            if self.steps.get(row.k) not in (None, 0, row.steps):
+                raise UserError(
+                    f"{output_dir} holds results of {row.steps} steps for k = {row.k}, "
+                    f"now {self.steps[row.k]} are asked for; choose another folder"
+                )
+        done = {row.key for row in rows}
+        wanted = [
+            (start, k, name, draw)
+            for start in starts
+            for k in self.steps
+            for name in self.classes
+            for draw in range(self.draws)
+        ]
+        with (
+            open(output_dir / _TABLE, "a", newline="") as file,
+            tqdm(
+                total=len(wanted),
+                initial=len(done.intersection(wanted)),
+                unit="task",
+                dynamic_ncols=True,
+            ) as bar,
+        ):
+            writer = csv.writer(file)
+            for episode, k, name, draw in self._episodes(functions, starts, done):
+                for start, (weights, rate) in starts.items():
+                    key = start, k, name, draw
+                    if key in done:
+                        continue
+                    practice = Practice(
+                        functions,
+                        weights,
+                        rate,
+                        self.batch_norm,
+                        seed=task_seed(name, draw, self.seed),
+                    )
+                    rows.append(_adapted(practice, episode, self.steps[k], key))
+                    writer.writerow(_written(rows[-1]))
+                    file.flush()
+                    bar.update()
+                    bar.set_postfix_str(f"{start}, k = {k}", refresh=False)
+        return rows
+
+    def _episodes(
+        self, functions: AdaptFunctions, starts, done: set
+    ) -> Iterator[tuple[Episode, int, str, int]]:
+        """Those with something missing, in a lazy stream: many are large."""
+        for k in self.steps:
+            names = [
+                name
+                for name in self.classes
+                for draw in range(self.draws)
+                if not all((start, k, name, draw) in done for start in starts)
+            ]
+            if not names:
+                continue
+            tasks = fixed_episodes(
+                self.manifest,
+                tuple(dict.fromkeys(names)),
+                shots=k,
+                queries=self.test_examples,
+                splits_per_task=self.draws,
+                seed=self.seed,
+                image_size=functions.inner.network.image_shape[:2],
+            )
+            for episode, name, draw in tasks:
+                yield episode, k, name, draw
+
+
+def _adapted(practice: Practice, episode: Episode, steps: int, key: tuple) -> Row:
+    began = time.perf_counter()
+    images, masks = episode.support_images.numpy(), episode.support_masks.numpy()
+    if not steps:
+        chosen = held_out(masks, practice.seed)
+        steps = 1
+        if chosen:
+            steps = practice.search(images, masks, chosen, lambda step: None).steps
+    adapted = practice.at(images, masks, steps)
+    probabilities = adapted.predict(episode.query_images.numpy())
+    result = TaskResult.of(*key[2:], episode.query_masks.numpy(), probabilities)
+    return Row(*key, steps, result.iou, time.perf_counter() - began)
+
+
+def open_results(output_dir: Path, settings: dict) -> list[Row]:
+    """Starts a folder of results, or reads what one holds.
+
+    Args:
+      output_dir: the folder.
+      settings: plain values that all its results must have in common.
+
+    Raises:
+      UserError: it cannot be written, is damaged, or holds results of other settings.
+    """
+    path, table = output_dir / _SETTINGS, output_dir / _TABLE
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            write_text(path, json.dumps(settings, indent=2))
+            write_text(table, ",".join(_COLUMNS) + "\n")
+            return []
+        before = json.loads(path.read_text())
+        with open(table, newline="") as file:
+            lines = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(
+            f"cannot write to --output_dir {output_dir}: {error.strerror}; choose a "
+            "folder that you may write to"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); choose another --output_dir"
+        ) from error
+    other = [name for name in settings if before.get(name) != settings[name]]
+    if other:
+        raise UserError(
+            f"{output_dir} holds results of other settings: {other[0]} was "
+            f"{before.get(other[0])!r}, now {settings[other[0]]!r}; choose another "
+            "--output_dir"
+        )
+    rows = []
+    for line in lines:
+        try:
+            values = [line[column] for column in _COLUMNS]
+            rows.append(
+                Row(
+                    *(values[0], int(values[1]), values[2], int(values[3])),
+                    *(int(values[4]), float(values[5]), float(values[6])),
+                )
+            )
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{table} has a line that is not a result: {line}; delete it, and that "
+                "adaptation is done again"
+            ) from None
+    return rows
+
+
+def _written(row: Row) -> list:
+    *first, iou, seconds = dataclasses.astuple(row)
+    return [*first, f"{iou:.6f}", f"{seconds:.2f}"]
+
+
+def write_report(output_dir: Path, rows: Sequence[Row]) -> str:
+    """Writes table.md and curve.png; returns the table."""
+    names = [name for name in LABELS if any(r.initialization == name for r in rows)]
+    ks = sorted({row.k for row in rows})
+    intervals = {
+        (name, k): Interval.of(values)
+        for name in names
+        for k in ks
+        if (values := [r.iou for r in rows if r.initialization == name and r.k == k])
+    }
+    lines = [
+        f"| k | {' | '.join(LABELS[name] for name in names)} |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for k in ks:
+        cells = (intervals.get((name, k)) for name in names)
+        lines.append(f"| {k} | " + " | ".join(f"{c or '—'}" for c in cells) + " |")
+    table = "\n".join(lines) + "\n"
+    write_text(output_dir / "table.md", table)
+    _draw(output_dir / "curve.png", names, ks, intervals)
+    return table
+
+
+def _draw(path: Path, names, ks, intervals) -> None:
+    # Here, as the import takes a second and most commands draw nothing.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for name, marker in zip(names, "os^", strict=False):
+        shown = [k for k in ks if (name, k) in intervals]
+        axes.errorbar(
+            shown,
+            [100 * intervals[name, k].mean for k in shown],
+            [100 * intervals[name, k].half_width for k in shown],
+            marker=marker,
+            capsize=3,
+            label=LABELS[name],
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(ks, map(str, ks))
+    axes.minorticks_off()
+    axes.set_xlabel("labelled examples, k")
+    axes.set_ylabel("mean per-image IoU, %")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best")
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=110, format="png")
+    partial.replace(path)

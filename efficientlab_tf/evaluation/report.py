@@ -1,0 +1,268 @@
+"""A comparison as a table, a CSV file and a bar chart."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from efficientlab_tf.config.points import DENSE
+from efficientlab_tf.evaluation.measure import Measured, kind_of
+from efficientlab_tf.files import write_text
+from efficientlab_tf.metrics import Interval, Summary, TaskResult
+
+MEAN = "mean"
+_RESAMPLES = 1000
+_GIB = 2**30
+_MOST = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method with a number of shots on a fold, or their mean.
+
+    Attributes:
+      method: its label.
+      shots: number of support examples.
+      points: annotated pixels of each label in a support mask; "-1" for dense masks.
+      fold: the fold's number as text, the split's name, or "mean".
+      class_iou: see `metrics`, as all of the following; with 95% intervals.
+      fb_iou: the interval is a bootstrap over tasks.
+      per_image_iou: over tasks.
+      tasks: number of tasks.
+      seconds: of a task with one query.
+      peak_bytes: of the process.
+    """
+
+    method: str
+    shots: int
+    points: str
+    fold: str
+    class_iou: Interval
+    fb_iou: Interval
+    per_image_iou: Interval
+    tasks: int
+    seconds: float
+    peak_bytes: int
+
+    @classmethod
+    def of(
+        cls, method: str, shots: int, points: str, fold: str, measured: Measured
+    ) -> "Row":
+        """Sums up one fold or split."""
+        summary = Summary.of(measured.results)
+        return cls(
+            method,
+            shots,
+            points,
+            fold,
+            summary.class_iou,
+            fb_iou_interval(measured.results),
+            summary.per_image_iou,
+            summary.tasks,
+            measured.seconds,
+            measured.peak_bytes,
+        )
+
+    @classmethod
+    def mean(cls, rows: Sequence["Row"]) -> "Row":
+        """The mean over folds of one method, number of shots and of points.
+
+        Folds are independent samples, so a half-width is that of their mean.
+        """
+
+        def over(name: str) -> Interval:
+            intervals = [getattr(row, name) for row in rows]
+            half = np.linalg.norm([i.half_width for i in intervals]) / len(rows)
+            return Interval(float(np.mean([i.mean for i in intervals])), float(half))
+
+        return cls(
+            rows[0].method,
+            rows[0].shots,
+            rows[0].points,
+            MEAN,
+            *(over(name) for name in ("class_iou", "fb_iou", "per_image_iou")),
+            sum(row.tasks for row in rows),
+            float(np.median([row.seconds for row in rows])),
+            max(row.peak_bytes for row in rows),
+        )
+
+
+def fb_iou_interval(results: Sequence[TaskResult]) -> Interval:
+    """FB-IoU with the 95% interval of a bootstrap over tasks (always the same)."""
+    ordered = sorted(results, key=lambda r: (r.name, r.draw))
+    counts = np.stack([r.counts.sum(0) for r in ordered])
+    rng = np.random.Generator(np.random.Philox(0))
+    chosen = rng.integers(0, len(counts), (_RESAMPLES, len(counts)))
+    total = counts[chosen].sum(1)
+    both = np.diagonal(total, axis1=1, axis2=2)
+    union = total.sum(1) + total.sum(2) - both
+    values = (both / np.maximum(union, 1)).mean(-1)
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(Summary.of(results).fb_iou, float(high - low) / 2)
+
+
+def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
+    """Writes table.md, results.csv, bars.png and points.png; returns the table.
+
+    The last is for rows with different numbers of points.
+
+    Args:
+      output_dir: exists.
+      rows: in the order to be shown.
+      title: of the chart.
+    """
+    table = markdown(rows)
+    write_text(output_dir / "table.md", table)
+    write_text(output_dir / "results.csv", _csv(rows))
+    _draw_bars(output_dir / "bars.png", _final(rows), title)
+    if len({row.points for row in rows}) > 1:
+        _draw_points(output_dir / "points.png", _final(rows), title)
+    return table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table, IoU in percent; a column for each fold if there are several."""
+    folds = [f for f in dict.fromkeys(row.fold for row in rows) if f != MEAN]
+    columns = [f"fold {fold}" for fold in folds] if len(folds) > 1 else []
+    sparse = any(row.points != DENSE for row in rows)
+    heads = [
+        *("method", "shots", *(["points"] if sparse else []), *columns),
+        *("class-wise mIoU", "FB-IoU", "per-image IoU"),
+        *("s / task", "peak GiB"),
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    by_key = {(r.method, r.shots, r.points, r.fold): r for r in rows}
+    for row in _final(rows):
+        of_folds = []
+        if columns:
+            key = row.method, row.shots, row.points
+            same = (by_key.get((*key, fold)) for fold in folds)
+            of_folds = [f"{100 * r.class_iou.mean:.2f}" if r else "—" for r in same]
+        cells = [
+            *(row.method, str(row.shots)),
+            *([_points_text(row.points)] if sparse else []),
+            *of_folds,
+            *(str(row.class_iou), str(row.fb_iou), str(row.per_image_iou)),
+            *(f"{row.seconds:.3f}", f"{row.peak_bytes / _GIB:.2f}"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _final(rows: Sequence[Row]) -> list[Row]:
+    """The means over folds where there are folds, or else all."""
+    means = [row for row in rows if row.fold == MEAN]
+    return means or list(rows)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    measures = ("class_iou", "fb_iou", "per_image_iou")
+    heads = [name for m in measures for name in (m, f"{m}_half_width")]
+    writer.writerow(
+        [
+            *("method", "shots", "points", "fold", *heads),
+            *("tasks", "seconds_per_task", "peak_bytes"),
+        ]
+    )
+    for row in rows:
+        values = []
+        for name in measures:
+            interval = getattr(row, name)
+            values += [f"{interval.mean:.6f}", f"{interval.half_width:.6f}"]
+        end = [row.tasks, f"{row.seconds:.6f}", row.peak_bytes]
+        key = [row.method, row.shots, row.points, row.fold]
+        writer.writerow([*key, *values, *end])
+    return file.getvalue()
+
+
+def _points_text(points: str) -> str:
+    return "dense" if points == DENSE else points
+
+
+def _draw_bars(path: Path, rows: Sequence[Row], title: str) -> None:
+    # Here, as the import takes a second and most commands draw nothing.
+    from matplotlib.figure import Figure
+
+    methods = list(dict.fromkeys(row.method for row in rows))
+    kinds = sorted({(r.shots, _order(r.points)) for r in rows})
+    height = 0.8 / len(kinds)
+    figure = Figure(
+        figsize=(7.0, 1.4 + 0.28 * len(methods) * (len(kinds) + 0.6)),
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    for i, kind in enumerate(kinds):
+        own = [row for row in rows if (row.shots, _order(row.points)) == kind]
+        places = [methods.index(r.method) + (i + 0.5) * height - 0.4 for r in own]
+        bars = axes.barh(
+            places,
+            [100 * r.class_iou.mean for r in own],
+            height,
+            xerr=[100 * r.class_iou.half_width for r in own],
+            error_kw={"capsize": 2, "elinewidth": 1},
+            label=kind_of(own[0].shots, own[0].points),
+        )
+        for bar, row in zip(bars, own, strict=True):
+            end = 100 * (row.class_iou.mean + row.class_iou.half_width)
+            axes.annotate(
+                f"{100 * row.class_iou.mean:.1f}",
+                (end, bar.get_y() + bar.get_height() / 2),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xlabel("class-wise mean IoU, %, with 95% intervals over classes")
+    axes.set_title(title, fontsize=10)
+    axes.margins(x=0.1)
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
+def _order(points: str) -> int:
+    """Dense masks come behind any number of points."""
+    return _MOST if points == DENSE else int(points)
+
+
+def _draw_points(path: Path, rows: Sequence[Row], title: str) -> None:
+    from matplotlib.figure import Figure
+
+    shots = sorted({row.shots for row in rows})
+    numbers = sorted({_order(row.points) for row in rows})
+    figure = Figure(figsize=(1.5 + 4.5 * len(shots), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
+    for axes, k in zip(panels, shots, strict=True):
+        for method in dict.fromkeys(row.method for row in rows):
+            own = [row for row in rows if (row.method, row.shots) == (method, k)]
+            own.sort(key=lambda row: _order(row.points))
+            axes.errorbar(
+                [numbers.index(_order(row.points)) for row in own],
+                [100 * row.per_image_iou.mean for row in own],
+                yerr=[100 * row.per_image_iou.half_width for row in own],
+                marker="o",
+                capsize=3,
+                label=method,
+            )
+        names = ["dense" if n == _MOST else str(n) for n in numbers]
+        axes.set_xticks(range(len(numbers)), names)
+        axes.set_xlabel("annotated points of each label and support picture")
+        axes.set_title(f"{title}, {k}-shot", fontsize=10)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel("mean per-image IoU, %, with 95% intervals")
+    panels[-1].legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=110, format="png")
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""A person's own pictures: found, segmented, and shown."""

@@ -1,0 +1,179 @@
+"""Segments picture files and writes what was found beside each other.
+
+masks/NAME.png      a palette PNG of the picture's size: 0 background, 1..K classes
+overlays/NAME.png   the picture with its classes tinted and outlined
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from efficientlab_tf.data.annotations import resize_image
+from efficientlab_tf.data.annotations.export import rgb
+from efficientlab_tf.data.cleaning import Refused, Upright
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.queries import Query, Truth, read_query
+from efficientlab_tf.metrics import confusion
+from efficientlab_tf.pictures import marked, palette_image
+from efficientlab_tf.segmenters.gradient import Adapted
+
+MASKS, OVERLAYS = "masks", "overlays"
+
+_BATCH = 8
+_BATCH_PIXELS = 50e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """What became of one query.
+
+    Attributes:
+      query: the files.
+      image: uint8 [H, W, 3], as the picture is.
+      mask: uint8 [H, W], predicted; 0..K.
+      truth: uint8 [H, W]; 0..K, 255 unknown; or None.
+      counts: int64 [K+1, K+1], see `metrics.confusion`; None without truth.
+      repeated: whether the picture, at the model's size, is in the support set.
+    """
+
+    query: Query
+    image: np.ndarray
+    mask: np.ndarray
+    truth: np.ndarray | None
+    counts: np.ndarray | None
+    repeated: bool
+
+
+def decide(
+    probabilities: np.ndarray, size: tuple[int, int], threshold: float
+) -> np.ndarray:
+    """Resizes probabilities bilinearly, then decides; as `metrics.predicted_masks`.
+
+    Class by class, so that little memory is needed for large pictures.
+
+    Args:
+      probabilities: float32 [h, w, K+1].
+      size: (height, width) of the result.
+      threshold: of the foreground probability, if K is 1.
+
+    Returns:
+      uint8 [height, width]; 0..K.
+    """
+
+    def plane(index: int) -> np.ndarray:
+        values = Image.fromarray(np.ascontiguousarray(probabilities[..., index]))
+        if values.size != size[::-1]:
+            values = values.resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(values)
+
+    if probabilities.shape[-1] == 2:
+        return (plane(1) > threshold).astype(np.uint8)
+    best = plane(0)
+    mask = np.zeros(size, np.uint8)
+    for index in range(1, probabilities.shape[-1]):
+        values = plane(index)
+        mask[values > best] = index
+        best = np.maximum(best, values)
+    return mask
+
+
+def segment(
+    adapted: Adapted,
+    queries: Sequence[Query],
+    truth: Truth | None,
+    *,
+    size: tuple[int, int],
+    classes: int,
+    threshold: float,
+    support: Sequence[np.ndarray],
+    failed: Callable[[Path, str], None],
+) -> Iterator[Segmented]:
+    """Predicts pictures one after another.
+
+    Args:
+      adapted: the network.
+      queries: the pictures.
+      truth: reads their masks; None if there are none.
+      size: (height, width) of the network's input.
+      classes: K.
+      threshold: see `decide`.
+      support: uint8 [H, W, 3] each, of `size`: to find queries that are among them.
+      failed: called with a file that cannot be read, and the reason.
+    """
+    known = {image.tobytes() for image in support}
+    waiting: list[tuple[Query, Upright]] = []
+    pixels = 0
+
+    def flush() -> Iterator[Segmented]:
+        images = np.stack([_fitted(picture, size) for _, picture in waiting])
+        probabilities = adapted.predict(images)
+        for (query, picture), image, p in zip(
+            waiting, images, probabilities, strict=True
+        ):
+            height_width = picture.picture.size[::-1]
+            mask = decide(p, height_width, threshold)
+            labels = _truth(truth, query, picture, failed)
+            counts = None
+            if labels is not None:
+                counts = confusion(labels[np.newaxis], mask[np.newaxis], classes)[0]
+            repeated = image.tobytes() in known
+            yield Segmented(query, rgb(picture), mask, labels, counts, repeated)
+
+    for query in queries:
+        try:
+            picture = read_query(query.path)
+        except (Refused, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            failed(query.path, reason or str(error))
+            continue
+        waiting.append((query, picture))
+        pixels += picture.picture.width * picture.picture.height
+        if len(waiting) == _BATCH or pixels > _BATCH_PIXELS:
+            yield from flush()
+            waiting, pixels = [], 0
+    if waiting:
+        yield from flush()
+
+
+def write(result: Segmented, output: Path) -> None:
+    """Writes the mask and the overlay of one query.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    name = result.query.output + ".png"
+    picture = marked(result.image, result.mask)
+    try:
+        for folder, image in (
+            (MASKS, palette_image(result.mask)),
+            (OVERLAYS, Image.fromarray(picture)),
+        ):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+            image.save(output / folder / name)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {name} to --output {output}: {error.strerror or error}"
+        ) from error
+
+
+def _fitted(picture: Upright, size: tuple[int, int]) -> np.ndarray:
+    image = rgb(picture)
+    return resize_image(image, size)
+
+
+def _truth(
+    truth: Truth | None,
+    query: Query,
+    picture: Upright,
+    failed: Callable[[Path, str], None],
+) -> np.ndarray | None:
+    if truth is None or query.mask is None:
+        return None
+    try:
+        return truth.read(query.mask, picture)
+    except (UserError, Refused) as error:
+        failed(query.mask, str(error).removeprefix(f"{query.mask}: "))
+        return None

@@ -1,0 +1,212 @@
+"""Co-segmentation: what the pictures have in common, whatever their masks say.
+
+    the features of all support images and one query fall into k-means clusters j
+    share_A(i, j): share of cluster j of the cells in part A of image i
+    score_j = mean_i (share_centre(i, j) - share_border(i, j))
+              * share of images with at least a hundredth of their cells in j
+    foreground: clusters above Otsu's threshold of the scores, weighted by size
+    p = softmax(-(distance to the nearest centre of background, foreground) / scale)
+
+It stands in for Faktor & Irani's "Co-segmentation by Composition" (2013), which
+Shaban et al. (2017, section 6) compare with at five shots: the floor of what can be
+known without any mask. Theirs calls two images alike where one can be composed of
+large, rarely occurring regions of the other, which it grows from matching
+descriptors. This one clusters cells by what a network sees and knows no regions; it
+shares the idea that the foreground is what recurs, and adds that it keeps off the
+border.
+
+Chosen on every third validation class of icons-fss, 160 pixels (see `features`), 5
+shots and 1 shot: 8 clusters 45.5 and 43.0 % per-image IoU; 4: 41.8 and 43.3; 12: 44.4
+and 39.4; all scores above zero in the place of Otsu: 44.0 and 39.5.
+"""
+
+import dataclasses
+import warnings
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.segmenters.baselines.features import (
+    FeatureExtractor,
+    nearest_first,
+    upsample,
+)
+from efficientlab_tf.segmenters.baselines.support import (
+    check_queries,
+    check_support,
+    one_thread,
+)
+
+_APPEARS = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class CoSegmentation:
+    """Segments what recurs in the middle of the pictures; it never reads a mask.
+
+    A support mask says no more than how many classes K there are. Unsupervised, they
+    cannot be told apart: with K > 1 the foreground is called class 1.
+
+    Attributes:
+      extractor: of the features.
+      clusters: of k-means.
+      scale: see above, in units of the features.
+    """
+
+    extractor: FeatureExtractor
+    clusters: int = 8
+    scale: float = 0.1
+
+    def __post_init__(self):
+        if self.clusters < 2 or not self.scale > 0:
+            raise UserError(
+                "expected clusters from 2 and scale above 0; received "
+                f"clusters={self.clusters!r}, scale={self.scale!r}"
+            )
+
+    def adapt(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+    ) -> "CoSegmentationAdapted":
+        """Takes a support set's images and K; see `Segmenter`.
+
+        Args:
+          support_images: uint8 [k, H, W, 3]. Their order changes nothing.
+          support_masks: uint8 [k, H, W]; 0..K, 255 unknown. May be 255 everywhere.
+          seed: of k-means.
+
+        Raises:
+          UserError: wrong shapes or types.
+        """
+        support = check_support(support_images, support_masks)
+        # k-means starts from cells by their number, so a set needs an order.
+        images = sorted(support.images, key=lambda image: image.tobytes())
+        return CoSegmentationAdapted(
+            self,
+            self.extractor(np.stack(images)),
+            support.classes,
+            support.image_size,
+            seed % 2**32,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class CoSegmentationAdapted:
+    """The support images of one task.
+
+    Attributes:
+      method: its options.
+      features: float32 [k, h, w, C], of the support images in the order of their
+        bytes.
+      classes: K.
+      image_size: H and W.
+      seed: of k-means.
+    """
+
+    method: CoSegmentation
+    features: np.ndarray
+    classes: int
+    image_size: tuple[int, int]
+    seed: int
+
+    def predict(self, query_images: np.ndarray) -> np.ndarray:
+        """Segments each query together with the support set, and with no other query.
+
+        Returns:
+          Probabilities float32 [n, H, W, K+1]; see `Adapted`.
+
+        Raises:
+          UserError: queries of another shape or type than the support images.
+        """
+        images = check_queries(query_images, self.image_size)
+        result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
+        for out, features in zip(result, self.method.extractor(images), strict=True):
+            distances = self._distances(features)
+            scores = nearest_first(distances, self.method.scale)
+            out[..., :2] = upsample(scores[np.newaxis], self.image_size)[0]
+        return result
+
+    def _distances(self, query: np.ndarray) -> np.ndarray:
+        """Distances [h, w, 2] of a query's cells to background and foreground."""
+        features = np.concatenate([self.features, query[np.newaxis]])
+        flat = features.reshape(-1, features.shape[-1])
+        clusters = min(self.method.clusters, len(flat))
+        means = KMeans(clusters, n_init=1, random_state=self.seed)
+        with one_thread(), warnings.catch_warnings():
+            # Blank pictures have fewer different cells than clusters.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            cells = means.fit_predict(flat).reshape(features.shape[:-1])
+            distances = means.transform(flat[-query[..., 0].size :])
+        foreground = foreground_clusters(cells, clusters)
+        result = np.zeros((len(distances), 2))
+        if foreground.any():
+            background = np.setdiff1d(cells, np.flatnonzero(foreground))
+            result[:, 0] = distances[:, background].min(-1)
+            result[:, 1] = distances[:, foreground].min(-1)
+        else:
+            result[:, 1] = np.inf
+        return result.reshape(*query.shape[:-1], 2)
+
+
+def foreground_clusters(cells: np.ndarray, clusters: int) -> np.ndarray:
+    """Tells which clusters are the foreground; see the rule above.
+
+    Args:
+      cells: int [n, h, w], the cluster of each cell of each image.
+      clusters: how many there are.
+
+    Returns:
+      bool [clusters]; none of an empty cluster, and all False if nothing
+      tells the others apart.
+    """
+    scores, sizes = cluster_scores(cells, clusters)
+    return (scores > otsu(scores, sizes)) & (sizes > 0)
+
+
+def cluster_scores(cells: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores clusters by the rule above; arguments as `foreground_clusters`.
+
+    Centre is the middle half of the rows and columns, border the outer eighth on
+    each side, but at least one.
+
+    Returns:
+      The score and the mean share of the cells of each cluster, float [clusters].
+    """
+    height, width = cells.shape[1:]
+    centre, inner = np.zeros((2, height, width), bool)
+    centre[_middle(height, height // 4), _middle(width, width // 4)] = True
+    inner[_middle(height, max(1, height // 8)), _middle(width, max(1, width // 8))] = 1
+    is_in = cells[..., np.newaxis] == np.arange(clusters)
+    share = is_in.mean((1, 2))
+    towards_centre = is_in[:, centre].mean(1) - is_in[:, ~inner].mean(1)
+    scores = towards_centre.mean(0) * (share >= _APPEARS).mean(0)
+    return scores, share.mean(0)
+
+
+def otsu(values: np.ndarray, weights: np.ndarray) -> float:
+    """Otsu's threshold (1979): it parts values with the largest variance between.
+
+    Args:
+      values: float [n].
+      weights: float [n], from 0.
+
+    Returns:
+      The middle between two neighbouring values; infinity if all are equal.
+    """
+    order = np.argsort(values)
+    values, weights = values[order], weights[order]
+    best, threshold = 0.0, np.inf
+    for i in range(1, len(values)):
+        low, high = weights[:i].sum(), weights[i:].sum()
+        if low == 0 or high == 0 or values[i - 1] == values[i]:
+            continue
+        means = values[:i] @ weights[:i] / low, values[i:] @ weights[i:] / high
+        between = low * high * (means[1] - means[0]) ** 2
+        if between > best:
+            best, threshold = between, (values[i - 1] + values[i]) / 2
+    return threshold
+
+
+def _middle(size: int, margin: int) -> slice:
+    return slice(margin, size - margin)

@@ -1,0 +1,134 @@
+"""Logistic regression on dense features (Shaban et al., 2017, section 6).
+
+    min_(W, b)  |W|^2 / 2 + C sum_s w_(l(s)) (-log p_(l(s))(s))    support cells s
+    p(s) = softmax(W f(s) + b), of K+1 labels; bilinearly to the image's size
+    w_l = m / (labels * m_l), for m cells, m_l of them of label l ("balanced")
+
+The paper says nothing of weights. An object that covers few of a single picture's
+cells is otherwise lost in its background: on every second validation class of
+icons-fss at 224 pixels (see `features`), C = 1, the balance raised 37.2 to 44.5 %
+per-image IoU at one shot and 63.9 to 65.7 % at five. C = 0.1 and 10 were no better
+at five shots (64.4, 63.7), nor was standardising each channel over the support
+before or after the unit length (65.8, 65.1), which costs a rule more.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.special import softmax
+from sklearn import linear_model
+
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.segmenters.baselines.features import FeatureExtractor, upsample
+from efficientlab_tf.segmenters.baselines.support import (
+    check_queries,
+    check_support,
+    labelled_cells,
+    one_thread,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogisticRegression:
+    """Fits one linear classifier to the support cells of all shots.
+
+    Attributes:
+      extractor: of the features.
+      C: inverse of the L2 regularization.
+      max_iter: of L-BFGS, which needs 10 to 40 with the defaults.
+      balanced: whether each label counts alike, see above.
+    """
+
+    extractor: FeatureExtractor
+    C: float = 1.0
+    max_iter: int = 1000
+    balanced: bool = True
+
+    def __post_init__(self):
+        if not self.C > 0 or self.max_iter < 1:
+            raise UserError(
+                "expected C above 0 and max_iter from 1; received "
+                f"C={self.C!r}, max_iter={self.max_iter!r}"
+            )
+
+    def adapt(
+        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+    ) -> "LogisticRegressionAdapted":
+        """Fits a support set; see `Segmenter`. The seed decides nothing.
+
+        With cells of one label only, that label is what every query gets.
+
+        Raises:
+          UserError: wrong shapes or types, or a class without labels.
+        """
+        support = check_support(support_images, support_masks)
+        return self.fit(self.extractor(support.images), support.masks)
+
+    def fit(
+        self, features: np.ndarray, masks: np.ndarray
+    ) -> "LogisticRegressionAdapted":
+        """Fits a support set of which the features are known; as `adapt`.
+
+        Args:
+          features: float32 [k, h, w, C], of the extractor.
+          masks: uint8 [k, H, W]; 0..K, 255 unknown.
+        """
+        cells = labelled_cells(masks, self.extractor.grid)
+        known = cells.labels != IGNORE
+        x, y = features[known].astype(np.float64), cells.labels[known]
+        kernel = np.zeros([x.shape[-1], cells.classes + 1])
+        # A background without cells has no score.
+        bias = np.full(cells.classes + 1, -np.inf)
+        if len(np.unique(y)) == 1:
+            bias[y[0]] = 0
+        else:
+            model = linear_model.LogisticRegression(
+                C=self.C,
+                max_iter=self.max_iter,
+                class_weight="balanced" if self.balanced else None,
+            )
+            with one_thread():
+                model.fit(x, y)
+            # Of two labels it scores the second alone.
+            labels = model.classes_[-len(model.coef_) :]
+            bias[model.classes_] = 0
+            kernel[:, labels], bias[labels] = model.coef_.T, model.intercept_
+        return LogisticRegressionAdapted(self.extractor, kernel, bias, masks.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class LogisticRegressionAdapted:
+    """A linear classifier of one task: softmax(f kernel + bias).
+
+    Attributes:
+      extractor: see `LogisticRegression`.
+      kernel: float64 [C, K+1].
+      bias: float64 [K+1]; -inf for a background that no cell showed.
+      image_size: H and W.
+    """
+
+    extractor: FeatureExtractor
+    kernel: np.ndarray
+    bias: np.ndarray
+    image_size: tuple[int, int]
+
+    def predict(self, query_images: np.ndarray) -> np.ndarray:
+        """Returns probabilities float32 [n, H, W, K+1]; see `Adapted`.
+
+        Raises:
+          UserError: queries of another shape or type than the support images.
+        """
+        images = check_queries(query_images, self.image_size)
+        return self.probabilities(self.extractor(images))
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """As `predict`, of features float32 [n, h, w, C] of the extractor."""
+        result = np.empty((len(features), *self.image_size, len(self.bias)), np.float32)
+        # One at a time, so that no rounding depends on the others.
+        for out, own in zip(result, features, strict=True):
+            flat = own.reshape(-1, own.shape[-1]).astype(np.float64)
+            scores = softmax(flat @ self.kernel + self.bias, axis=-1)
+            scores = scores.reshape(1, *own.shape[:-1], -1)
+            out[:] = upsample(scores, self.image_size)[0]
+        return result
