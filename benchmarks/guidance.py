@@ -1,7 +1,7 @@
 """How soon masks follow a click on the annotation page, with a guided network.
 
-  update   new guides from known features and one more point: `Guidance.update`
-  predict  masks of all pictures from known features: `Guidance.predict`
+  guide    a new guide from known features and one more point
+  predict  masks of all pictures from known features
   click    both, with drawing all pictures for the page: `Workspace`
   read     features of all pictures, once when they are added
 
@@ -22,18 +22,20 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from efficientlab_tf.api.networks import network_model
 from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
-from efficientlab_tf.app.methods import GuidedMethod, warm_up
+from efficientlab_tf.app.methods import Method, warm_up
 from efficientlab_tf.app.picture import THUMBNAIL_SIDE, Limits
 from efficientlab_tf.app.workspace import Workspace
+from efficientlab_tf.checkpoint.files import Checkpoint
+from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import build_model
 from efficientlab_tf.models.guided import FUSIONS
-from efficientlab_tf.segmenters.guided import GuidedFunctions
 from efficientlab_tf.segmenters.network import Network
 
-UPDATE_TARGET, CLICK_TARGET = 0.15, 1.0
+GUIDE_TARGET, CLICK_TARGET = 0.15, 1.0
 _NAME = "guided"
 _SHOWN = (480, 640)
 
@@ -80,15 +82,16 @@ def main(argv: list[str] | None = None) -> int:
             fusion=options.fusion,
         )
     )
-    functions, weights = GuidedFunctions(network), network.weights()
+    checkpoint = Checkpoint(network, network.weights(), RunConfig())
+    model = network_model(_NAME, checkpoint)
     random = np.random.default_rng(0)
-    times = _value(functions, weights, options, random)
-    times |= _page(GuidedMethod(functions, weights), options, random)
+    times = _value(model.segmenter(), options, random)
+    times |= _page(Method(model), options, random)
     print(
         f"guidance: {options.backbone}, {options.fusion}, "
         f"{options.image_size}x{options.image_size}, {options.pictures} pictures"
     )
-    targets = {"update": UPDATE_TARGET, "click": CLICK_TARGET}
+    targets = {"guide": GUIDE_TARGET, "click": CLICK_TARGET}
     for name, seconds in times.items():
         target = targets.get(name)
         told = f"  (target: at most {1000 * target:.0f} ms)" if target else ""
@@ -100,38 +103,34 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _value(functions, weights, options, random) -> dict[str, list[float]]:
-    """Times of the value without a page around it."""
+def _value(segmenter, options, random) -> dict[str, list[float]]:
+    """Times of the segmenter without a page around it."""
     size, count = options.image_size, options.pictures
-    segmenter = functions.segmenter(weights)
     images = random.integers(0, 256, [count, size, size, 3], np.uint8)
     masks = np.full([count, size, size], IGNORE, np.uint8)
     masks[0, 0, 0] = FOREGROUND
-    queries = segmenter.read(images)
+    features = segmenter.read(images)
     reads = [_timed(lambda: segmenter.read(images))[0] for _ in range(3)]
     # The second shape of everything is the last that is compiled.
-    segmenter.adapt(segmenter.read(images[:1]), masks[:1]).update(0, [(0, 0, 1)])
-    guide = segmenter.adapt(queries, masks)
-    guide.predict(queries)
-    times = {"update": [], "predict": []}
-    for _ in tqdm(range(options.repeats), desc="update", leave=False, disable=None):
+    segmenter.adapt(segmenter.read(images[:1]), masks[:1])
+    segmenter.adapt(features, masks).predict(features)
+    times = {"guide": [], "predict": []}
+    for _ in tqdm(range(options.repeats), desc="guide", leave=False, disable=None):
         row, column, label = random.integers([size, size, 2])
-        image, point = int(random.integers(count)), (row, column, label)
-        if (row, column) == (0, 0):
-            continue  # Where the object is marked.
-        seconds, guide = _timed(lambda g=guide, i=image, p=point: _updated(g, i, p))
-        times["update"].append(seconds)
-        times["predict"].append(_timed(lambda g=guide: g.predict(queries))[0])
+        masks[int(random.integers(count)), row, column] = label
+        seconds, adapted = _timed(lambda: _guided(segmenter, features, masks))
+        times["guide"].append(seconds)
+        times["predict"].append(_timed(lambda a=adapted: a.predict(features))[0])
     return times | {"read": reads}
 
 
-def _updated(guide, image: int, point):
-    guide = guide.update(image, [point])
-    guide.guides.numpy()  # Waits until it is done.
-    return guide
+def _guided(segmenter, features, masks):
+    adapted = segmenter.adapt(features, masks)
+    adapted.guides[0].numpy()  # Waits until it is done.
+    return adapted
 
 
-def _page(method: GuidedMethod, options, random) -> dict[str, list[float]]:
+def _page(method: Method, options, random) -> dict[str, list[float]]:
     """Times of clicks in a workspace."""
     warm_up(method)
     height, width = _SHOWN

@@ -2,10 +2,10 @@
 
     python -m efficientlab_tf.compare --dataset_dir=datasets/icons \
         --methods=all_foreground,nearest_neighbour,logistic_regression,oslsm=runs/x \
-        --output_dir=results/compare
+        --output=results/compare
 
 Every method sees the same tasks, at --eval_size, in a process of its own. Writes
-table.md, results.csv, bars.png, with several --compare_points points.png, and for each
+table.md, results.csv, bars.png, with several --points points.png, and for each
 method, fold and kind of support sets its tasks' counts and some pictures in units/.
 What was measured is not measured again: a comparison that was stopped goes on, and one
 with more methods measures only these.
@@ -20,19 +20,26 @@ from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.measure import Unit, run_unit, stamp_of
+from efficientlab_tf.evaluation import measure
+from efficientlab_tf.evaluation.measure import Measured, Unit, tasks_of
 from efficientlab_tf.evaluation.methods import Method, parse_methods
 from efficientlab_tf.evaluation.report import Row, write_report
+from efficientlab_tf.evaluation.study import (
+    UNITS,
+    file_name,
+    run_unit,
+    stamp_of,
+    units_folder,
+)
+from efficientlab_tf.shipped import shipped
 
-UNITS = "units"
 
-
-def compare(config: CompareConfig, output_dir: Path) -> list[Row]:
+def compare(config: CompareConfig, output: Path) -> list[Row]:
     """Measures all that is not there yet; prints the table each time it grows.
 
     Args:
       config: the comparison.
-      output_dir: where results go, and are gone on with.
+      output: the folder of results; what it holds of the same comparison is kept.
 
     Returns:
       The rows: of each method and number of shots the folds', and their mean if there
@@ -43,69 +50,97 @@ def compare(config: CompareConfig, output_dir: Path) -> list[Row]:
     """
     methods = parse_methods(config.methods)
     if not config.dataset_dir:
-        raise UserError("--dataset_dir is needed: a converted dataset, or sample:icons")
+        raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
     manifest = Manifest.load(config.dataset_dir)
     folds: tuple[int | None, ...] = config.fold_numbers or (None,)
-    for fold in config.fold_numbers:
-        manifest.fold(fold)  # Raises, and names the folds.
-    stamps = {method: stamp_of(method, config) for method in methods}
-    units_dir = output_dir / UNITS
-    try:
-        units_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to --output_dir {output_dir}: {error.strerror}; choose a "
-            "folder that you may write to"
-        ) from error
+    support_sets = tuple(itertools.product(config.shot_numbers, config.point_numbers))
+    stamps = {method.label: _stamp(method, manifest) for method in methods}
+    units = [
+        [
+            Unit(method, shots, points, fold, _of_unit(config), stamps[method.label])
+            for fold in folds
+        ]
+        for method, (shots, points) in itertools.product(methods, support_sets)
+    ]
+    # Whether there are enough examples for all of it, before the first is measured.
+    for unit in itertools.chain(*units[: len(support_sets)]):
+        tasks_of(unit)
+    folder = units_folder(output)
     where = config.eval_split if folds == (None,) else f"folds {config.folds}"
     title = f"{manifest.name}, {where}, {config.eval_size} px"
     rows: list[Row] = []
-    support_sets = itertools.product(config.shot_numbers, config.point_numbers)
-    for method, (shots, points) in itertools.product(methods, support_sets):
+    for of_folds in units:
         own = []
-        for fold in folds:
-            unit = Unit(method, shots, points, fold, _of_unit(config), stamps[method])
-            name = f"{_file_name(method)}-{shots}shot"
-            name += "" if points == DENSE else f"-{points}points"
-            name += "" if fold is None else f"-fold{fold}"
-            measured = run_unit(unit, units_dir / f"{name}.json")
+        for unit in of_folds:
+            measured = Measured.from_dict(
+                run_unit(
+                    measure.__name__,
+                    dataclasses.asdict(unit),
+                    folder,
+                    _name(unit),
+                    unit.label,
+                )
+            )
             if measured.skipped:
                 print(
-                    f"note: {measured.skipped} test pairs of fold {fold} have too few "
-                    f"support pictures for {shots} shots and were left out"
+                    f"note: {measured.skipped} test pairs of fold {unit.fold} have too "
+                    f"few support pictures for {unit.shots} shots and were left out"
                 )
-            label = config.eval_split if fold is None else str(fold)
-            own.append(Row.of(method.label, shots, points, label, measured))
+            label = config.eval_split if unit.fold is None else str(unit.fold)
+            row = Row.of(unit.method.label, unit.shots, unit.points, label, measured)
+            own.append(row)
         rows += own + ([Row.mean(own)] if len(own) > 1 else [])
-        table = write_report(output_dir, rows, title)
+        table = write_report(output, rows, title)
         print(f"\n{title}:\n{table}")
     return rows
 
 
+def _stamp(method: Method, manifest: Manifest) -> str:
+    """Of what a result depends on: the model's files and the dataset's lists.
+
+    Raises:
+      UserError: no such model.
+    """
+    if method.model and method.model not in shipped():
+        if not Path(method.model).exists():
+            raise UserError(
+                f"{method.label}: no such model: {method.model}; expected a run's "
+                f"folder, a .keras file or one of {', '.join(shipped())}"
+            )
+    lists = (p for p in manifest.directory.glob("*.*") if p.suffix in (".json", ".csv"))
+    return stamp_of(method.model, lists)
+
+
+def _name(unit: Unit) -> str:
+    name = f"{file_name(unit.method.label)}-{unit.shots}shot"
+    name += "" if unit.points == DENSE else f"-{unit.points}points"
+    return name + ("" if unit.fold is None else f"-fold{unit.fold}")
+
+
 def _of_unit(config: CompareConfig) -> CompareConfig:
     """What of the comparison decides a unit's result: not its other units."""
-    return dataclasses.replace(
-        config, methods="", folds="", compare_shots="1", compare_points=DENSE
-    )
-
-
-def _file_name(method: Method) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in method.label)
+    return dataclasses.replace(config, methods="", folds="", shots="1", points=DENSE)
 
 
 def main() -> None:
     """Compares as the flags say."""
-    if not flags.FLAGS.output_dir:
-        raise UserError("--output_dir is needed: a folder for results")
-    output_dir = Path(flags.FLAGS.output_dir)
-    compare(flags.read(CompareConfig), output_dir)
-    print(f"written: {output_dir}/table.md, results.csv, bars.png, {UNITS}/")
+    if not flags.FLAGS.output:
+        raise UserError("`output` is needed: a folder for results")
+    output = Path(flags.FLAGS.output)
+    compare(flags.read(CompareConfig), output)
+    print(f"written: {output}/table.md, results.csv, bars.png, {UNITS}/")
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(CompareConfig)
-    flags.define_text("output_dir", "", "Where results go, and are gone on with.")
+    flags.define_text("output", "", flags.STUDY_HELP)
+    flags.alias(
+        output_dir="output",
+        compare_shots="shots",
+        compare_points="points",
+        compare_seed="seed",
+    )
 
 
 if __name__ == "__main__":

@@ -5,20 +5,30 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: what is wrong, where, and what to do."""
+    """Bad input. The message is one line: what is wrong, where, and what to do.
+
+    An argument is named in backticks: `steps` is an argument of a function, and on a
+    command line --steps.
+    """
 
 
-def run_command(main: Callable[[], int | None]) -> None:
+def run_command(
+    main: Callable[[], int | None], spelled: Callable[[str], str] = str
+) -> None:
     """Runs a command's `main` and exits with its status.
 
     A `UserError` becomes one line on stderr and exit status 2: whoever typed
     the command needs the sentence, not the stack. Ctrl-C exits with 130. Any
     other exception is a bug in this package and keeps its trace.
+
+    Args:
+      main: the command.
+      spelled: writes a message's arguments as the command line spells them.
     """
     try:
         status = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {spelled(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -1,9 +1,15 @@
-"""The only module that defines absl flags: one for each field of a configuration."""
+"""The only module that defines absl flags: one for each field of a configuration.
+
+Library code names an argument in backticks, `steps`; here it becomes a flag, --steps,
+in messages and help texts.
+"""
 
 import dataclasses
+import re
 import sys
+import types
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from absl import app, flags, logging
 
@@ -13,6 +19,13 @@ from efficientlab_tf.errors import UserError, run_command
 Config = TypeVar("Config")
 
 FLAGS = flags.FLAGS
+
+MODEL_HELP = "A shipped model's name, a run's folder, or a .keras file."
+
+STUDY_HELP = "Folder of results. The same command again goes on with what it holds."
+
+_ALIASES: dict[str, str] = {}
+_NAMED = re.compile(r"`(\w+)`")
 
 
 def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
@@ -26,18 +39,21 @@ def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
         for field in dataclasses.fields(config):
             if only is not None and field.name not in only:
                 continue
-            help_text = field.metadata["help"]
+            help_text = _NAMED.sub(r"--\1", field.metadata["help"])
             choices = field.metadata["choices"]
+            kind = field.type
+            if isinstance(kind, types.UnionType):
+                kind = get_args(kind)[0]
             if choices:
                 flags.DEFINE_enum(field.name, field.default, choices, help_text)
-            elif field.type is bool:
-                flags.DEFINE_bool(field.name, field.default, help_text)
-            elif field.type is int:
-                flags.DEFINE_integer(field.name, field.default, help_text)
-            elif field.type is float:
-                flags.DEFINE_float(field.name, field.default, help_text)
             else:
-                flags.DEFINE_string(field.name, field.default, help_text)
+                defines = {
+                    bool: flags.DEFINE_bool,
+                    int: flags.DEFINE_integer,
+                    float: flags.DEFINE_float,
+                    str: flags.DEFINE_string,
+                }
+                defines[kind](field.name, field.default, help_text)
             _show_in_help(field.name)
 
 
@@ -59,17 +75,59 @@ def define_text(name: str, default: str, help_text: str) -> None:
     _show_in_help(name)
 
 
-def read(config: type[Config]) -> Config:
+def define_integer(name: str, default: int | None, help_text: str) -> None:
+    """Defines an integer flag that belongs to a command, not to a configuration."""
+    flags.DEFINE_integer(name, default, help_text)
+    _show_in_help(name)
+
+
+def alias(**names: str) -> None:
+    """Lets an old spelling of a flag go on working: alias(old="new").
+
+    Using one prints a line that says the new spelling.
+    """
+    _ALIASES.update(names)
+
+
+def renamed(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Puts new spellings into a command line.
+
+    Args:
+      arguments: of the command line, those of flagfiles among them.
+
+    Returns:
+      The arguments, and a line for each old spelling that was found.
+    """
+    result, notes = [], []
+    for argument in arguments:
+        match = re.match(r"--?(no)?(\w+)(=|$)", argument)
+        old = match and next(
+            (n for n in ((match[1] or "") + match[2], match[2]) if n in _ALIASES), None
+        )
+        if old:
+            new = _ALIASES[old]
+            argument = argument.replace(old, new, 1)
+            notes.append(f"note: --{old} is called --{new} now")
+        result.append(argument)
+    return result, list(dict.fromkeys(notes))
+
+
+def read(config: type[Config], only: tuple[str, ...] | None = None) -> Config:
     """Builds a configuration from the flags.
+
+    Args:
+      config: the dataclass; fields that have no flag get their defaults.
+      only: names of the fields whose flags are read; None for all.
 
     Raises:
       UserError: a value out of range.
     """
-    names = (field.name for field in dataclasses.fields(config))
-    return config(**{name: FLAGS[name].value for name in names})
+    names = [f.name for f in dataclasses.fields(config) if f.name in FLAGS]
+    values = {n: FLAGS[n].value for n in names if only is None or n in only}
+    return config(**values)
 
 
-def given(config: Config) -> dict:
+def given(config: Config) -> dict[str, Any]:
     """Returns the flags among the fields of `config` that were on the command line.
 
     Flags in a --flagfile count as being on the command line.
@@ -90,6 +148,14 @@ def override(config: Config) -> Config:
     return dataclasses.replace(config, **given(config))
 
 
+def spelled(message: str) -> str:
+    """Writes the arguments that a message names in backticks as this command's flags.
+
+    What is no flag of the command stays as it is.
+    """
+    return _NAMED.sub(lambda m: f"--{m[1]}" if m[1] in FLAGS else m[0], message)
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Parses the command line and runs `main`; the end of every entry point."""
 
@@ -102,10 +168,22 @@ def run(main: Callable[[], int | None]) -> None:
                 )
             return main()
 
-        run_command(checked)
+        run_command(checked, spelled)
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            # Flagfiles first, so that old spellings in them are found as well.
+            expanded = FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+        except flags.Error as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        arguments, notes = renamed(expanded)
+        for note in notes:
+            print(note, file=sys.stderr)
+        return app.parse_flags_with_usage([argv[0], *arguments])
 
     # Lines appear when they are printed, also in a file; TensorFlow's remarks on
     # its own checkpoints would break up the progress bar.
     sys.stdout.reconfigure(line_buffering=True)
     logging.set_verbosity(logging.ERROR)
-    app.run(start)
+    app.run(start, flags_parser=parse)

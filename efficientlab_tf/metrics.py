@@ -96,6 +96,29 @@ def soft_image_iou(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return ((both + EPSILON) / (total - both + EPSILON)).mean(-1)
 
 
+def present_iou(counts: np.ndarray) -> dict[int, float]:
+    """IoU of each foreground class that truth or prediction holds.
+
+    Args:
+      counts: int [K+1, K+1] of one picture, see `confusion`.
+
+    Returns:
+      Class to IoU. Classes that are in neither are left out.
+    """
+    intersection, union = _intersection_union(counts)
+    return {
+        c: float(intersection[c] / union[c]) for c in range(1, len(counts)) if union[c]
+    }
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    """Mean of `present_iou`; 1 if neither truth nor prediction hold any class.
+
+    For one class it is the IoU of Hendryx et al., see above.
+    """
+    return float(np.mean(list(present_iou(counts).values()) or [1.0]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
     """A mean with the half-width of its 95% confidence interval."""

@@ -293,3 +293,44 @@ def _check(image: np.ndarray, mask: np.ndarray) -> None:
             f"expected an image uint8 [H, W, 3] and its mask [H, W], received "
             f"{image.dtype} {list(image.shape)} and {list(mask.shape)}"
         )
+
+
+def resize_probabilities(
+    probabilities: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Resizes probabilities float32 [h, w, K+1] bilinearly to [*size, K+1]."""
+    classes = range(probabilities.shape[-1])
+    return np.stack([_plane(probabilities, index, size) for index in classes], axis=-1)
+
+
+def decide(
+    probabilities: np.ndarray, size: tuple[int, int], threshold: float
+) -> np.ndarray:
+    """Resizes probabilities bilinearly, then decides; as `metrics.predicted_masks`.
+
+    Class by class, so that little memory is needed for large pictures.
+
+    Args:
+      probabilities: float32 [h, w, K+1].
+      size: (height, width) of the result.
+      threshold: of the foreground probability, if K is 1.
+
+    Returns:
+      uint8 [height, width]; 0..K.
+    """
+    if probabilities.shape[-1] == 2:
+        return (_plane(probabilities, 1, size) > threshold).astype(np.uint8)
+    best = _plane(probabilities, 0, size)
+    mask = np.zeros(size, np.uint8)
+    for index in range(1, probabilities.shape[-1]):
+        values = _plane(probabilities, index, size)
+        mask[values > best] = index
+        best = np.maximum(best, values)
+    return mask
+
+
+def _plane(probabilities: np.ndarray, index: int, size: tuple[int, int]) -> np.ndarray:
+    values = Image.fromarray(np.ascontiguousarray(probabilities[..., index]))
+    if values.size != size[::-1]:
+        values = values.resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(values)

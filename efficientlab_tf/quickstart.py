@@ -7,23 +7,24 @@ from the untrained and from the meta-learned initialization, with the same
 support sets, steps and learning rate, and compares.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from efficientlab_tf import flags
-from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.api.loading import load
+from efficientlab_tf.api.networks import network_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_network
 from efficientlab_tf.config import (
     DataConfig,
     EvalConfig,
     LearnerConfig,
     ModelConfig,
+    Settings,
     TrainConfig,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluate import meta_test, write_results
+from efficientlab_tf.evaluation.meta_test import meta_test, write_results
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.training.loop import train
@@ -70,12 +71,12 @@ def main() -> None:
         flags.read(TrainConfig),
     )
     if not config.train.run_dir:
-        raise UserError("--run_dir is needed: a folder for checkpoints and logs")
+        raise UserError("`run_dir` is needed: a folder for checkpoints and logs")
     run_dir = Path(config.train.run_dir)
     if (run_dir / MODEL_FILE).is_file() and RunConfig.load(run_dir) != config:
         raise UserError(
             f"{run_dir} holds a run with other flags; delete it or choose another "
-            "--run_dir"
+            "`run_dir`"
         )
     resume = any((run_dir / "checkpoints").glob("*.index"))
     if resume:
@@ -84,22 +85,26 @@ def main() -> None:
         return
 
     evaluation = flags.read(EvalConfig)
-    network, learned, _ = load_model(str(run_dir), tuned=False)
-    weights = {
-        "untrained": build_network(config.model, config.train.seed).weights(),
+    learned = load(str(run_dir), tuned=False)
+    untrained = build_network(config.model, config.train.seed).weights()
+    models = {
+        "untrained": network_model(
+            "untrained", learned.checkpoint._replace(weights=untrained)
+        ),
         "meta-learned": learned,
     }
     # An untrained network has no running averages worth the name, so it is also
     # given those of the support set, and each is credited with its better one.
     best: dict[str, tuple[Summary, list]] = {}
     table = []
-    for name in weights:
+    for name, model in models.items():
         for mode in ("running", "support"):
             protocol, results, examples = meta_test(
-                network,
-                weights[name],
-                config,
-                dataclasses.replace(evaluation, batch_norm=mode),
+                model,
+                config.data,
+                evaluation,
+                settings=Settings(batch_norm=mode),
+                seed=config.train.seed,
                 label=f"{name}, {mode} statistics",
             )
             folder = run_dir / f"eval_{name}_{mode}"
@@ -115,7 +120,7 @@ def main() -> None:
     lines = "\n".join(table)
     print(
         f"\n{protocol.classes} classes held out of training, {protocol.shots} labelled "
-        f"pictures each, {protocol.inner_steps} steps of adaptation:\n"
+        f"pictures each, {protocol.steps} steps of adaptation:\n"
         f"  adapted from  batch norm  mean IoU with 95% confidence interval\n{lines}\n"
         f"meta-learning gained {100 * (after - before):.1f} points, better statistics "
         f"of each compared\n\n"
@@ -128,6 +133,7 @@ def main() -> None:
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, ModelConfig, LearnerConfig, TrainConfig, EvalConfig)
+    flags.alias(model="network", val_batch_norm="batch_norm")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def resumed_config() -> RunConfig:
     """
     run_dir = flags.FLAGS.run_dir
     if not run_dir:
-        raise UserError("--resume needs --run_dir: the folder of the run to continue")
+        raise UserError("`resume` needs `run_dir`: the folder of the run to continue")
     saved = RunConfig.load(Path(run_dir))
     groups = {}
     for field in dataclasses.fields(saved):
@@ -52,8 +52,8 @@ def resumed_config() -> RunConfig:
         for name, value in flags.given(group).items():
             if value != getattr(group, name) and name not in RESUMABLE:
                 raise UserError(
-                    f"--{name}={value} differs from the run's {getattr(group, name)}; "
-                    f"leave it out to resume {run_dir}, or start a new --run_dir"
+                    f"`{name}`={value} differs from the run's {getattr(group, name)}; "
+                    f"leave it out to resume {run_dir}, or start a new `run_dir`"
                 )
         groups[field.name] = flags.override(group)
     return RunConfig(**groups)
@@ -69,6 +69,7 @@ def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, ModelConfig, LearnerConfig, TrainConfig)
     flags.define_switch("resume", "Continue the run in --run_dir.")
+    flags.alias(model="network", val_batch_norm="batch_norm")
 
 
 if __name__ == "__main__":

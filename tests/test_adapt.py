@@ -11,11 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from efficientlab_tf import adapt as command
 from efficientlab_tf.adapt import AdaptConfig, adapt
+from efficientlab_tf.api import model as model_module
+from efficientlab_tf.api.loading import load
 from efficientlab_tf.checkpoint.files import load_model, save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
-from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig, Settings
 from efficientlab_tf.data.annotations import LabelledPicture, Support, read_support
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import (
@@ -24,20 +25,18 @@ from efficientlab_tf.inference.queries import (
     output_names,
     read_query,
 )
-from efficientlab_tf.inference.segmenting import decide
 from efficientlab_tf.losses import Objective
-from efficientlab_tf.metrics import predicted_masks
-from efficientlab_tf.segmenters import adaptation
+from efficientlab_tf.metrics import mean_iou, predicted_masks, present_iou
+from efficientlab_tf.pictures import decide
+from efficientlab_tf.segmenters import gradient
 from efficientlab_tf.segmenters.adaptation import (
-    held_out,
-    mean_iou,
-    present_iou,
-    spread,
+    choose_held_out,
 )
 from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Network
+from efficientlab_tf.segmenters.segmenter import spread
 from tests.data.test_annotations import write
 from tests.models.test_heads import SIZE, squares
 from tests.models.tiny import tiny_network
@@ -106,7 +105,7 @@ def test_from_pictures_to_masks(paths, tmp_path, capsys):
     assert adapt(AdaptConfig(**paths, save=str(saved))) == 0
     out = capsys.readouterr().out
     assert "support: 4 pictures (images and masks); classes: object" in out
-    assert "12 steps at 0.1, batch norm support" in out
+    assert "adapted: 12 steps at 0.1, batch norm support" in out
     assert out.count("support IoU") == 13 and out.count("loss") == 12
     assert "mean IoU of 3 queries" in out
 
@@ -189,7 +188,7 @@ def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
     assert adapt(AdaptConfig(**paths, steps="auto")) == 0
     out = capsys.readouterr().out
     assert "its head was copied to 2" in out
-    assert "looking for the number of steps; held out: " in out
+    assert out.count("held-out IoU") == len(summary(paths)["early_stopping"]["trail"])
     document = summary(paths)
     assert document["classes"] == ["red", "blue"]
     search = document["early_stopping"]
@@ -214,7 +213,7 @@ def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
 
 def test_a_network_without_an_inner_loop(paths, tmp_path, capsys):
     options = {"image_size": SIZE, "width": 1 / 16, "channels": 16, "dilated": True}
-    model = ModelConfig(model="guided", backbone="VGG16", **options)
+    model = ModelConfig(network="guided", backbone="VGG16", **options)
     network = build_network(model)
     run = RunConfig(model=model, learner=LearnerConfig(learner="feedforward"))
     path = tmp_path / "guided.keras"
@@ -223,8 +222,9 @@ def test_a_network_without_an_inner_loop(paths, tmp_path, capsys):
     for file in Path(paths["query"]).glob("*.png"):
         file.unlink()
     paths |= {"model": str(path), "support": str(tmp_path / "coco")}
-    assert adapt(AdaptConfig(**paths)) == 0
-    assert "adapting to 3 pictures: a forward pass" in capsys.readouterr().out
+    saved = tmp_path / "adapted.keras"
+    assert adapt(AdaptConfig(**paths, save=str(saved))) == 0
+    assert "adapted: no steps" in capsys.readouterr().out
     # It has a guide for each class.
     support = read_support(paths["support"], size=(SIZE, SIZE))
     assert support.classes == ("red", "blue")
@@ -238,9 +238,13 @@ def test_a_network_without_an_inner_loop(paths, tmp_path, capsys):
     for i, probability in enumerate(adapted.predict(np.stack(small)), start=1):
         expected = decide(probability, (90, 50), 0.5)
         assert np.mean(found(paths, i) == expected) > 0.99
-    for changes in ({"steps": "3"}, {"learning_rate": 0.1}, {"save": "a.keras"}):
+    # Saved, it needs no labelled pictures any more.
+    queries = [Path(paths["query"]) / f"{i}.jpg" for i in (1, 2, 3)]
+    for i, mask in enumerate(load(saved).predict(queries), start=1):
+        np.testing.assert_array_equal(mask, found(paths, i))
+    for steps, settings in (("3", OWN), ("model", Settings(learning_rate=0.1))):
         with pytest.raises(UserError, match="has no effect: .*in a forward pass"):
-            adapt(AdaptConfig(**paths | changes))
+            adapt(AdaptConfig(**paths | {"steps": steps}), settings)
 
 
 def test_queries_of_every_kind_and_some_that_are_none(paths, capsys):
@@ -285,28 +289,28 @@ def test_queries_of_every_kind_and_some_that_are_none(paths, capsys):
 
 
 def test_large_supports_are_learned_in_parts(paths, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "WHOLE_SUPPORT", 3)
-    monkeypatch.setattr(adaptation, "MAX_WATCHED", 2)
+    monkeypatch.setattr(model_module, "WHOLE_SUPPORT", 3)
+    monkeypatch.setattr(gradient, "MAX_STATISTICS", 2)
     seen = []
-    statistics = AdaptFunctions.support_statistics
 
-    def spy(self, weights, images):
-        seen.append(len(images))
-        return statistics(self, weights, images)
+    def spy(count, most):
+        seen.append((count, most))
+        return spread(count, most)
 
-    monkeypatch.setattr(AdaptFunctions, "support_statistics", spy)
+    monkeypatch.setattr(gradient, "spread", spy)
     paths["query"] += "/1.jpg"
-    assert adapt(AdaptConfig(**paths, steps="2", learning_rate=0.01)) == 0
+    settings = Settings(learning_rate=0.01)
+    assert adapt(AdaptConfig(**paths, steps="2"), settings) == 0
     assert "mini-batches of 8: " in capsys.readouterr().out
     settings = summary(paths)["settings"]
     assert settings["inner_batch"] == 8 and settings["learning_rate"] == 0.01
-    assert seen == [2, 2, 2]
+    assert seen == [(4, 2)] * 3
     assert len(summary(paths)["queries"]) == 1
     assert summary(paths)["scores"] is None
 
     # Running averages look at no picture for statistics.
-    config = AdaptConfig(**paths, steps="1", batch_norm="running")
-    assert adapt(config, {"inner_batch": 0}) == 0
+    settings = Settings(batch_norm="running", inner_batch=0)
+    assert adapt(AdaptConfig(**paths, steps="1"), settings) == 0
     assert summary(paths)["settings"]["inner_batch"] == 0 and len(seen) == 3
 
 
@@ -315,8 +319,8 @@ def test_one_picture_is_too_few_to_hold_one_out(paths, tmp_path, capsys):
     paths |= {"support": str(tmp_path / "single"), "query": str(tmp_path / "single")}
     assert adapt(AdaptConfig(**paths, steps="auto")) == 0
     out = capsys.readouterr().out
-    assert "--steps=auto needs two labelled pictures of each class" in out
-    assert "adapting to 1 pictures: 12 steps at 0.1" in out
+    assert "the number of steps takes two labelled pictures of each class" in out
+    assert "adapted: 12 steps at 0.1" in out
     # The query is the support picture, so its IoU proves nothing.
     assert "1 queries are support pictures; no mean counts them" in out
     assert summary(paths)["scores"] is None
@@ -329,26 +333,25 @@ def test_learned_rates_need_no_rate(paths, tmp_path):
     path = tmp_path / "rates.keras"
     save_keras(path, network, weights._replace(rates=rates), run)
     paths["model"] = str(path)
-    with pytest.raises(UserError, match="--learning_rate has no effect: .*rates.keras"):
-        adapt(AdaptConfig(**paths, learning_rate=0.1))
+    with pytest.raises(UserError, match="`learning_rate` has no effect: .*rates.keras"):
+        adapt(AdaptConfig(**paths), Settings(learning_rate=0.1))
     assert adapt(AdaptConfig(**paths, steps="2")) == 0
-    assert summary(paths)["settings"]["learned_rates"]
+    assert summary(paths)["settings"]["learning_rate"] is None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": ""}, "--model is needed"),
-        ({"query": ""}, "--query is needed"),
+        ({"model": ""}, "`model` is needed"),
+        ({"query": ""}, "`query` is needed"),
         ({"model": "nowhere.keras"}, "no such run folder or .keras file: nowhere"),
         ({"support": "nowhere"}, "no such file or folder: nowhere"),
         ({"query": "nowhere"}, "no such file or folder: nowhere; give pictures"),
         ({"query_masks": "nowhere"}, "--query_masks: no such folder: nowhere"),
-        ({"steps": "many"}, "--steps must be a number, auto or checkpoint"),
-        ({"steps": "-1"}, "--steps must be a number, auto or checkpoint"),
-        ({"save": "adapted.h5"}, "--save must end in .keras, received adapted.h5"),
-        ({"learning_rate": -1.0}, "--learning_rate must not be negative"),
-        ({"threshold": 1.0}, "--threshold must be between 0 and 1"),
+        ({"steps": "many"}, "`steps` must be a number, auto or model"),
+        ({"steps": "-1"}, "`steps` must be a number, auto or model"),
+        ({"save": "adapted.h5"}, "`save` must end in .keras, received adapted.h5"),
+        ({"threshold": 1.0}, "`threshold` must be between 0 and 1"),
         ({"classes": "dog"}, "has nothing labelled dog; it has object"),
     ],
 )
@@ -468,12 +471,12 @@ def test_what_is_held_out_leaves_every_class():
     masks = np.zeros((10, 4, 4), np.uint8)
     masks[:7, 0], masks[7:9, 1], masks[9, 2] = 1, 2, 3
     for seed in range(20):
-        chosen = held_out(masks, seed)
+        chosen = choose_held_out(masks, seed)
         assert len(chosen) == 2 and 9 not in chosen
         assert not {7, 8} <= set(chosen)
-    assert len(held_out(masks[:2], 0)) == 1
-    assert held_out(masks[:1], 0) == [] == held_out(masks[[0, 8, 9]], 0)
-    assert len(held_out(masks[:1].repeat(400, 0), 0)) == 64
+    assert len(choose_held_out(masks[:2], 0)) == 1
+    assert choose_held_out(masks[:1], 0) == [] == choose_held_out(masks[[0, 8, 9]], 0)
+    assert len(choose_held_out(masks[:1].repeat(400, 0), 0)) == 64
 
 
 def test_iou_of_the_classes_that_are_there():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.app import config as app_config
+from efficientlab_tf.api.baselines import LINEAR
 from efficientlab_tf.app.__main__ import check_address, serve
 from efficientlab_tf.app.annotations import (
     BACKGROUND,
@@ -23,22 +23,22 @@ from efficientlab_tf.app.annotations import (
     POINT_REACH,
     Annotations,
 )
-from efficientlab_tf.app.config import LINEAR, AppConfig
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import load_model, save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
-from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.inference.segmenting import decide
 from efficientlab_tf.models import build_model
+from efficientlab_tf.pictures import decide
 from efficientlab_tf.segmenters.baselines import FeatureExtractor, LogisticRegression
 from efficientlab_tf.segmenters.forward import ForwardFunctions
-from efficientlab_tf.segmenters.guided import GuidedFunctions
 from efficientlab_tf.segmenters.network import Network
+from efficientlab_tf.shipped import shipped
 from tests.models.tiny import tiny_network
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ def paths(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def methods(paths):
-    return load_methods([*paths, LINEAR], "support")
+    return load_methods([*paths, LINEAR], OWN)
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ def test_nothing_is_compiled_again(methods):
     functions = methods[GUIDED]._segmenter.functions
     counts = [
         f.experimental_get_tracing_count()
-        for f in (functions.features, functions.pool, functions.probabilities)
+        for f in (functions.read, functions.guide, functions.logits)
     ]
     for count in (3, 5):
         images = np.zeros([count, SIZE, SIZE, 3], np.uint8)
@@ -485,35 +485,25 @@ def test_nothing_is_compiled_again(methods):
         methods[GUIDED].predict(adapted, pictures)
     assert counts == [
         f.experimental_get_tracing_count()
-        for f in (functions.features, functions.pool, functions.probabilities)
+        for f in (functions.read, functions.guide, functions.logits)
     ]
-
-
-def test_features_are_no_support_of_early_fusion(paths):
-    network, weights, _ = load_model(paths[1])
-    segmenter = GuidedFunctions(network).segmenter(weights)
-    queries = segmenter.read(fitted())
-    with pytest.raises(UserError, match="early fusion"):
-        segmenter.adapt(queries, support())
 
 
 def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
     for changes, message in (
-        ({"port": 0}, "--port must be from 1"),
-        ({"threshold": 1.0}, "--threshold must be between"),
-        ({"max_upload_mb": 0.0}, "--max_upload_mb must be positive"),
-        ({"max_pictures": 0}, "--max_pictures must be at least 1"),
+        ({"port": 0}, "`port` must be from 1"),
+        ({"threshold": 1.0}, "`threshold` must be between"),
+        ({"max_upload_mb": 0.0}, "`max_upload_mb` must be positive"),
+        ({"max_pictures": 0}, "`max_pictures` must be at least 1"),
     ):
         with pytest.raises(UserError, match=message):
             AppConfig(**changes)
     assert AppConfig(model="a, b,").models == ("a", "b")
     assert AppConfig().host == "127.0.0.1"
     with pytest.raises(UserError, match="two models are called tiny"):
-        load_methods([paths[2], str(tmp_path / "tiny" / "model.keras")], "running")
-    *files, last = AppConfig().models
-    assert len(files) == 2 and all(Path(file).is_file() for file in files)
-    monkeypatch.setattr(app_config, "SHIPPED", ("nowhere.keras",))
-    assert AppConfig().models == (last,) == (LINEAR,)
+        load_methods([paths[2], str(tmp_path / "tiny" / "model.keras")], OWN)
+    *names, last = AppConfig().models
+    assert {*names} <= {*shipped()} and last == LINEAR
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -98,6 +98,8 @@ def test_resume_then_evaluate(stopped_run, tmp_path):
         *("--splits_per_task=1", "--batch_norm=support"),
     )
     assert status == 0, err[-2000:]
+    # Old spellings go on working, and say the new ones.
+    assert "note: --model_path is called --model now" in err
     assert "per-image IoU" in out and "3 tasks" in out
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["protocol"]["batch_norm"] == "support"
@@ -137,8 +139,13 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
         ("train", ["stray"], "unexpected argument 'stray'"),
         ("train", ["--flagfile=nowhere.flags"], "nowhere.flags"),
         ("train", ["--resume"], "--resume needs --run_dir"),
-        ("evaluate", [], "--model_path is needed"),
-        ("evaluate", ["--model_path=nowhere"], "no such run folder or .keras file"),
+        ("evaluate", [], "--model is needed"),
+        (
+            "evaluate",
+            ["--model=nowhere"],
+            "no model 'nowhere'; expected a run's folder",
+        ),
+        ("evaluate", ["--model_path=a/b"], "no such run folder or .keras file"),
     ],
 )
 def test_bad_command_lines_say_what_to_do(command, arguments, message, tmp_path):
@@ -161,7 +168,7 @@ def test_learned_rates_leave_no_learning_rate_to_choose(tmp_path):
         tmp_path, "evaluate", f"--model_path={path}", "--inner_learning_rate=0.1"
     )
     assert status == 2
-    assert "--inner_learning_rate has no effect" in err.splitlines()[-1]
+    assert "--learning_rate has no effect" in err.splitlines()[-1]
 
 
 def test_help_lists_the_flags(tmp_path):

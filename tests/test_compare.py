@@ -18,16 +18,18 @@ from efficientlab_tf.config import (
     DataConfig,
     LearnerConfig,
     ModelConfig,
+    Settings,
 )
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation import measure as measuring
-from efficientlab_tf.evaluation.measure import Measured, Unit, run_unit, stamp_of
+from efficientlab_tf.evaluation import study
+from efficientlab_tf.evaluation.measure import Measured, Unit
 from efficientlab_tf.evaluation.methods import (
     Method,
     at_size,
-    build_segmenter,
+    comparable,
     parse_methods,
 )
 from efficientlab_tf.evaluation.report import Row, fb_iou_interval, markdown
@@ -42,7 +44,7 @@ def config(tmp_path):
         methods="all_foreground,all_background",
         dataset_dir="sample:icons",
         splits=f"test={tmp_path / 'test.txt'}",
-        compare_shots="1",
+        shots="1",
         eval_size=32,
         splits_per_task=1,
         eval_queries=2,
@@ -89,7 +91,7 @@ def test_methods_as_they_are_typed():
     )
     assert methods == (
         Method("nearest_neighbour"),
-        Method("tuned", "runs/x", (("inner_steps", "20"), ("adapt", "decoder"))),
+        Method("tuned", "runs/x", Settings(steps=20, adapt="decoder")),
         Method("logistic_regression", "m.keras"),
     )
 
@@ -97,11 +99,13 @@ def test_methods_as_they_are_typed():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "--methods is needed"),
+        ("", "`methods` is needed"),
         ("what", "LABEL=MODEL; received 'what'"),
         ("=runs/x", "LABEL=MODEL; received '=runs/x'"),
-        ("x=runs/x:steps=3", "received 'steps=3'"),
+        ("x=runs/x:stages=3", "received 'stages=3'"),
         ("x=runs/x:inner_steps", "received 'inner_steps'"),
+        ("x=runs/x:steps=three", "x: steps is not a number, received 'three'"),
+        ("x=runs/x:steps=-1", "`steps` must be at least 0, received -1"),
         ("x=runs/x,x=runs/y", "names x twice"),
         ("all_foreground=runs/x", "needs no model"),
         ("nearest_neighbour:l2=0", "has no settings"),
@@ -113,25 +117,20 @@ def test_methods_that_cannot_be_read(text, message):
 
 
 def test_settings_of_a_method_that_do_not_suit_its_model(model):
-    def build(*settings):
-        method = Method("x", str(model), settings)
-        return build_segmenter(method, backbone="", eval_size=64)
-
-    with pytest.raises(UserError, match="not a number"):
-        build(("inner_steps", "three"))
+    method = Method("x", str(model), Settings(batch_norm="query"))
     with pytest.raises(UserError, match="batch_norm must be running or support"):
-        build(("batch_norm", "query"))
-    with pytest.raises(UserError, match="inner_steps must be at least 1"):
-        build(("inner_steps", "0"))
+        comparable(method, backbone="", eval_size=64)
 
 
 def test_a_model_is_built_with_its_own_and_the_given_settings(model):
-    method = Method("x", str(model), (("inner_steps", "3"), ("batch_norm", "support")))
-    segmenter = build_segmenter(method, backbone="", eval_size=64)
-    assert (segmenter.steps, segmenter.batch_norm) == (3, "support")
+    method = Method("x", str(model), Settings(steps=3, batch_norm="running"))
+    segmenter, adaptation = comparable(method, backbone="", eval_size=64)
+    assert (segmenter.steps, segmenter.batch_norm) == (3, "running")
     assert segmenter.learning_rate == LearnerConfig().inner_learning_rate
-    own = build_segmenter(Method("x", str(model)), backbone="", eval_size=96)
+    assert adaptation == "3 steps at 0.005, batch norm running"
+    own, adaptation = comparable(Method("x", str(model)), backbone="", eval_size=96)
     assert own.segmenter.steps == 1
+    assert adaptation == "1 steps at 0.005, batch norm support"
     assert (own.own, own.wanted) == ((64, 64), (96, 96))
 
 
@@ -197,14 +196,19 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
 
 def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
     unit = Unit(Method("all_background"), 1, DENSE, None, config, "stamp")
-    path = tmp_path / "unit.json"
-    first = run_unit(unit, path)
+
+    def run(unit):
+        values = dataclasses.asdict(unit)
+        measured = study.run_unit(measuring.__name__, values, tmp_path, "unit", "x")
+        return Measured.from_dict(measured)
+
+    first = run(unit)
 
     def refuse(*arguments, **options):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(measuring.subprocess, "run", refuse)
-    again = run_unit(unit, path)
+    monkeypatch.setattr(study.subprocess, "run", refuse)
+    again = run(unit)
     assert again.seconds == first.seconds
     for a, b in zip(first.results, again.results, strict=True):
         np.testing.assert_array_equal(a.counts, b.counts)
@@ -219,35 +223,43 @@ def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
         dataclasses.replace(unit, config=dataclasses.replace(config, eval_queries=1)),
     ):
         with pytest.raises(AssertionError, match="measured again"):
-            run_unit(other, path)
+            run(other)
 
 
 def test_a_stamp_follows_the_model(config, model, tmp_path):
-    method = Method("x", str(model))
-    before = stamp_of(method, config)
-    assert stamp_of(method, config) == before
+    before = study.stamp_of(str(model), [])
+    assert study.stamp_of(str(model), []) == before
     copy = tmp_path / "model.keras"
     copy.write_bytes(model.read_bytes())
-    method = Method("x", str(copy))
-    first = stamp_of(method, config)
+    first = study.stamp_of(str(copy), [])
     os.utime(copy, (1, 1))
-    assert stamp_of(method, config) != first
-    with pytest.raises(UserError, match="no such run folder"):
-        stamp_of(Method("x", str(tmp_path / "none")), config)
+    assert study.stamp_of(str(copy), []) != first
+    bad = dataclasses.replace(config, methods=f"x={tmp_path / 'none'}")
+    with pytest.raises(UserError, match="x: no such model"):
+        compare(bad, tmp_path / "out")
 
 
 def test_a_unit_survives_json(config):
-    unit = Unit(Method("x", "runs/x", (("l2", "0"),)), 5, "25", 2, config, "stamp")
-    assert Unit.from_json(unit.to_json()) == unit
+    unit = Unit(Method("x", "runs/x", Settings(l2=0.5)), 5, "25", 2, config, "stamp")
+    values = json.loads(json.dumps(dataclasses.asdict(unit)))
+    assert Unit.from_dict(values) == unit
 
 
 def test_bad_input_of_a_process_is_one_sentence(config, tmp_path, capfd):
-    bad = dataclasses.replace(config, compare_shots="500")
+    (tmp_path / "model.keras").write_text("no model")
+    bad = dataclasses.replace(config, methods=f"x={tmp_path / 'model.keras'}")
     with pytest.raises(UserError, match="could not be measured: its error is above"):
         compare(bad, tmp_path / "out")
     errors = capfd.readouterr().err
-    assert "error: class" in errors and "lower them" in errors
+    assert "error: " in errors and "cannot be read as a .keras model" in errors
     assert "Traceback" not in errors
+
+
+def test_every_cell_is_checked_before_the_first_is_measured(config, tmp_path):
+    bad = dataclasses.replace(config, shots="1,500")
+    with pytest.raises(UserError, match="class .* lower them"):
+        compare(bad, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_that_a_dataset_has_not(config, tmp_path):
@@ -258,13 +270,13 @@ def test_folds_that_a_dataset_has_not(config, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"compare_shots": "1,x"}, "compare_shots must be"),
-        ({"compare_shots": "0"}, "compare_shots must be"),
-        ({"folds": "0,0"}, "folds must be"),
-        ({"compare_points": "5,0"}, "compare_points must be"),
-        ({"compare_points": "1-9"}, "compare_points must be"),
-        ({"eval_size": 100}, "eval_size must be a positive multiple of 32"),
-        ({"timed_tasks": 0}, "timed_tasks must be at least 1"),
+        ({"shots": "1,x"}, "`shots` must be"),
+        ({"shots": "0"}, "`shots` must be"),
+        ({"folds": "0,0"}, "`folds` must be"),
+        ({"points": "5,0"}, "`points` must be"),
+        ({"points": "1-9"}, "`points` must be"),
+        ({"eval_size": 100}, "`eval_size` must be a positive multiple of 32"),
+        ({"timed_tasks": 0}, "`timed_tasks` must be at least 1"),
     ],
 )
 def test_settings_out_of_range(changes, message):
@@ -304,19 +316,18 @@ def test_mean_of_folds_and_table():
         *("x", "1"),
         *(f"{100 * row.class_iou.mean:.2f}" for row in rows),
     ]
-    assert cells[-2:] == ["1.000", "1.00"]
+    assert cells[-3:] == ["1.000", "1.00", ""]
 
 
 def test_points_have_rows_of_their_own_and_a_chart(config, tmp_path, monkeypatch):
     def here(command, **options):
-        measuring.main(command[-2:])
+        with pytest.raises(SystemExit):
+            study.unit_process(measuring._measure, command[-2:])
         return subprocess.CompletedProcess(command, 0)
 
     # Processes of their own, as in the tests above, would only take longer.
-    monkeypatch.setattr(measuring.subprocess, "run", here)
-    sparse = dataclasses.replace(
-        config, methods="nearest_neighbour", compare_points="3,-1"
-    )
+    monkeypatch.setattr(study.subprocess, "run", here)
+    sparse = dataclasses.replace(config, methods="nearest_neighbour", points="3,-1")
     rows = compare(sparse, tmp_path / "out")
     assert [row.points for row in rows] == ["3", DENSE]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
@@ -349,7 +360,7 @@ def test_points_of_tasks(config):
 
 def test_measured_survives_json():
     measured = Measured(some_results(), 0.5, 3, 2**30, 2**20, 4)
-    again = Measured.from_json(measured.to_json())
-    assert json.loads(measured.to_json())["skipped"] == 4
+    again = Measured.from_dict(json.loads(json.dumps(measured.to_dict())))
+    assert again.skipped == 4
     assert Summary.of(again.results) == Summary.of(measured.results)
     assert again.seconds == 0.5 and again.peak_bytes == 2**30

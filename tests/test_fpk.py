@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
-from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig
+from efficientlab_tf.api.networks import GradientModel
+from efficientlab_tf.checkpoint.files import Checkpoint
+from efficientlab_tf.checkpoint.run import RunConfig, build_network
+from efficientlab_tf.config import OWN, DataConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.many_shot import Study, open_results, write_report
 from efficientlab_tf.fpk import FpkConfig, initializations
-from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
 from tests.models.tiny import tiny_network
 
@@ -22,28 +23,28 @@ from tests.models.tiny import tiny_network
 def study():
     manifest = Manifest.load("sample:icons")
     names = manifest.split("test")[:2]
-    return Study(manifest, names, {1: 0, 4: 0, 5: 2}, 2, 3, "support", 0)
+    return Study(manifest, names, {1: 0, 4: 0, 5: 2}, 2, 3, OWN, 0)
 
 
 @pytest.fixture(scope="module")
-def functions():
-    learner = LearnerConfig(inner_batch=2, augment_rate=0.0)
-    return AdaptFunctions(build_inner_loop(learner, Network(tiny_network(32))))
-
-
-def _starts(functions):
-    weights = functions.inner.network.weights()
+def starts():
+    learner = LearnerConfig(inner_batch=2, augment_rate=0.0, inner_learning_rate=0.05)
+    network = Network(tiny_network(32))
+    run = RunConfig(learner=learner)
+    meta = GradientModel("meta", Checkpoint(network, network.weights(), run))
+    weights = network.weights()
     other = weights._replace(theta=tuple(0.5 * t for t in weights.theta))
-    return {"meta": (weights, 0.05), "random": (other, 0.01)}
+    random = GradientModel("random", Checkpoint(network, other, run))
+    return {"meta": (meta, None), "random": (random, 0.01)}
 
 
-def _run(study, functions, folder, settings=None):
+def _run(study, starts, folder, settings=None):
     rows = open_results(folder, settings or {"a": 1})
-    return study.run(functions, _starts(functions), rows, folder)
+    return study.run(starts, rows, folder)
 
 
-def test_a_study_goes_on_where_it_was(study, functions, tmp_path):
-    whole = _run(study, functions, tmp_path / "whole")
+def test_a_study_goes_on_where_it_was(study, starts, tmp_path):
+    whole = _run(study, starts, tmp_path / "whole")
     assert len({row.key for row in whole}) == len(whole) == 2 * 3 * 2 * 2
     assert all(0 <= row.iou <= 1 and row.seconds > 0 for row in whole)
     # One example cannot be spared; five are given their number of steps.
@@ -55,7 +56,7 @@ def test_a_study_goes_on_where_it_was(study, functions, tmp_path):
     with open(tmp_path / "whole" / "results.csv") as file:
         header, *lines = file.readlines()
     (part / "results.csv").write_text("".join([header, *lines[-5:], *lines[2:4]]))
-    again = {row.key: row for row in _run(study, functions, part)}
+    again = {row.key: row for row in _run(study, starts, part)}
     assert again.keys() == {row.key for row in whole}
     for row in whole:
         assert again[row.key].steps == row.steps
@@ -71,12 +72,12 @@ def test_a_study_goes_on_where_it_was(study, functions, tmp_path):
         assert picture.width > 400 and len(picture.getcolors(1 << 20)) > 10
 
 
-def test_results_of_other_settings_are_not_mixed(study, functions, tmp_path):
-    _run(dataclasses.replace(study, steps={1: 1}), functions, tmp_path)
+def test_results_of_other_settings_are_not_mixed(study, starts, tmp_path):
+    _run(dataclasses.replace(study, steps={1: 1}), starts, tmp_path)
     with pytest.raises(UserError, match="other settings: a was 1, now 2"):
         open_results(tmp_path, {"a": 2})
     with pytest.raises(UserError, match="results of 1 steps for k = 1, now 3"):
-        _run(dataclasses.replace(study, steps={1: 3}), functions, tmp_path)
+        _run(dataclasses.replace(study, steps={1: 3}), starts, tmp_path)
     with open(tmp_path / "results.csv", "a") as file:
         file.write("meta,1,acorn")
     with pytest.raises(UserError, match="a line that is not a result"):
@@ -90,39 +91,54 @@ def test_initializations_are_of_one_network():
         LearnerConfig(inner_learning_rate=0.02),
     )
     network = build_network(run.model)
-    learned = network.weights()
+    checkpoint = Checkpoint(network, network.weights(), run)
     config = FpkConfig(baseline_learning_rate=0.3)
-    starts = initializations(network, learned, run, config)
+    starts = initializations(GradientModel("x", checkpoint), config)
     assert list(starts) == ["meta", "imagenet", "random"]
-    assert [rate for _, rate in starts.values()] == [0.02, 0.3, 0.3]
-    first = {name: weights.theta[0] for name, (weights, _) in starts.items()}
+    assert [rate for _, rate in starts.values()] == [None, 0.3, 0.3]
+    first = {n: m.checkpoint.weights.theta[0] for n, (m, _) in starts.items()}
     # The network above holds ImageNet's encoder too.
     np.testing.assert_array_equal(first["imagenet"], first["meta"])
     assert not np.allclose(first["random"], first["meta"])
     with pytest.raises(UserError, match="no imagenet initialization of it"):
-        initializations(network, learned._replace(theta=()), run, config)
+        weights = checkpoint.weights._replace(theta=())
+        other = GradientModel("x", checkpoint._replace(weights=weights))
+        initializations(other, config)
+
+
+def test_every_k_is_checked_before_the_first_adaptation(study):
+    study.check()
+    count = study.manifest.classes[study.classes[0]].count
+    more = dataclasses.replace(study, steps={1: 1, count - 2: 1, count: 1})
+    sentence = (
+        f"has {count} examples: .* k up to {count - 3}, not {count - 2}, {count};"
+    )
+    with pytest.raises(UserError, match=sentence):
+        more.check()
+    with pytest.raises(UserError, match="has no class 'dragon'"):
+        dataclasses.replace(study, classes=("dragon",)).check()
 
 
 @pytest.mark.parametrize(
     ("values", "steps"),
     [
         ({"ks": "1,400"}, {1: 1, 400: 200}),
-        ({"ks": "3,7", "iterations": "auto"}, {3: 0, 7: 0}),
-        ({"ks": "3,7", "iterations": "4, 9"}, {3: 4, 7: 9}),
+        ({"ks": "3,7", "steps": "auto"}, {3: 0, 7: 0}),
+        ({"ks": "3,7", "steps": "4, 9"}, {3: 4, 7: 9}),
     ],
 )
 def test_steps_of_each_k(values, steps):
-    assert FpkConfig(**values).steps == steps
+    assert FpkConfig(**values).steps_of == steps
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"ks": "1,x"}, "--ks must be positive whole numbers"),
-        ({"ks": "1,7"}, "--iterations=paper knows .* received --ks with 7"),
-        ({"iterations": "3,4"}, "one number for each of the 7 --ks, received 2"),
+        ({"ks": "1,x"}, "`ks` must be positive whole numbers"),
+        ({"ks": "1,7"}, "`steps`=paper knows .* received `ks` with 7"),
+        ({"steps": "3,4"}, "one number for each of the 7 `ks`, received 2"),
         ({"initializations": "meta,voc"}, "received 'voc'"),
-        ({"draws": 0}, "--draws must be at least 1"),
+        ({"draws": 0}, "`draws` must be at least 1"),
         ({"baseline_learning_rate": -1.0}, "must not be negative"),
     ],
 )

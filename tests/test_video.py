@@ -1,5 +1,6 @@
 """`video`: from an annotated frame to masks, an overlay and measures."""
 
+import contextlib
 import csv
 import json
 import math
@@ -14,8 +15,9 @@ from PIL import Image
 
 from efficientlab_tf.checkpoint.files import load_model, save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
-from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig, Settings
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation import study
 from efficientlab_tf.pictures import PALETTE, palette_image
 from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.video import benchmark, clip, segment
@@ -23,7 +25,7 @@ from efficientlab_tf.video.__main__ import run
 from efficientlab_tf.video.annotation import Annotation, Point, read_annotation
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames, natural_key
-from efficientlab_tf.video.methods import VideoMethod, methods_of
+from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.segment import Clock, Online, certain_pixels, follow
 from tests.data.test_annotations import write
 from tests.models.test_heads import SIZE
@@ -56,7 +58,7 @@ def guided(tmp_path_factory):
     """A guided network with random weights."""
     sizes = {"image_size": SIZE, "width": 1 / 16, "channels": 16}
     config = RunConfig(
-        model=ModelConfig(model="guided", backbone="VGG16", dilated=True, **sizes),
+        model=ModelConfig(network="guided", backbone="VGG16", dilated=True, **sizes),
         learner=LearnerConfig(learner="feedforward", augment_rate=0.0),
     )
     network = build_network(config.model)
@@ -171,11 +173,10 @@ def test_a_guided_network_does_what_its_segmenter_does(paths, guided):
         # The same but at pixels on the brink of the threshold.
         assert np.mean((np.asarray(large) > threshold) != (mask == 1)) < 0.02
         assert 0.1 < np.mean(mask == 1) < 0.9
-    settings = summary(paths)["settings"]
-    assert settings["adaptation"] == "forward pass" and "steps" not in settings
-    for changes in ({"steps": "5"}, {"learning_rate": 0.1}):
+    assert summary(paths)["settings"]["steps"] is None
+    for steps, settings in (("5", OWN), ("model", Settings(learning_rate=0.1))):
         with pytest.raises(UserError, match="adapts in a forward pass"):
-            run(VideoConfig(**paths | changes))
+            run(VideoConfig(**paths | {"steps": steps}), settings)
 
 
 def test_points_of_two_objects_on_two_frames(paths, tmp_path, capsys, monkeypatch):
@@ -397,7 +398,7 @@ BAD = [
     bad({"annotations": "frames/.."}, {}, "has the name of a frame"),
     bad({"model": "nowhere.keras"}, {}, "no such run folder or .keras file"),
     bad({"output": "truth"}, {}, "would write into the input"),
-    bad({"output": "file"}, {"file": "text"}, "cannot write to --output"),
+    bad({"output": "file"}, {"file": "text"}, "cannot write to `output`"),
 ]
 
 
@@ -413,16 +414,16 @@ def test_bad_input(paths, tmp_path, changes, files, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": ""}, "--model is needed"),
-        ({"annotation": ""}, "--annotation is needed"),
-        ({"sequence": ""}, "either --sequence with --annotation is needed, or --davis"),
-        ({"output": ""}, "--output is needed"),
-        ({"steps": "0,5"}, "need --davis"),
-        ({"steps": "-1"}, "--steps must be a number"),
-        ({"online": -1}, "--online must not be negative"),
-        ({"threshold": 1.0}, "--threshold must be between 0 and 1"),
-        ({"fps": 0.0}, "--fps must be above 0"),
-        ({"methods": "x=y"}, "--methods has no effect: it needs --davis"),
+        ({"model": ""}, "`model` is needed"),
+        ({"annotation": ""}, "`annotation` is needed"),
+        ({"sequence": ""}, "either `sequence` with `annotation` is needed, or"),
+        ({"output": ""}, "`output` is needed"),
+        ({"steps": "0,5"}, "need `davis`"),
+        ({"steps": "-1"}, "`steps` must be a number"),
+        ({"online": -1}, "`online` must not be negative"),
+        ({"threshold": 1.0}, "`threshold` must be between 0 and 1"),
+        ({"fps": 0.0}, "`fps` must be above 0"),
+        ({"methods": "x=y"}, "`methods` has no effect: it needs `davis`"),
         ({"model": "nearest_neighbour", "steps": "3"}, "no settings of an inner loop"),
     ],
 )
@@ -509,12 +510,13 @@ def started(monkeypatch):
     labels = []
 
     def here(command, check):
-        unit = benchmark.Unit.from_json(Path(command[-2]).read_text())
-        labels.append(unit.method.label)
-        benchmark.main(command[-2:])
+        unit = json.loads(Path(command[-2]).read_text())
+        labels.append(unit["method"]["label"])
+        with contextlib.suppress(SystemExit):
+            study.unit_process(benchmark._measure, command[-2:])
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(benchmark.subprocess, "run", here)
+    monkeypatch.setattr(study.subprocess, "run", here)
     return labels
 
 
@@ -540,7 +542,7 @@ def test_what_was_measured_is_not_measured_again(davis, started, capsys):
     capsys.readouterr()
     run(VideoConfig(**davis, methods=",".join(names), sequences="one"))
     assert started == names
-    assert "all_foreground: 1 sequences" not in capsys.readouterr().out
+    assert "all_background" in capsys.readouterr().out
     path = Path(davis["output"]) / "units/all_foreground.json"
     assert path.read_bytes() == first
     assert list(table(davis)) == names and table(davis)["all_background"][0] == 0
@@ -562,7 +564,7 @@ def test_a_method_that_dies_costs_no_other(davis, started, monkeypatch):
         return subprocess.CompletedProcess(command, -9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark.subprocess, "run", killed)
+        patch.setattr(study.subprocess, "run", killed)
         with pytest.raises(UserError, match="all_background .*: it was killed by sig"):
             run(
                 VideoConfig(
@@ -615,21 +617,19 @@ def test_steps_are_methods_and_a_line_of_the_figure(
 
 def test_methods_of_a_command_line():
     config = VideoConfig(model="m", davis="d", output="o", steps="0,20,checkpoint")
-    methods = methods_of(config, {"l2": 0.5})
-    assert [m.label for m in methods] == ["0 steps", "20 steps", "checkpoint"]
-    assert dict(methods[1].settings) == {
-        **{"l2": "0.5", "inner_steps": "20", "batch_norm": "support"}
-    }
-    assert "inner_steps" not in dict(methods[2].settings)
+    methods = methods_of(config, Settings(l2=0.5))
+    assert [m.label for m in methods] == ["0 steps", "20 steps", "model"]
+    assert methods[1].settings == Settings(l2=0.5, steps=20)
+    assert methods[2].settings == Settings(l2=0.5)
 
 
 def test_another_number_of_objects_gets_a_head_of_its_own(model):  # noqa: F811
     (method,) = methods_of(VideoConfig(model=str(model), davis="d", output="o"))
-    made = VideoMethod(method, 32)
+    made = method.load(image_size=32)
     images = np.stack([np.asarray(enlarged(i, SIZE, SIZE)) for i in _arrays()])
     for count in (1, 3):
         segmenter = made.segmenter(count)
-        assert segmenter is made.segmenter(count)
+        assert segmenter.functions is made.segmenter(count).functions
         p = segmenter.functions.predict(segmenter.weights, images, False)
         assert p.shape == (len(images), SIZE, SIZE, count + 1)
 

@@ -1,6 +1,6 @@
 """Opens the annotation page in a browser: click, see masks, correct, download.
 
-    python -m efficientlab_tf.app --model=runs/mine,saved_models/other/model.keras
+    python -m efficientlab_tf.app --model=runs/mine,icons_fomaml_lite0
 
 then http://127.0.0.1:7860. Pictures stay on this machine: nothing is sent anywhere
 else, and what users upload is deleted when they leave for long, or when this ends.
@@ -18,13 +18,18 @@ from pathlib import Path
 from efficientlab_tf import flags
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import TURN, Method, load_methods, warm_up
+from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.errors import UserError
 
 _FONTS = ["system-ui", "sans-serif"]
 
 
-def serve(config: AppConfig) -> None:
+def serve(config: AppConfig, settings: Settings = OWN) -> None:
     """Serves the page until it is interrupted.
+
+    Args:
+      config: the command line.
+      settings: how models with an inner loop adapt, where not as they say.
 
     Raises:
       UserError: no Gradio, no such model, or the port is taken.
@@ -40,7 +45,7 @@ def serve(config: AppConfig) -> None:
     from efficientlab_tf.app.page import CSS, build_page
 
     check_address(config)
-    methods = load_methods(config.models, config.batch_norm)
+    methods = load_methods(config.models, settings)
     with tempfile.TemporaryDirectory(
         prefix="efficientlab_app_", ignore_cleanup_errors=True
     ) as folder:
@@ -93,7 +98,7 @@ def check_address(config: AppConfig) -> None:
 def _taken(config: AppConfig, error: OSError) -> UserError:
     return UserError(
         f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
-        "choose another --host or --port"
+        "choose another `host` or `port`"
     )
 
 
@@ -104,12 +109,13 @@ def _prepare(methods: Iterable[Method]) -> None:
 
 def main() -> None:
     """Serves as the flags say."""
-    serve(flags.read(AppConfig))
+    serve(flags.read(AppConfig), flags.read(Settings))
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(AppConfig)
+    flags.define(Settings, only=("batch_norm", "learning_rate"))
 
 
 if __name__ == "__main__":

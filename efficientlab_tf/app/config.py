@@ -1,18 +1,12 @@
 """The command line of `python -m efficientlab_tf.app`."""
 
 import dataclasses
-from pathlib import Path
 
 from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import require
 
-LINEAR = "logistic_regression"
-"""What stands in a model's place for ImageNet's features and a linear classifier."""
-SHIPPED = (
-    "saved_models/icons_guided_product_lite0/model.keras",
-    "saved_models/icons_fomaml_lite0/model.keras",
-)
-"""The models that are taken, in a checkout, if none is given."""
+MODELS = ("icons_guided_product_lite0", "icons_fomaml_lite0", "logistic_regression")
+"""What is offered if nothing is named: shipped models, and one that needs none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +15,10 @@ class AppConfig:
 
     model: str = setting(
         "",
-        "Models to choose from, joined by commas: runs' folders, .keras files, and "
-        f"{LINEAR}, which needs no model: ImageNet's features. Empty: this and, in a "
-        f"checkout, {' and '.join(SHIPPED)}.",
+        "Models to choose from, joined by commas: shipped models, runs' folders, "
+        ".keras files, or methods that need no model, such as logistic_regression. "
+        "Empty: "
+        f"{', '.join(MODELS)}.",
     )
     host: str = setting(
         "127.0.0.1",
@@ -31,12 +26,6 @@ class AppConfig:
         "page has no passwords.",
     )
     port: int = setting(7860, "Port to listen on.")
-    batch_norm: str = setting(
-        "support",
-        "Statistics of batch normalization after steps of adaptation: those of the "
-        "annotated pictures, or running averages.",
-        ("support", "running"),
-    )
     threshold: float = setting(
         0.5, "Foreground probability above which a pixel is of the object."
     )
@@ -56,28 +45,21 @@ class AppConfig:
     def __post_init__(self):
         require(
             1 <= self.port <= 65535,
-            f"--port must be from 1 to 65535, received {self.port}",
+            f"`port` must be from 1 to 65535, received {self.port}",
         )
         require(
             0 < self.threshold < 1,
-            f"--threshold must be between 0 and 1, received {self.threshold}",
+            f"`threshold` must be between 0 and 1, received {self.threshold}",
         )
         for name in ("max_upload_mb", "max_megapixels"):
             value = getattr(self, name)
-            require(value > 0, f"--{name} must be positive, received {value}")
+            require(value > 0, f"`{name}` must be positive, received {value}")
         for name in ("max_steps", "max_pictures", "idle_minutes", "max_waiting"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name} must be at least 1, received {value}")
+            require(value >= 1, f"`{name}` must be at least 1, received {value}")
 
     @property
     def models(self) -> tuple[str, ...]:
-        """`model` as paths; all that is there if none is given."""
+        """`model` as names and paths."""
         given = tuple(part.strip() for part in self.model.split(",") if part.strip())
-        if given:
-            return given
-        checkout = Path(__file__).parents[2]
-        shipped = []
-        for path in SHIPPED:
-            found = [f / path for f in (Path(), checkout) if (f / path).is_file()]
-            shipped += map(str, found[:1])
-        return (*shipped, LINEAR)
+        return given or MODELS

@@ -30,8 +30,7 @@ from efficientlab_tf.data.cleaning import (
     read_mask,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.inference.segmenting import decide
-from efficientlab_tf.pictures import PALETTE, outline, overlay
+from efficientlab_tf.pictures import PALETTE, decide, outline, overlay
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SHOWN_SIDE = 720

@@ -37,8 +37,8 @@ from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import output_names
-from efficientlab_tf.inference.segmenting import MASKS, decide
-from efficientlab_tf.pictures import palette_image
+from efficientlab_tf.inference.segmenting import MASKS
+from efficientlab_tf.pictures import decide, palette_image
 from efficientlab_tf.serving.adapted import export_adapted
 
 NO_PICTURES = (
@@ -285,7 +285,9 @@ class Workspace:
         with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
             version = Path(folder) / self.adapted_by / "1"
             with TURN:
-                export_adapted(version, self._adapted, ExportConfig(adaptation=False))
+                size = self.methods[self.adapted_by].size
+                config = ExportConfig(adaptation=False)
+                export_adapted(version, self._adapted, size, 1, config)
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
 

@@ -1,10 +1,13 @@
 """Loading and saving what a user calls a model: a run's folder or a .keras file."""
 
+import dataclasses
 import io
 import json
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,34 +24,93 @@ from efficientlab_tf.checkpoint.tuned import (
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.network import Network, Weights
 
-_METADATA = "efficientlab_tf.json"
-_RATES = "efficientlab_tf_rates.npz"
+_PREFIX = "efficientlab_tf"
+_METADATA = f"{_PREFIX}.json"
+_RATES = f"{_PREFIX}_rates.npz"
+_GUIDES = f"{_PREFIX}_guides.npz"
 # TensorFlow's checkpoint reader reports a file that ends too early as IndexError.
 UNREADABLE = (tf.errors.OpError, IndexError)
 
 
+class Checkpoint(NamedTuple):
+    """A network with what it learned.
+
+    Attributes:
+      network: the network.
+      weights: the initialization, or what became of it.
+      run: the configuration of the run that made it.
+      guides: of a conditioned network that has seen a support set, a tensor for each
+        class, see `ForwardAdapted`; else ().
+    """
+
+    network: Network
+    weights: Weights
+    run: RunConfig
+    guides: tuple[tf.Tensor, ...] = ()
+
+
 def save_keras(
-    path: Path, network: Network, weights: Weights, config: RunConfig
+    path: Path,
+    network: Network,
+    weights: Weights,
+    config: RunConfig,
+    guides: Sequence[tf.Tensor] = (),
 ) -> None:
     """Writes a .keras file that also holds the run's configuration.
 
-    The configuration, and learned rates if there are any, are further members of
-    the zip archive that a .keras file is; Keras itself does not mind them.
+    The configuration, and learned rates and guides if there are any, are further
+    members of the zip archive that a .keras file is; Keras itself does not mind them.
     """
     network.assign(weights)
-    network.model.save(path)
+    save_model(
+        path,
+        network.model,
+        config.to_dict(),
+        {_RATES: weights.rates, _GUIDES: guides},
+    )
+
+
+def save_model(
+    path: Path,
+    model: keras.Model,
+    metadata: dict[str, Any],
+    arrays: Mapping[str, Sequence[tf.Tensor | np.ndarray]],
+) -> None:
+    """Writes a Keras model, and beside it, in the same archive, what belongs to it.
+
+    Args:
+      path: of the .keras file.
+      model: the model.
+      metadata: plain values, for JSON.
+      arrays: name of a member to its arrays; empty ones are left out.
+    """
+    model.save(path)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_METADATA, json.dumps(config.to_dict()))
-        if weights.rates:
-            with archive.open(_RATES, "w") as file:
-                np.savez(file, *(rate.numpy() for rate in weights.rates))
+        archive.writestr(_METADATA, json.dumps(metadata))
+        for name, values in arrays.items():
+            if values:
+                with archive.open(name, "w") as file:
+                    np.savez(file, *map(np.asarray, values))
+
+
+def load_checkpoint(path: str) -> Checkpoint:
+    """Loads what a training or an adaptation left.
+
+    Args:
+      path: a run's folder (its best checkpoint), or a .keras file.
+
+    Raises:
+      UserError: no such thing, or not readable as such.
+    """
+    source = _source(Path(path))
+    return (_load_run if source.is_dir() else _load_keras)(source)
 
 
 def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunConfig]:
     """Loads a learned initialization.
 
     Args:
-      path: a run's folder (its best checkpoint), or a .keras file.
+      path: as `load_checkpoint`.
       tuned: put the update hyperparameters into effect that `efficientlab_tf.tune`
         left with it, if there are any: in the configuration, the network's final
         dropout and the learned rates.
@@ -56,8 +118,7 @@ def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunC
     Raises:
       UserError: no such thing, or not readable as such.
     """
-    source = _source(Path(path))
-    network, weights, config = (_load_run if source.is_dir() else _load_keras)(source)
+    network, weights, config, _ = load_checkpoint(path)
     if tuned and (record := load_tuned(path, weights)):
         weights, config = adjust(record.values, network, weights, config)
     return network, weights, config
@@ -122,40 +183,74 @@ def _newest_checkpoint(run_dir: Path) -> str | None:
     )
 
 
-def _load_run(source: Path) -> tuple[Network, Weights, RunConfig]:
+def _load_run(source: Path) -> Checkpoint:
     config = RunConfig.load(source)
-    network = build_network(config.model)
-    return network, _restore_weights(source, network.weights()), config
+    # ImageNet's weights would be fetched only to be overwritten.
+    network = build_network(dataclasses.replace(config.model, weights=""))
+    return Checkpoint(network, _restore_weights(source, network.weights()), config)
 
 
-def _load_keras(source: Path) -> tuple[Network, Weights, RunConfig]:
+def _load_keras(source: Path) -> Checkpoint:
+    model, metadata, arrays = read_model(source)
     try:
-        model = keras.models.load_model(source, compile=False)
+        config = RunConfig.from_dict(metadata)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"the settings in {source} cannot be read ({error}); give a file that this "
+            "package wrote"
+        ) from error
+    network = Network(model)
+    rates, guides = (
+        tuple(map(tf.constant, arrays.get(name, ()))) for name in (_RATES, _GUIDES)
+    )
+    weights = network.weights()._replace(rates=rates)
+    return Checkpoint(network, weights, config, guides)
+
+
+def read_model(
+    source: Path,
+) -> tuple[keras.Model, dict[str, Any], dict[str, list[np.ndarray]]]:
+    """Reads what `save_model` wrote: the model, its metadata and its arrays.
+
+    Raises:
+      UserError: it did not write this.
+    """
+    try:
         with zipfile.ZipFile(source) as archive:
             names = archive.namelist()
             metadata = archive.read(_METADATA) if _METADATA in names else None
-            rates = _read_rates(archive) if _RATES in names else ()
+            arrays = {
+                name: _read_arrays(archive.read(name))
+                for name in names
+                if name.startswith(_PREFIX) and name.endswith(".npz")
+            }
+        model = keras.models.load_model(source, compile=False)
+        values = None if metadata is None else json.loads(metadata)
     except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{source} cannot be read as a .keras model ({reason}); give a file that "
             "this package wrote"
         ) from error
-    config = RunConfig.from_dict(json.loads(metadata)) if metadata else RunConfig()
-    network = Network(model)
-    return network, network.weights()._replace(rates=rates), config
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{source} is a Keras model without this package's settings: how its inner "
+            "loop is to be run is not known; give a file that efficientlab_tf wrote, "
+            "or save yours with checkpoint.files.save_keras and a RunConfig"
+        )
+    return model, values, arrays
 
 
-def _read_rates(archive: zipfile.ZipFile) -> tuple[tf.Tensor, ...]:
-    with np.load(io.BytesIO(archive.read(_RATES))) as arrays:
-        return tuple(tf.constant(arrays[f"arr_{i}"]) for i in range(len(arrays)))
+def _read_arrays(data: bytes) -> list[np.ndarray]:
+    with np.load(io.BytesIO(data)) as arrays:
+        return [arrays[f"arr_{i}"] for i in range(len(arrays))]
 
 
 def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
     path = _newest_checkpoint(run_dir)
     if path is None:
         raise UserError(
-            f"{run_dir} holds no checkpoint yet; train until the first --save_every"
+            f"{run_dir} holds no checkpoint yet; train until the first `save_every`"
         )
     # The optimizer's slots are not needed, so a plain restore by name of the weights
     # alone would do; matching all of them is what detects another architecture.

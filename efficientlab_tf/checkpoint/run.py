@@ -24,7 +24,7 @@ from efficientlab_tf.files import write_text
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import MODELS, build_model
 from efficientlab_tf.models.conditioned import is_conditioned
-from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.segmenters.forward import ForwardFunctions, forward_functions
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop
 from efficientlab_tf.segmenters.network import Network
@@ -54,21 +54,24 @@ class RunConfig:
         Raises:
           TypeError: a name that no configuration has.
         """
+        groups = {field.name: dict(values[field.name]) for field in _GROUPS}
+        # Of version 0.1.
+        if "model" in groups["model"]:
+            groups["model"]["network"] = groups["model"].pop("model")
+        if "val_batch_norm" in groups["train"]:
+            groups["learner"]["batch_norm"] = groups["train"].pop("val_batch_norm")
         return cls(
-            **{
-                field.name: field.type(**values[field.name])
-                for field in dataclasses.fields(cls)
-            }
+            **{field.name: field.type(**groups[field.name]) for field in _GROUPS}
         )
 
     def to_flags(self) -> str:
-        """One `--name=value` line for each field, for a flagfile."""
+        """One ``name`=value` line for each field, for a flagfile."""
         lines = []
         for group in dataclasses.fields(self):
             lines.append(f"# {group.name}")
             for name, value in dataclasses.asdict(getattr(self, group.name)).items():
                 text = str(value).lower() if isinstance(value, bool) else value
-                lines.append(f"--{name}={text}")
+                lines.append(f"`{name}`={text}")
         return "\n".join(lines) + "\n"
 
     def save(self, run_dir: Path) -> None:
@@ -83,7 +86,7 @@ class RunConfig:
             write_text(run_dir / CONFIG_FILE, json.dumps(self.to_dict(), indent=2))
         except OSError as error:
             raise UserError(
-                f"cannot write to --run_dir {run_dir}: {error.strerror}; choose a "
+                f"cannot write to {run_dir}: {error.strerror}; choose a "
                 "folder that you may write to"
             ) from error
 
@@ -97,8 +100,8 @@ class RunConfig:
         path = run_dir / CONFIG_FILE
         if not path.is_file():
             raise UserError(
-                f"{run_dir} is not a run: it has no {CONFIG_FILE}; give the --run_dir "
-                "of a training, or a .keras file"
+                f"{run_dir} is not a run: it has no {CONFIG_FILE}; give the "
+                "folder of a training, or a .keras file"
             )
         try:
             return cls.from_dict(json.loads(path.read_text()))
@@ -109,22 +112,25 @@ class RunConfig:
             ) from error
 
 
+_GROUPS = dataclasses.fields(RunConfig)
+
+
 def build_network(config: ModelConfig, seed: int = 0) -> Network:
     """Builds the network with its initial weights, a function of `seed`.
 
     Raises:
       UserError: an impossible combination.
     """
-    name = config.model
+    name = config.network
     known = inspect.signature(MODELS[name]).parameters
     options = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name in known:
             options[field.name] = value
-        elif field.name != "model" and value != field.default:
+        elif field.name != "network" and value != field.default:
             raise UserError(
-                f"--{field.name}={value} has no effect on --model={name}; leave it out"
+                f"`{field.name}`={value} has no effect on {name}; leave it out"
             )
     if "rsd_stages" in options:
         stages = options["rsd_stages"]
@@ -132,7 +138,7 @@ def build_network(config: ModelConfig, seed: int = 0) -> Network:
             options["rsd_stages"] = tuple(int(stage) for stage in stages.split(","))
         except ValueError as error:
             raise UserError(
-                f"--rsd_stages must be stage numbers joined by commas, such as 3 or "
+                f"`rsd_stages` must be stage numbers joined by commas, such as 3 or "
                 f"6,3; received {stages!r}"
             ) from error
     if "weights" in options:
@@ -149,17 +155,7 @@ def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
 
 
 def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
-    """Builds the inner loop alone, for meta-testing.
-
-    Raises:
-      UserError: the network adapts without one.
-    """
-    if is_conditioned(network.model):
-        raise UserError(
-            f"network {network.model.name} adapts in a forward pass and has no inner "
-            "loop, which this command is about; use efficientlab_tf.evaluate, compare "
-            "or adapt"
-        )
+    """Builds the inner loop alone, for meta-testing."""
     return InnerLoop(
         network,
         Objective(config.loss, config.l2),
@@ -174,5 +170,5 @@ def build_functions(
 ) -> AdaptFunctions | ForwardFunctions:
     """Builds what makes a segmenter of the network's weights, compiled once."""
     if is_conditioned(network.model):
-        return ForwardFunctions(network)
+        return forward_functions(network)
     return AdaptFunctions(build_inner_loop(config, network))

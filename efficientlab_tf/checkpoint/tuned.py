@@ -110,7 +110,7 @@ def final_dropout(network: Network) -> keras.layers.Dropout:
     except ValueError as error:
         raise UserError(
             "the network has no final dropout to tune: it was built with "
-            "--final_dropout=0, or is no EfficientLab; leave --dropout_range out"
+            "`final_dropout`=0, or is no EfficientLab; leave `dropout_range` out"
         ) from error
 
 

@@ -6,6 +6,7 @@ names are unique across the dataclasses that a command uses, as flags share one
 namespace.
 """
 
+from efficientlab_tf.config.adaptation import OWN, Settings
 from efficientlab_tf.config.commands import (
     CompareConfig,
     EvalConfig,
@@ -21,12 +22,14 @@ from efficientlab_tf.config.run import (
 from efficientlab_tf.config.settings import setting
 
 __all__ = [
+    "OWN",
     "CompareConfig",
     "DataConfig",
     "EvalConfig",
     "ExportConfig",
     "LearnerConfig",
     "ModelConfig",
+    "Settings",
     "TrainConfig",
     "TuneConfig",
     "setting",

@@ -15,12 +15,6 @@ class ExportConfig:
         "Export adapt_and_segment. Leave it out for a server with --enable_batching, "
         "which joins requests along the first axis of every input of every signature.",
     )
-    batch_norm: str = setting(
-        "support",
-        "Statistics of batch normalization after adaptation: those of the support set "
-        "under the adapted weights, or running averages.",
-        ("running", "support"),
-    )
     max_side: int = setting(4096, "Largest height and width of an image, in pixels.")
     max_images: int = setting(32, "Most images of one kind in a request.")
     max_steps: int = setting(500, "Most inner-loop steps that a request may ask for.")
@@ -28,7 +22,7 @@ class ExportConfig:
     def __post_init__(self):
         for name in ("max_side", "max_images", "max_steps"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name} must be at least 1, received {value}")
+            require(value >= 1, f"`{name}` must be at least 1, received {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +34,7 @@ class EvalConfig:
     eval_queries: int = setting(
         0, "Query examples per class; 0 takes all that are not support."
     )
-    batch_norm: str = setting(
-        "running",
-        "Statistics of batch normalization when predicting: running averages (the "
-        "paper), those of the support set under the adapted weights, or those of the "
-        "query batch (transductive: the query images inform each other).",
-        ("running", "support", "query"),
-    )
-    thresholds: str = setting(
+    threshold: str = setting(
         "0.5",
         "Foreground probability above which a pixel counts; 0.5,0.35 reports both, "
         "and pictures and the other measures are of the first.",
@@ -56,23 +43,23 @@ class EvalConfig:
     def __post_init__(self):
         require(
             self.splits_per_task >= 1,
-            f"--splits_per_task must be at least 1, received {self.splits_per_task}",
+            f"`splits_per_task` must be at least 1, received {self.splits_per_task}",
         )
         require(
             self.eval_queries >= 0,
-            f"--eval_queries must not be negative, received {self.eval_queries}",
+            f"`eval_queries` must not be negative, received {self.eval_queries}",
         )
         require(
             bool(self.threshold_values),
-            f"--thresholds must be different numbers between 0 and 1 joined by commas, "
-            f"such as 0.5,0.35; received {self.thresholds!r}",
+            f"`threshold` must be different numbers between 0 and 1 joined by commas, "
+            f"such as 0.5,0.35; received {self.threshold!r}",
         )
 
     @property
     def threshold_values(self) -> tuple[float, ...]:
         """The thresholds as numbers; () if they cannot be read."""
         try:
-            values = tuple(float(value) for value in self.thresholds.split(","))
+            values = tuple(float(value) for value in self.threshold.split(","))
         except ValueError:
             return ()
         good = len(set(values)) == len(values) and all(0 < v < 1 for v in values)
@@ -121,31 +108,31 @@ class TuneConfig:
         "with as many configurations (needs pip install scipy torch).",
         ("random", "gp"),
     )
-    tune_seed: int = setting(0, "Seed of the choice of tasks and configurations.")
+    seed: int = setting(0, "Seed of the choice of tasks and configurations.")
     workers: int = setting(1, "Processes that share the search on this machine.")
 
     def __post_init__(self):
         for name in ("tasks", "min_steps", "patience", "rounds", "workers"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name} must be at least 1, received {value}")
+            require(value >= 1, f"`{name}` must be at least 1, received {value}")
         require(
             self.samples >= 2,
-            f"--samples must be at least 2, received {self.samples}: one configuration "
+            f"`samples` must be at least 2, received {self.samples}: one configuration "
             "spans no range",
         )
         require(
             self.max_steps >= self.min_steps,
-            f"--max_steps must be at least --min_steps = {self.min_steps}, received "
+            f"`max_steps` must be at least `min_steps` = {self.min_steps}, received "
             f"{self.max_steps}",
         )
         require(
             0 < self.keep < 1,
-            f"--keep must be between 0 and 1, both excluded, received {self.keep}: "
+            f"`keep` must be between 0 and 1, both excluded, received {self.keep}: "
             "0.25 keeps the best quarter",
         )
         require(
-            self.tune_seed >= 0,
-            f"--tune_seed must not be negative, received {self.tune_seed}",
+            self.seed >= 0,
+            f"`seed` must not be negative, received {self.seed}",
         )
 
 
@@ -167,10 +154,10 @@ class CompareConfig:
     folds: str = setting(
         "",
         "Folds to compare on, such as 0,1,2,3, by their lists of test pairs; empty: "
-        "--eval_split.",
+        "`eval_split`.",
     )
-    compare_shots: str = setting("1,5", "Numbers of support examples.")
-    compare_points: str = setting(
+    shots: str = setting("1,5", "Numbers of support examples.")
+    points: str = setting(
         DENSE,
         "Numbers of annotated pixels of each label in a support mask, such as 1,5,25; "
         "-1 stands for dense masks.",
@@ -185,7 +172,7 @@ class CompareConfig:
         0, "Query examples per class; 0 takes all that are not support."
     )
     pairs: int = setting(0, "Test pairs of each fold, the first ones; 0 takes all.")
-    compare_seed: int = setting(0, "Seed of draws and adaptations.")
+    seed: int = setting(0, "Seed of draws and adaptations.")
     backbone: str = setting(
         "EfficientNetLite0", "Features of the baselines, with ImageNet's weights."
     )
@@ -196,39 +183,39 @@ class CompareConfig:
     def __post_init__(self):
         for name in ("splits_per_task", "timed_tasks"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name} must be at least 1, received {value}")
-        for name in ("eval_queries", "pairs", "compare_seed"):
+            require(value >= 1, f"`{name}` must be at least 1, received {value}")
+        for name in ("eval_queries", "pairs", "seed"):
             value = getattr(self, name)
-            require(value >= 0, f"--{name} must not be negative, received {value}")
+            require(value >= 0, f"`{name}` must not be negative, received {value}")
         require(
             self.eval_size > 0 and self.eval_size % 32 == 0,
-            f"--eval_size must be a positive multiple of 32, received {self.eval_size}",
+            f"`eval_size` must be a positive multiple of 32, received {self.eval_size}",
         )
         require(
             bool(self.shot_numbers) and min(self.shot_numbers) >= 1,
-            f"--compare_shots must be different numbers from 1 joined by commas, such "
-            f"as 1,5; received {self.compare_shots!r}",
+            f"`shots` must be different numbers from 1 joined by commas, such "
+            f"as 1,5; received {self.shots!r}",
         )
         require(
             bool(self.point_numbers),
-            "--compare_points must be different numbers from 1, or -1 for dense masks, "
-            f"joined by commas, such as 1,5,25,-1; received {self.compare_points!r}",
+            "`points` must be different numbers from 1, or -1 for dense masks, "
+            f"joined by commas, such as 1,5,25,-1; received {self.points!r}",
         )
         require(
             not self.folds or bool(self.fold_numbers),
-            f"--folds must be different numbers joined by commas, such as 0,1,2,3; "
+            f"`folds` must be different numbers joined by commas, such as 0,1,2,3; "
             f"received {self.folds!r}",
         )
 
     @property
     def shot_numbers(self) -> tuple[int, ...]:
         """The numbers of shots; () if they cannot be read."""
-        return _whole_numbers(self.compare_shots)
+        return _whole_numbers(self.shots)
 
     @property
     def point_numbers(self) -> tuple[str, ...]:
         """The numbers of points, `DENSE` among them; () if they cannot be read."""
-        parts = tuple(part.strip() for part in self.compare_points.split(","))
+        parts = tuple(part.strip() for part in self.points.split(","))
         good = all(p == DENSE or (p.isdecimal() and int(p) >= 1) for p in parts)
         return parts if good and len(set(parts)) == len(parts) else ()
 

@@ -53,7 +53,7 @@ class DataConfig:
         for name in ("shots", "queries", "ways"):
             value = getattr(self, name)
             require(
-                value >= 1, f"--{name} must be at least 1, received {value}: raise it"
+                value >= 1, f"`{name}` must be at least 1, received {value}: raise it"
             )
         parse_points(self.points)
 
@@ -77,13 +77,13 @@ class DataConfig:
 class ModelConfig:
     """The network. See `efficientlab_tf.models`.
 
-    A network does not have every field: those that it has not must be left alone.
+    No network has all of these options; one that it lacks is refused.
     """
 
-    model: str = setting(
+    network: str = setting(
         "efficientlab",
-        "Network; guided, oslsm and siamese are conditioned on a support set "
-        "(--learner=feedforward, siamese's siamese), the others adapt by gradients.",
+        "Architecture; guided, oslsm and siamese are conditioned on a support set "
+        "(`learner`=feedforward, siamese's siamese), the others adapt by gradients.",
         ("efficientlab", "meta_drn", "fcn", "guided", "oslsm", "siamese"),
     )
     image_size: int = setting(224, "Side of the square input, divisible by 32.")
@@ -106,7 +106,7 @@ class ModelConfig:
     hash_seed: int = setting(0, "oslsm: seed of the weight hashing.")
     fusion: str = setting(
         "late_global",
-        "guided: late_global; late keeps places, for --family=interactive; early "
+        "guided: late_global; late keeps places, for `family`=interactive; early "
         "stacks images and annotations.",
         ("late_global", "late", "early"),
     )
@@ -124,20 +124,20 @@ class ModelConfig:
     def __post_init__(self):
         require(
             self.image_size > 0 and self.image_size % 32 == 0,
-            f"--image_size must be a positive multiple of 32, received "
+            f"`image_size` must be a positive multiple of 32, received "
             f"{self.image_size}: use for example {max(32, self.image_size // 32 * 32)}",
         )
         for name in ("final_dropout", "drop_connect"):
             value = getattr(self, name)
             require(
                 0 <= value < 1,
-                f"--{name} must be in [0, 1), received {value}: lower it",
+                f"`{name}` must be in [0, 1), received {value}: lower it",
             )
         require(
             self.num_classes >= 1,
-            f"--num_classes must be at least 1, received {self.num_classes}",
+            f"`num_classes` must be at least 1, received {self.num_classes}",
         )
-        require(self.width > 0, f"--width must be positive, received {self.width}")
+        require(self.width > 0, f"`width` must be positive, received {self.width}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,11 +218,19 @@ class LearnerConfig:
     meta_learning_rate_final: float = setting(
         1e-5, "Meta-learning rate at the last step; in between it changes linearly."
     )
-    momentum: float = setting(0.0, "Momentum of --meta_optimizer=sgd.")
+    momentum: float = setting(0.0, "Momentum of `meta_optimizer`=sgd.")
     conditioning_rate: float = setting(
         1.0,
         "feedforward: factor on the meta-learning rate of the branch that sees the "
         "support set (Shaban et al.: 0.1).",
+    )
+    batch_norm: str = setting(
+        "support",
+        "Statistics that batch normalization predicts with after adaptation, in "
+        "validation and, unless told otherwise, in everything that the model is used "
+        "for: those of the support set under the adapted weights, or running averages "
+        "(the papers).",
+        ("running", "support"),
     )
     halve_after: int = setting(
         0,
@@ -233,48 +241,48 @@ class LearnerConfig:
     def __post_init__(self):
         require(
             self.inner_learning_rate > 0,
-            f"--inner_learning_rate must be positive, received "
+            f"`inner_learning_rate` must be positive, received "
             f"{self.inner_learning_rate}",
         )
         for name in ("second_order_from", "multi_step_until", "halve_after"):
             value = getattr(self, name)
-            require(value >= 0, f"--{name} must be at least 0, received {value}")
+            require(value >= 0, f"`{name}` must be at least 0, received {value}")
         least = 0 if self.learner in ("joint", "feedforward", "siamese") else 1
         require(
             self.inner_steps >= least,
-            f"--inner_steps must be at least {least} for {self.learner}, received "
+            f"`inner_steps` must be at least {least} for {self.learner}, received "
             f"{self.inner_steps}",
         )
         require(
             0 <= self.momentum < 1,
-            f"--momentum must be in [0, 1), received {self.momentum}: use 0.9, or 0.99",
+            f"`momentum` must be in [0, 1), received {self.momentum}: use 0.9, or 0.99",
         )
         require(
             self.momentum == 0 or self.meta_optimizer == "sgd",
-            f"--momentum={self.momentum} needs --meta_optimizer=sgd, received "
+            f"`momentum`={self.momentum} needs `meta_optimizer`=sgd, received "
             f"{self.meta_optimizer}",
         )
         require(
             self.conditioning_rate >= 0,
-            f"--conditioning_rate must not be negative, received "
+            f"`conditioning_rate` must not be negative, received "
             f"{self.conditioning_rate}",
         )
         require(
             self.inner_batch >= 0,
-            f"--inner_batch must be 0 (all) or more, received {self.inner_batch}",
+            f"`inner_batch` must be 0 (all) or more, received {self.inner_batch}",
         )
         for name in ("augment_rate", "episode_augment_rate"):
             value = getattr(self, name)
-            require(0 <= value <= 1, f"--{name} must be in [0, 1], received {value}")
+            require(0 <= value <= 1, f"`{name}` must be in [0, 1], received {value}")
         require(
             self.inner_rates == "fixed" or self.learner == "maml",
-            f"--inner_rates={self.inner_rates} needs --learner=maml, received "
+            f"`inner_rates`={self.inner_rates} needs `learner`=maml, received "
             f"{self.learner}",
         )
-        require(self.l2 >= 0, f"--l2 must not be negative, received {self.l2}")
+        require(self.l2 >= 0, f"`l2` must not be negative, received {self.l2}")
         for name in ("meta_learning_rate", "meta_learning_rate_final"):
             value = getattr(self, name)
-            require(value >= 0, f"--{name} must not be negative, received {value}")
+            require(value >= 0, f"`{name}` must not be negative, received {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,12 +295,6 @@ class TrainConfig:
     seed: int = setting(0, "Seed of every random choice of the run.")
     validate_every: int = setting(500, "Meta-steps between validations.")
     val_episodes: int = setting(20, "Fixed validation episodes (fewer classes: fewer).")
-    val_batch_norm: str = setting(
-        "running",
-        "Statistics of batch normalization in validation: running averages, or those "
-        "of the support set under the adapted weights.",
-        ("running", "support"),
-    )
     log_every: int = setting(20, "Meta-steps between TensorBoard scalars.")
     save_every: int = setting(500, "Meta-steps between checkpoints.")
     keep: int = setting(3, "Checkpoints to keep beside the best one.")
@@ -314,4 +316,4 @@ class TrainConfig:
             *("log_every", "save_every", "keep", "max_bad_steps"),
         ):
             value = getattr(self, name)
-            require(value >= 1, f"--{name} must be at least 1, received {value}")
+            require(value >= 1, f"`{name}` must be at least 1, received {value}")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientlab_tf.api.networks import GradientModel
+from efficientlab_tf.config import Settings
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
@@ -22,9 +24,11 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import task_seed
 from efficientlab_tf.files import write_text
 from efficientlab_tf.metrics import Interval, TaskResult
-from efficientlab_tf.segmenters.adaptation import Practice, held_out
-from efficientlab_tf.segmenters.gradient import AdaptFunctions
-from efficientlab_tf.segmenters.network import Weights
+from efficientlab_tf.segmenters.adaptation import (
+    MAX_AUTO_STEPS,
+    choose_held_out,
+    search_steps,
+)
 
 LABELS = {
     "meta": "meta-learned",
@@ -66,7 +70,8 @@ class Study:
         of the examples that is held out (with one example: one step).
       draws: draws of examples for each class and k.
       test_examples: others that each adaptation is measured on.
-      batch_norm: "support" or "running", see `Practice`.
+      settings: how each adapts, where not as the model says; its steps are not looked
+        at.
       seed: of draws and adaptations.
     """
 
@@ -75,21 +80,43 @@ class Study:
     steps: Mapping[int, int]
     draws: int
     test_examples: int
-    batch_norm: str
+    settings: Settings
     seed: int
+
+    def check(self) -> None:
+        """Checks that every class has enough examples, before the first adaptation.
+
+        Raises:
+          UserError: it names the largest k that a class can serve.
+        """
+        for name in self.classes:
+            if name not in self.manifest.classes:
+                raise UserError(
+                    f"`classes`: {self.manifest.name} has no class {name!r}; it has "
+                    f"{', '.join(sorted(self.manifest.classes))}"
+                )
+            count = self.manifest.classes[name].count
+            served = count - self.test_examples
+            lacking = [k for k in self.steps if k > served]
+            if lacking:
+                raise UserError(
+                    f"class {name} has {count} examples: with {self.test_examples} "
+                    f"test examples it serves k up to {max(served, 0)}, not "
+                    f"{', '.join(map(str, lacking))}; give smaller `ks`, fewer "
+                    "`test_examples`, or `classes` without it"
+                )
 
     def run(
         self,
-        functions: AdaptFunctions,
-        starts: Mapping[str, tuple[Weights, float]],
+        starts: Mapping[str, tuple[GradientModel, float | None]],
         rows: list[Row],
         output_dir: Path,
     ) -> list[Row]:
         """Runs the adaptations that are missing.
 
         Args:
-          functions: of the network and its inner loop.
-          starts: name of an initialization to its weights and inner learning rate.
+          starts: name of an initialization to its model and inner learning rate; None
+            is the model's own.
           rows: what was done before, of `open_results`.
           output_dir: its folder; results.csv grows by a row an adaptation.
 
@@ -124,19 +151,14 @@ class Study:
             ) as bar,
         ):
             writer = csv.writer(file)
-            for episode, k, name, draw in self._episodes(functions, starts, done):
-                for start, (weights, rate) in starts.items():
+            for episode, k, name, draw in self._episodes(starts, done):
+                for start, (model, rate) in starts.items():
                     key = start, k, name, draw
                     if key in done:
                         continue
-                    practice = Practice(
-                        functions,
-                        weights,
-                        rate,
-                        self.batch_norm,
-                        seed=task_seed(name, draw, self.seed),
-                    )
-                    rows.append(_adapted(practice, episode, self.steps[k], key))
+                    own = self.settings | Settings(learning_rate=rate)
+                    seed = task_seed(name, draw, self.seed)
+                    rows.append(_adapted(model, own, episode, self.steps[k], key, seed))
                     writer.writerow(_written(rows[-1]))
                     file.flush()
                     bar.update()
@@ -144,9 +166,10 @@ class Study:
         return rows
 
     def _episodes(
-        self, functions: AdaptFunctions, starts, done: set
+        self, starts: Mapping[str, tuple[GradientModel, float | None]], done: set
     ) -> Iterator[tuple[Episode, int, str, int]]:
         """Those with something missing, in a lazy stream: many are large."""
+        size = next(iter(starts.values()))[0].size
         for k in self.steps:
             names = [
                 name
@@ -163,21 +186,30 @@ class Study:
                 queries=self.test_examples,
                 splits_per_task=self.draws,
                 seed=self.seed,
-                image_size=functions.inner.network.image_shape[:2],
+                image_size=size,
             )
             for episode, name, draw in tasks:
                 yield episode, k, name, draw
 
 
-def _adapted(practice: Practice, episode: Episode, steps: int, key: tuple) -> Row:
+def _adapted(
+    model: GradientModel,
+    settings: Settings,
+    episode: Episode,
+    steps: int,
+    key: tuple,
+    seed: int,
+) -> Row:
     began = time.perf_counter()
     images, masks = episode.support_images.numpy(), episode.support_masks.numpy()
     if not steps:
-        chosen = held_out(masks, practice.seed)
+        chosen = choose_held_out(masks, seed)
         steps = 1
         if chosen:
-            steps = practice.search(images, masks, chosen, lambda step: None).steps
-    adapted = practice.at(images, masks, steps)
+            longest = model.segmenter(1, settings | Settings(steps=MAX_AUTO_STEPS))
+            steps = search_steps(longest, images, masks, chosen, seed=seed).steps
+    segmenter = model.segmenter(1, settings | Settings(steps=steps))
+    adapted = segmenter.adapt(images, masks, seed=seed)
     probabilities = adapted.predict(episode.query_images.numpy())
     result = TaskResult.of(*key[2:], episode.query_masks.numpy(), probabilities)
     return Row(*key, steps, result.iou, time.perf_counter() - began)
@@ -205,19 +237,19 @@ def open_results(output_dir: Path, settings: dict) -> list[Row]:
             lines = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(
-            f"cannot write to --output_dir {output_dir}: {error.strerror}; choose a "
+            f"cannot write to {output_dir}: {error.strerror}; choose a "
             "folder that you may write to"
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{path} cannot be read ({error}); choose another --output_dir"
+            f"{path} cannot be read ({error}); choose another `output`"
         ) from error
     other = [name for name in settings if before.get(name) != settings[name]]
     if other:
         raise UserError(
             f"{output_dir} holds results of other settings: {other[0]} was "
             f"{before.get(other[0])!r}, now {settings[other[0]]!r}; choose another "
-            "--output_dir"
+            "`output`"
         )
     rows = []
     for line in lines:

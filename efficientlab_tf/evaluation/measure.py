@@ -1,19 +1,12 @@
-"""One method on one fold with one number of shots, in a process of its own.
-
-A peak of memory belongs to a process, and so does what a method compiles. The process
-is given a `Unit` as JSON in a file and writes a `Measured` as JSON into another.
-"""
+"""One method on one fold with one number of shots, in a process of its own."""
 
 import dataclasses
-import hashlib
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -26,12 +19,11 @@ from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.fold_episodes import pair_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import Example, evaluate, task_seed
-from efficientlab_tf.evaluation.methods import Method, build_segmenter
-from efficientlab_tf.files import write_text
+from efficientlab_tf.evaluation.meta_test import Example, evaluate, sheet, task_seed
+from efficientlab_tf.evaluation.methods import Method, comparable
+from efficientlab_tf.evaluation.study import unit_process
 from efficientlab_tf.metrics import TaskResult
-from efficientlab_tf.segmenters.gradient import Segmenter
+from efficientlab_tf.segmenters.segmenter import Segmenter
 
 WARM_UP = 2
 _PICTURES = 8
@@ -47,7 +39,7 @@ class Unit:
       points: annotated pixels of each label in a support mask, see `parse_points`.
       fold: number of the fold; None for a split.
       config: the comparison's.
-      stamp: of the files that the result depends on, see `stamp_of`.
+      stamp: of the files that the result depends on, see `study.stamp_of`.
     """
 
     method: Method
@@ -57,22 +49,18 @@ class Unit:
     config: CompareConfig
     stamp: str = ""
 
-    def to_json(self) -> str:
-        """For `from_json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
     @classmethod
-    def from_json(cls, text: str) -> "Unit":
-        """The inverse of `to_json`."""
-        values = json.loads(text)
-        return cls(
-            Method.from_dict(values["method"]),
-            values["shots"],
-            values["points"],
-            values["fold"],
-            CompareConfig(**values["config"]),
-            values["stamp"],
-        )
+    def from_dict(cls, values: dict[str, Any]) -> "Unit":
+        """The inverse of `dataclasses.asdict`."""
+        method, config = values["method"], values["config"]
+        own = {"method": Method.from_dict(method), "config": CompareConfig(**config)}
+        return cls(**values | own)
+
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.method.label}, {kind_of(self.shots, self.points)}{fold}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +75,7 @@ class Measured:
       peak_bytes: the most memory that the process had, TensorFlow included.
       before_bytes: what it had before the method was built.
       skipped: test pairs with too few support examples.
+      adaptation: how the method adapts, in words.
     """
 
     results: tuple[TaskResult, ...]
@@ -95,9 +84,10 @@ class Measured:
     peak_bytes: int
     before_bytes: int
     skipped: int = 0
+    adaptation: str = ""
 
-    def to_json(self) -> str:
-        """For `from_json`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for `from_dict`."""
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -112,13 +102,12 @@ class Measured:
             }
             for r in self.results
         ]
-        return json.dumps(values | {"results": results})
+        return values | {"results": results}
 
     @classmethod
-    def from_json(cls, text: str) -> "Measured":
-        """The inverse of `to_json`."""
-        values = json.loads(text)
-        results = []
+    def from_dict(cls, values: dict[str, Any]) -> "Measured":
+        """The inverse of `to_dict`."""
+        values, results = dict(values), []
         for r in values.pop("results"):
             result = TaskResult(
                 r["name"], r["draw"], np.array(r["counts"]), {}, r["soft_iou"]
@@ -159,7 +148,7 @@ def tasks_of(unit: Unit) -> Tasks:
             image_size=config.eval_size,
             limit=config.pairs or None,
             points=parse_points(unit.points),
-            seed=config.compare_seed,
+            seed=config.seed,
         )
         return Tasks(pairs.episodes, pairs.total, pairs.skipped)
     if config.splits:
@@ -171,7 +160,7 @@ def tasks_of(unit: Unit) -> Tasks:
         shots=unit.shots,
         queries=config.eval_queries or None,
         splits_per_task=config.splits_per_task,
-        seed=config.compare_seed,
+        seed=config.seed,
         image_size=config.eval_size,
         points=parse_points(unit.points),
     )
@@ -186,14 +175,14 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
     """
     process = psutil.Process()
     before = process.memory_info().rss
-    segmenter = build_segmenter(
+    segmenter, adaptation = comparable(
         unit.method, backbone=unit.config.backbone, eval_size=unit.config.eval_size
     )
     tasks = tasks_of(unit)
-    label = f"{unit.method.label}, {kind_of(unit.shots, unit.points)}"
-    label += "" if unit.fold is None else f", fold {unit.fold}"
     examples: list[Example] = []
-    with tqdm(total=tasks.total, unit="task", desc=label, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=tasks.total, unit="task", desc=unit.label, dynamic_ncols=True
+    ) as bar:
 
         def on_task(result: TaskResult, example: Example) -> None:
             wanted = len(examples) * tasks.total // _PICTURES
@@ -202,7 +191,7 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
             bar.update()
 
         results = evaluate(
-            segmenter, tasks.episodes, seed=unit.config.compare_seed, on_task=on_task
+            segmenter, tasks.episodes, seed=unit.config.seed, on_task=on_task
         )
     seconds = _times(segmenter, unit)
     return (
@@ -213,6 +202,7 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
             _peak_bytes(),
             before,
             tasks.skipped,
+            adaptation,
         ),
         examples,
     )
@@ -225,7 +215,7 @@ def _times(segmenter: Segmenter, unit: Unit) -> list[float]:
     for episode, name, draw in islice(tasks_of(unit).episodes, count):
         support = [np.asarray(x) for x in episode[:2]]
         query = np.asarray(episode.query_images[:1])
-        seed = task_seed(name, draw, unit.config.compare_seed)
+        seed = task_seed(name, draw, unit.config.seed)
         start = time.perf_counter()
         segmenter.adapt(*support, seed=seed).predict(query)
         seconds.append(time.perf_counter() - start)
@@ -243,74 +233,11 @@ def _peak_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
-def stamp_of(method: Method, config: CompareConfig) -> str:
-    """A digest of what a result depends on: the model's files and the dataset's list.
-
-    Raises:
-      UserError: no such model or dataset.
-    """
-    digest = hashlib.sha256()
-    manifest = Manifest.load(config.dataset_dir)
-    for path in sorted(manifest.directory.glob("*.*")):
-        if path.suffix in (".json", ".csv"):
-            digest.update(path.read_bytes())
-    if method.model:
-        model = Path(method.model)
-        if not model.exists():
-            raise UserError(
-                f"{method.label}: no such run folder or .keras file: {method.model}"
-            )
-        files = [model] if model.is_file() else model.glob("**/*")
-        for path in sorted(files):
-            if path.is_file() and "logs" not in path.parts:
-                status = path.stat()
-                text = f"{path.name} {status.st_size} {status.st_mtime_ns}"
-                digest.update(text.encode())
-    return digest.hexdigest()[:16]
-
-
-def run_unit(unit: Unit, path: Path) -> Measured:
-    """Measures in a process of its own, or reads what one has already written.
-
-    Args:
-      unit: what to measure.
-      path: where its result is, or comes to be; unit and pictures lie beside it.
-
-    Raises:
-      UserError: the process reported bad input, or ended in another way.
-    """
-    request = path.with_suffix(".unit.json")
-    text = unit.to_json()
-    if path.is_file() and request.is_file() and request.read_text() == text:
-        return Measured.from_json(path.read_text())
-    path.unlink(missing_ok=True)
-    write_text(request, text)
-    ended = subprocess.run(
-        [sys.executable, "-m", __name__, str(request), str(path)], check=False
-    )
-    if not path.is_file():
-        reason = "its error is above"
-        if ended.returncode < 0:
-            reason = f"it was killed by signal {-ended.returncode}, perhaps for memory"
-        raise UserError(
-            f"{unit.method.label}, {kind_of(unit.shots, unit.points)} could not be "
-            f"measured: {reason}; what was measured before is kept: run the same "
-            "command again"
-        )
-    return Measured.from_json(path.read_text())
-
-
-def main(argv: list[str]) -> None:
-    """The measuring process: paths of a `Unit` and of the `Measured` to write."""
-    from efficientlab_tf.evaluation.meta_test import sheet
-
-    request, path = map(Path, argv)
-    measured, examples = measure(Unit.from_json(request.read_text()))
+def _measure(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    measured, examples = measure(Unit.from_dict(values))
     sheet(examples).save(path.with_suffix(".png"))
-    write_text(path, measured.to_json())
+    return measured.to_dict()
 
 
 if __name__ == "__main__":
-    from efficientlab_tf.errors import run_command
-
-    run_command(lambda: main(sys.argv[1:]))
+    unit_process(_measure, sys.argv[1:])

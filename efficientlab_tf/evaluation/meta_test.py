@@ -4,17 +4,35 @@ Each task is adapted from the same initialization with a seed made of its own
 name, so neither the order of tasks nor what else is evaluated changes a number.
 """
 
+import csv
 import dataclasses
+import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from efficientlab_tf.api.model import Model
+from efficientlab_tf.config import OWN, DataConfig, EvalConfig, Settings
+from efficientlab_tf.data.episodes import fixed_episodes
+from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
-from efficientlab_tf.metrics import TaskResult, image_iou, predicted_masks
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import write_text
+from efficientlab_tf.metrics import (
+    Interval,
+    Summary,
+    TaskResult,
+    image_iou,
+    predicted_masks,
+)
 from efficientlab_tf.pictures import contact_sheet, marked
-from efficientlab_tf.segmenters.gradient import Segmenter
+from efficientlab_tf.segmenters.segmenter import Segmenter
+
+_PICTURES = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,3 +132,161 @@ def sheet(examples: list[Example], cell: int = 128) -> Image.Image:
         column_captions=["support", "query", "ground truth", "prediction"],
         cell=cell,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A meta-test with nothing left to default: what the numbers stand for.
+
+    The fields of `Settings` are None where they have no meaning for the model: without
+    `learning_rate` it learned its rates, without `steps` it has no inner loop. With
+    `tuned` its defaults are those that tuning left with it.
+    """
+
+    dataset: str
+    split: str
+    classes: int
+    shots: int
+    queries: int
+    splits_per_task: int
+    steps: int | None
+    learning_rate: float | None
+    batch_norm: str | None
+    inner_batch: int | None
+    loss: str | None
+    l2: float | None
+    augment_rate: float | None
+    adapt: str | None
+    transductive: bool
+    threshold: tuple[float, ...]
+    image_size: int
+    seed: int
+    tuned: bool
+    points: str
+    family: str
+
+
+def meta_test(
+    model: Model,
+    data: DataConfig,
+    config: EvalConfig,
+    *,
+    settings: Settings = OWN,
+    seed: int = 0,
+    label: str = "evaluating",
+) -> tuple[Protocol, list[TaskResult], list]:
+    """Evaluates an initialization.
+
+    Args:
+      model: the model.
+      data: which tasks: dataset, shots, points, family.
+      config: the meta-test.
+      settings: how the model adapts, where not as its defaults.
+      seed: of the draws and adaptations.
+      label: what the progress bar says.
+
+    Returns:
+      The protocol, one result a task, and one picture example a task.
+
+    Raises:
+      UserError: bad input.
+    """
+    if not data.dataset_dir:
+        raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
+    if model.classes > 1:
+        raise UserError(
+            f"a meta-test is one-way, but the model tells {model.classes} classes "
+            "apart; give one that was trained with `num_classes`=1"
+        )
+    own = model.resolve(settings)
+    manifest = Manifest.load(data.dataset_dir)
+    if data.splits:
+        manifest = manifest.with_splits(data.splits)
+    names = manifest.split(config.eval_split)
+    protocol = Protocol(
+        dataset=manifest.name,
+        split=config.eval_split,
+        classes=len(names),
+        shots=data.shots,
+        queries=config.eval_queries,
+        splits_per_task=config.splits_per_task,
+        **dataclasses.asdict(own),
+        transductive=own.batch_norm == "query",
+        threshold=config.threshold_values,
+        image_size=model.size[0],
+        seed=seed,
+        tuned=model.tuned is not None,
+        points=data.points,
+        family=data.family,
+    )
+    segmenter = model.segmenter(settings=settings)
+    tasks = fixed_episodes(
+        manifest,
+        names,
+        shots=protocol.shots,
+        queries=config.eval_queries or None,
+        splits_per_task=config.splits_per_task,
+        seed=protocol.seed,
+        image_size=model.size,
+        points=data.point_range,
+        family=data.family,
+    )
+    examples = []
+    total = len(names) * config.splits_per_task
+    with tqdm(total=total, unit="task", desc=label, dynamic_ncols=True) as bar:
+        ious = []
+
+        def on_task(result, example):
+            ious.append(result.iou)
+            if result.draw == 0:
+                examples.append(example)
+            bar.update()
+            bar.set_postfix(IoU=f"{100 * np.mean(ious):.1f}%", refresh=False)
+
+        results = evaluate(
+            segmenter,
+            tasks,
+            thresholds=protocol.threshold,
+            seed=protocol.seed,
+            disjoint=not data.same_images,
+            on_task=on_task,
+        )
+    return protocol, results, examples
+
+
+def write_results(
+    output_dir: Path, protocol: Protocol, results: list[TaskResult], examples: list
+) -> Summary:
+    """Writes summary.json, per_class.csv and predictions.png.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    summary = Summary.of(results)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        document = {
+            "protocol": dataclasses.asdict(protocol),
+            "metrics": summary.to_dict(),
+        }
+        write_text(output_dir / "summary.json", json.dumps(document, indent=2))
+        with open(output_dir / "per_class.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["class", "draws", "per_image_iou", "class_iou"])
+            by_class: dict[str, list[TaskResult]] = {}
+            for result in sorted(results, key=lambda r: (r.name, r.draw)):
+                by_class.setdefault(result.name, []).append(result)
+            for name, of_class in by_class.items():
+                own = Summary.of(of_class)
+                iou = Interval.of([r.iou for r in of_class]).mean
+                row = [name, len(of_class), f"{iou:.4f}", f"{own.class_iou.mean:.4f}"]
+                writer.writerow(row)
+        # Evenly over the classes in name order: neither the best nor the worst.
+        spread = np.linspace(0, len(examples) - 1, min(_PICTURES, len(examples)))
+        sheet([examples[int(i)] for i in spread]).save(output_dir / "predictions.png")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {output_dir}: {error.strerror}; choose a "
+            "folder that you may write to"
+        ) from error
+    return summary

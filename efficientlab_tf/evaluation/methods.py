@@ -1,35 +1,22 @@
 """What can be compared, by the name that a command line gives it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import types
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
 
-from efficientlab_tf.checkpoint.files import load_model
-from efficientlab_tf.checkpoint.run import build_functions
-from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.api.loading import BACKBONE, load
+from efficientlab_tf.api.model import Model
+from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.baselines import (
-    BASELINES,
-    FeatureExtractor,
-    build_baseline,
-    needs_extractor,
-)
-from efficientlab_tf.segmenters.gradient import BATCH_NORM_MODES, Adapted, Segmenter
+from efficientlab_tf.segmenters.baselines import BASELINES, needs_extractor
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
-_INNER_LOOP = (
-    *("inner_learning_rate", "inner_steps", "inner_batch", "loss", "l2"),
-    *("augment_rate", "adapt"),
-)
-_BATCH_NORM = "batch_norm"
-_TYPES: dict[str, Callable[[str], Any]] = {
-    field.name: field.type
-    for field in dataclasses.fields(LearnerConfig)
-    if field.name in _INNER_LOOP
-} | {_BATCH_NORM: str}
+_OLD_NAMES = {"inner_steps": "steps", "inner_learning_rate": "learning_rate"}
+_FIELDS = {field.name: field.type for field in dataclasses.fields(Settings)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,126 +25,150 @@ class Method:
 
     Attributes:
       label: its name in the table.
-      model: a run's folder or .keras file; "" for a baseline on a backbone with
-        ImageNet's weights.
-      settings: of the inner loop, and "batch_norm"; what is not there is the model's.
+      model: what `load` takes, or, for a baseline, the model whose features it takes;
+        "" for a baseline on a backbone with ImageNet's weights.
+      settings: how it adapts, where not as the model says.
     """
 
     label: str
     model: str = ""
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: Settings = OWN
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Method":
-        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
-        settings = tuple(map(tuple, values["settings"]))
-        return cls(**values | {"settings": settings})
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**values | {"settings": Settings(**values["settings"])})
 
     @property
     def is_baseline(self) -> bool:
         """Whether it is one of `BASELINES`."""
         return self.label in BASELINES
 
+    def load(
+        self, *, backbone: str = BACKBONE, image_size: int | None = None
+    ) -> "LoadedMethod":
+        """Loads the method.
+
+        Args:
+          backbone: of a baseline without a model.
+          image_size: side of the pictures of such a baseline.
+
+        Raises:
+          UserError: the model cannot be loaded, or a setting does not suit it.
+        """
+        if self.is_baseline:
+            model = load(
+                self.label,
+                backbone=backbone,
+                image_size=image_size,
+                features=self.model or None,
+            )
+        else:
+            model = load(self.model)
+        try:
+            model.resolve(self.settings)
+        except UserError as error:
+            raise UserError(f"{self.label}: {error}") from error
+        return LoadedMethod(model, self.settings)
+
+
+class LoadedMethod(NamedTuple):
+    """A loaded model and how it is to adapt."""
+
+    model: Model
+    settings: Settings
+
+    def segmenter(self, classes: int = 1) -> Segmenter:
+        """The method on pictures of the model's size, for so many classes."""
+        return self.model.segmenter(classes, self.settings)
+
 
 def parse_methods(text: str) -> tuple[Method, ...]:
-    """Reads --methods, see `CompareConfig`.
+    """Reads a list of methods, see `CompareConfig`.
 
     Raises:
       UserError: not of that form.
     """
     methods = tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
     if not methods:
-        raise UserError(f"--methods is needed: {', '.join(BASELINES)}, or LABEL=MODEL")
+        raise UserError(f"`methods` is needed: {', '.join(BASELINES)}, or LABEL=MODEL")
     labels = [method.label for method in methods]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
-        raise UserError(f"--methods names {twice[0]} twice; give each its own label")
+        raise UserError(f"`methods` names {twice[0]} twice; give each its own label")
     return methods
 
 
 def _parse(text: str) -> Method:
-    name, *settings = text.split(":")
+    name, *parts = text.split(":")
     label, _, model = name.partition("=")
-    pairs = []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or key not in _TYPES:
+    values = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        key = _OLD_NAMES.get(key, key)
+        if not equals or key not in _FIELDS:
             raise UserError(
-                f"--methods: expected NAME=VALUE of {', '.join(_TYPES)} in {text!r}; "
-                f"received {setting!r}"
+                f"`methods`: expected NAME=VALUE of {', '.join(_FIELDS)} in {text!r}; "
+                f"received {part!r}"
             )
-        pairs.append((key, value))
-    method = Method(label, model, tuple(pairs))
+        values[key] = _typed(label, key, value)
+    method = Method(label, model, Settings(**values))
     if method.is_baseline:
-        if pairs:
-            raise UserError(f"--methods: {label} has no settings, received {text!r}")
+        if values:
+            raise UserError(f"`methods`: {label} has no settings, received {text!r}")
         if model and not needs_extractor(label):
-            raise UserError(f"--methods: {label} needs no model, received {model!r}")
+            raise UserError(f"`methods`: {label} needs no model, received {model!r}")
     elif not label or not model:
         raise UserError(
-            f"--methods: expected one of {', '.join(BASELINES)}, or "
+            f"`methods`: expected one of {', '.join(BASELINES)}, or "
             f"LABEL=MODEL; received {text!r}"
         )
     return method
 
 
-def build_segmenter(method: Method, *, backbone: str, eval_size: int) -> Segmenter:
-    """Builds a method that takes and gives pictures of `eval_size`.
+def _typed(label: str, name: str, value: str) -> Any:
+    kind = _FIELDS[name]
+    if isinstance(kind, types.UnionType):
+        kind = get_args(kind)[0]
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UserError(f"{label}: {name} is not a number, received {value!r}") from (
+            error
+        )
+
+
+def comparable(
+    method: Method, *, backbone: str, eval_size: int
+) -> tuple[Segmenter, str]:
+    """Builds a method that takes and gives pictures of `eval_size`, for one class.
 
     Args:
       method: which.
       backbone: of baselines without a model.
       eval_size: side of the pictures in pixels.
 
+    Returns:
+      The method, and how it adapts, in words.
+
     Raises:
       UserError: the model cannot be loaded, tells several classes apart, or a setting
         does not suit it.
     """
-    if method.is_baseline and not needs_extractor(method.label):
-        return build_baseline(method.label)
-    if method.is_baseline:
-        extractor = FeatureExtractor(backbone, eval_size)
-        if method.model:
-            network, weights, _ = load_model(method.model)
-            network.assign(weights)
-            extractor = FeatureExtractor.of_network(network.model)
-        segmenter = build_baseline(method.label, extractor)
-        return at_size(segmenter, extractor.image_size, (eval_size, eval_size))
-    network, weights, run = load_model(method.model)
-    if network.classes > 1:
+    loaded = method.load(backbone=backbone, image_size=eval_size)
+    if loaded.model.classes > 1:
         raise UserError(
             f"{method.label}: a comparison is one-way, but {method.model} tells "
-            f"{network.classes} classes apart; give a model with --num_classes=1"
+            f"{loaded.model.classes} classes apart; give a model that was trained with "
+            "`num_classes`=1"
         )
-    values = dict(method.settings)
-    batch_norm = values.pop(_BATCH_NORM, "running")
-    if batch_norm not in BATCH_NORM_MODES[:2]:
+    if method.settings.batch_norm == "query":
         raise UserError(
-            f"{method.label}: batch_norm must be running or support, received "
-            f"{batch_norm!r}: others would let the queries inform each other"
+            f"{method.label}: batch_norm must be running or support, received query: "
+            "the queries would inform each other"
         )
-    if values:
-        try:
-            typed = {name: _TYPES[name](value) for name, value in values.items()}
-        except ValueError as error:
-            raise UserError(
-                f"{method.label}: a setting is not a number ({error})"
-            ) from error
-        if "inner_learning_rate" in typed and weights.rates:
-            raise UserError(
-                f"{method.label}: inner_learning_rate has no effect, {method.model} "
-                "learned its rates; leave it out"
-            )
-        run = dataclasses.replace(
-            run, learner=dataclasses.replace(run.learner, **typed)
-        )
-    segmenter = build_functions(run.learner, network).segmenter(
-        weights,
-        learning_rate=run.learner.inner_learning_rate,
-        steps=run.learner.inner_steps,
-        batch_norm=batch_norm,
-    )
-    return at_size(segmenter, network.image_shape[:2], (eval_size, eval_size))
+    segmenter = at_size(loaded.segmenter(), loaded.model.size, (eval_size, eval_size))
+    return segmenter, loaded.model.resolve(method.settings).about
 
 
 def at_size(
@@ -168,7 +179,7 @@ def at_size(
 
 
 @dataclasses.dataclass(frozen=True)
-class ResizingSegmenter:
+class ResizingSegmenter(Segmenter):
     """A segmenter at another size than its own.
 
     Attributes:
@@ -182,32 +193,32 @@ class ResizingSegmenter:
     wanted: tuple[int, int]
 
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray, masks: np.ndarray, *, seed: int = 0
     ) -> "ResizingAdapted":
         """See `Segmenter`: images uint8 [k, H, W, 3], masks uint8 [k, H, W]."""
         adapted = self.segmenter.adapt(
-            _resize_images(support_images, self.own),
-            resize_annotations(support_masks, self.own),
+            _resize_images(images, self.own),
+            resize_annotations(masks, self.own),
             seed=seed,
         )
-        return ResizingAdapted(adapted, self.own, self.wanted)
+        return ResizingAdapted(adapted, self.wanted, self.own)
 
 
 @dataclasses.dataclass(frozen=True)
-class ResizingAdapted:
+class ResizingAdapted(Adapted):
     """See `ResizingSegmenter`."""
 
     adapted: Adapted
-    own: tuple[int, int]
     wanted: tuple[int, int]
+    own: tuple[int, int]
 
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
         """See `Adapted`: probabilities float32 [n, H, W, K+1]."""
-        probabilities = self.adapted.predict(_resize_images(query_images, self.own))
+        probabilities = self.adapted.predict(_resize_images(images, self.own))
         return tf.image.resize(probabilities, self.wanted).numpy()
 
 
 def _resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `data.records.decode_pair` resizes them."""
+    """As `data.records` resizes them when it decodes."""
     resized = tf.image.resize(images, size, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()

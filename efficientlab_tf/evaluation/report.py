@@ -34,6 +34,7 @@ class Row:
       tasks: number of tasks.
       seconds: of a task with one query.
       peak_bytes: of the process.
+      adaptation: how the method adapts, in words.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Row:
     tasks: int
     seconds: float
     peak_bytes: int
+    adaptation: str = ""
 
     @classmethod
     def of(
@@ -64,6 +66,7 @@ class Row:
             summary.tasks,
             measured.seconds,
             measured.peak_bytes,
+            measured.adaptation,
         )
 
     @classmethod
@@ -87,6 +90,7 @@ class Row:
             sum(row.tasks for row in rows),
             float(np.median([row.seconds for row in rows])),
             max(row.peak_bytes for row in rows),
+            rows[0].adaptation,
         )
 
 
@@ -131,7 +135,7 @@ def markdown(rows: Sequence[Row]) -> str:
     heads = [
         *("method", "shots", *(["points"] if sparse else []), *columns),
         *("class-wise mIoU", "FB-IoU", "per-image IoU"),
-        *("s / task", "peak GiB"),
+        *("s / task", "peak GiB", "adaptation"),
     ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     by_key = {(r.method, r.shots, r.points, r.fold): r for r in rows}
@@ -146,7 +150,7 @@ def markdown(rows: Sequence[Row]) -> str:
             *([_points_text(row.points)] if sparse else []),
             *of_folds,
             *(str(row.class_iou), str(row.fb_iou), str(row.per_image_iou)),
-            *(f"{row.seconds:.3f}", f"{row.peak_bytes / _GIB:.2f}"),
+            *(f"{row.seconds:.3f}", f"{row.peak_bytes / _GIB:.2f}", row.adaptation),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -166,7 +170,7 @@ def _csv(rows: Sequence[Row]) -> str:
     writer.writerow(
         [
             *("method", "shots", "points", "fold", *heads),
-            *("tasks", "seconds_per_task", "peak_bytes"),
+            *("tasks", "seconds_per_task", "peak_bytes", "adaptation"),
         ]
     )
     for row in rows:
@@ -174,7 +178,7 @@ def _csv(rows: Sequence[Row]) -> str:
         for name in measures:
             interval = getattr(row, name)
             values += [f"{interval.mean:.6f}", f"{interval.half_width:.6f}"]
-        end = [row.tasks, f"{row.seconds:.6f}", row.peak_bytes]
+        end = [row.tasks, f"{row.seconds:.6f}", row.peak_bytes, row.adaptation]
         key = [row.method, row.shots, row.points, row.fold]
         writer.writerow([*key, *values, *end])
     return file.getvalue()

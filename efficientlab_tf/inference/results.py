@@ -14,9 +14,9 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import write_text
 from efficientlab_tf.inference.queries import Query
 from efficientlab_tf.inference.segmenting import MASKS, OVERLAYS, Segmented
-from efficientlab_tf.metrics import Interval
+from efficientlab_tf.metrics import Interval, mean_iou, present_iou
 from efficientlab_tf.pictures import contact_sheet, marked, with_legend
-from efficientlab_tf.segmenters.adaptation import mean_iou, present_iou, spread
+from efficientlab_tf.segmenters.segmenter import spread
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
 
@@ -140,7 +140,7 @@ class Results:
                 self._sheet().save(output / SHEET)
         except OSError as error:
             raise UserError(
-                f"cannot write to --output {output}: {error.strerror or error}"
+                f"cannot write to {output}: {error.strerror or error}"
             ) from error
 
     def lines(self) -> list[str]:

@@ -7,6 +7,7 @@ overlays/NAME.png   the picture with its classes tinted and outlined
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,6 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import Query, Truth, read_query
 from efficientlab_tf.metrics import confusion
 from efficientlab_tf.pictures import marked, palette_image
-from efficientlab_tf.segmenters.gradient import Adapted
 
 MASKS, OVERLAYS = "masks", "overlays"
 
@@ -47,80 +47,49 @@ class Segmented:
     repeated: bool
 
 
-def decide(
-    probabilities: np.ndarray, size: tuple[int, int], threshold: float
-) -> np.ndarray:
-    """Resizes probabilities bilinearly, then decides; as `metrics.predicted_masks`.
+class Predictor(Protocol):
+    """What segments pictures of any size: an adapted model."""
 
-    Class by class, so that little memory is needed for large pictures.
+    classes: tuple[str, ...]
 
-    Args:
-      probabilities: float32 [h, w, K+1].
-      size: (height, width) of the result.
-      threshold: of the foreground probability, if K is 1.
-
-    Returns:
-      uint8 [height, width]; 0..K.
-    """
-
-    def plane(index: int) -> np.ndarray:
-        values = Image.fromarray(np.ascontiguousarray(probabilities[..., index]))
-        if values.size != size[::-1]:
-            values = values.resize(size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(values)
-
-    if probabilities.shape[-1] == 2:
-        return (plane(1) > threshold).astype(np.uint8)
-    best = plane(0)
-    mask = np.zeros(size, np.uint8)
-    for index in range(1, probabilities.shape[-1]):
-        values = plane(index)
-        mask[values > best] = index
-        best = np.maximum(best, values)
-    return mask
+    def predict(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Maps pictures uint8 [H, W, 3] to masks uint8 [H, W], each of its size."""
 
 
 def segment(
-    adapted: Adapted,
+    adapted: Predictor,
     queries: Sequence[Query],
     truth: Truth | None,
     *,
-    size: tuple[int, int],
-    classes: int,
-    threshold: float,
     support: Sequence[np.ndarray],
     failed: Callable[[Path, str], None],
 ) -> Iterator[Segmented]:
     """Predicts pictures one after another.
 
     Args:
-      adapted: the network.
+      adapted: the adapted model.
       queries: the pictures.
       truth: reads their masks; None if there are none.
-      size: (height, width) of the network's input.
-      classes: K.
-      threshold: see `decide`.
-      support: uint8 [H, W, 3] each, of `size`: to find queries that are among them.
+      support: uint8 [H, W, 3] each, all of one size: to find queries that are among
+        them.
       failed: called with a file that cannot be read, and the reason.
     """
     known = {image.tobytes() for image in support}
+    size = support[0].shape[:2]
+    classes = len(adapted.classes)
     waiting: list[tuple[Query, Upright]] = []
     pixels = 0
 
     def flush() -> Iterator[Segmented]:
-        images = np.stack([_fitted(picture, size) for _, picture in waiting])
-        probabilities = adapted.predict(images)
-        for (query, picture), image, p in zip(
-            waiting, images, probabilities, strict=True
-        ):
-            height_width = picture.picture.size[::-1]
-            mask = decide(p, height_width, threshold)
+        images = [rgb(picture) for _, picture in waiting]
+        masks = adapted.predict(images)
+        for (query, picture), image, mask in zip(waiting, images, masks, strict=True):
             labels = _truth(truth, query, picture, failed)
             counts = None
             if labels is not None:
                 counts = confusion(labels[np.newaxis], mask[np.newaxis], classes)[0]
-            repeated = image.tobytes() in known
-            yield Segmented(query, rgb(picture), mask, labels, counts, repeated)
+            repeated = resize_image(image, size).tobytes() in known
+            yield Segmented(query, image, mask, labels, counts, repeated)
 
     for query in queries:
         try:
@@ -155,13 +124,8 @@ def write(result: Segmented, output: Path) -> None:
             image.save(output / folder / name)
     except OSError as error:
         raise UserError(
-            f"cannot write {name} to --output {output}: {error.strerror or error}"
+            f"cannot write {name} to {output}: {error.strerror or error}"
         ) from error
-
-
-def _fitted(picture: Upright, size: tuple[int, int]) -> np.ndarray:
-    image = rgb(picture)
-    return resize_image(image, size)
 
 
 def _truth(

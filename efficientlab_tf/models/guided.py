@@ -307,6 +307,13 @@ def _with_places(guide: tf.Tensor) -> tf.Tensor:
     return guide[:, tf.newaxis, tf.newaxis] if guide.shape.rank == 2 else guide
 
 
+def is_late(model: keras.Model) -> bool:
+    """Whether a network is a guided one that makes features before annotations."""
+    return {_FEATURES, QUERY_FEATURES, ANNOTATIONS, SUPPORT_FEATURES} <= {
+        layer.name for layer in model.layers
+    }
+
+
 def parts(model: keras.Model) -> Parts:
     """Cuts a guided network so that what does not change need not be done again.
 

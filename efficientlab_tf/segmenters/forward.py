@@ -1,11 +1,18 @@
 """Conditioned networks as segmenters: one forward pass reads a support set.
 
-guide  = support branch(support images, support masks)     once, for each class
-logits = segmentation(guide, query images)
+    guide  = support branch(support images, support masks)     once, for each class
+    logits = segmentation(guide, query images)
+
+A network for one class tells several apart with a guide for each: with s_c the log-odds
+of class c against all else, p = softmax(0, s_1, ..., s_K).
+
+Guided networks with late fusion (Rakelly et al., sections 4.1 and 4.2) make the
+features of an image before they see its annotations: what is left for an annotation is
+a masking and a mean, and for a query the scoring head.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +20,22 @@ import tensorflow as tf
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.conditioned import GUIDE, split
+from efficientlab_tf.models.guided import (
+    ANNOTATIONS,
+    QUERY_FEATURES,
+    SUPPORT_FEATURES,
+    is_late,
+    parts,
+)
 from efficientlab_tf.segmenters.network import Network, Part, Weights
+from efficientlab_tf.segmenters.segmenter import (
+    Adapted,
+    Features,
+    Segmenter,
+    Served,
+)
+
+_BATCH = 8
 
 
 class ForwardFunctions:
@@ -21,14 +43,19 @@ class ForwardFunctions:
 
     Args:
       network: a conditioned network.
+
+    Attributes:
+      reads: whether features of an image can be made before it is annotated.
     """
+
+    reads = False
 
     def __init__(self, network: Network):
         self.network = network
-        guide, segment = split(network.model)
-        self._guide, self._segment = Part(network, guide), Part(network, segment)
-        self.guide = tf.function(self._guide_graph, reduce_retracing=True)
-        self.logits = tf.function(self._logits_graph, reduce_retracing=True)
+        self._cut()
+        self.read = tf.function(self._read, reduce_retracing=True)
+        self.guide = tf.function(self._guide, reduce_retracing=True)
+        self.logits = tf.function(self._logits, reduce_retracing=True)
 
     def segmenter(
         self,
@@ -47,26 +74,63 @@ class ForwardFunctions:
         """
         if batch_norm != "running":
             raise UserError(
-                f"--batch_norm must be running for {self.network.model.name}, received "
+                f"`batch_norm` must be running for {self.network.model.name}, received "
                 f"{batch_norm}: a network without an inner loop has no other statistics"
             )
         return ForwardSegmenter(self, weights)
 
-    def _guide_graph(self, weights, images, masks):
-        inputs = {"support_images": images, "support_masks": masks}
-        return self._guide(weights, inputs)[0]
+    def _cut(self) -> None:
+        guide, segment = split(self.network.model)
+        self._guide_part = Part(self.network, guide)
+        self._segment = Part(self.network, segment)
 
-    def _logits_graph(self, weights, guide, images):
-        inputs = {GUIDE: guide, "query_images": images}
-        return self._segment(weights, inputs)[0]
+    def _read(self, weights, images):
+        """What a network sees of images that are not annotated: the images."""
+        return images
+
+    def _guide(self, weights, read, masks):
+        """The guide of a support set [k, ...] with masks [k, H, W]."""
+        inputs = {"support_images": read, "support_masks": masks}
+        return self._guide_part(weights, inputs)[0]
+
+    def _logits(self, weights, guide, read):
+        """Logits [n, H, W, K+1] of queries [n, ...]."""
+        return self._segment(weights, {GUIDE: guide, "query_images": read})[0]
+
+
+class LateFusionFunctions(ForwardFunctions):
+    """The pieces of a guided network with late fusion, compiled once."""
+
+    reads = True
+
+    def _cut(self) -> None:
+        pieces = parts(self.network.model)
+        self._pool = pieces.guide
+        self._features = Part(self.network, pieces.features)
+        self._score = Part(self.network, pieces.score)
+
+    def _read(self, weights, images):
+        return self._features(weights, images)[0]
+
+    def _guide(self, weights, read, masks):
+        # It has no variables, so it needs no weights.
+        masks = tf.cast(masks, read.dtype)
+        return self._pool({SUPPORT_FEATURES: read, ANNOTATIONS: masks})
+
+    def _logits(self, weights, guide, read):
+        guides = tf.repeat(guide, tf.shape(read)[0], axis=0)
+        return self._score(weights, {GUIDE: guides, QUERY_FEATURES: read})[0]
+
+
+def forward_functions(network: Network) -> ForwardFunctions:
+    """Returns the compiled pieces of a conditioned network."""
+    late = is_late(network.model)
+    return (LateFusionFunctions if late else ForwardFunctions)(network)
 
 
 @dataclasses.dataclass(frozen=True)
-class ForwardSegmenter:
+class ForwardSegmenter(Segmenter):
     """Segments with a conditioned network.
-
-    A network for one class tells several apart with a guide for each: with s_c the
-    log-odds of class c against all else, p = softmax(0, s_1, ..., s_K).
 
     Attributes:
       functions: the network's.
@@ -76,18 +140,26 @@ class ForwardSegmenter:
     functions: ForwardFunctions
     weights: Weights
 
+    @property
+    def live(self) -> bool:
+        """See `Segmenter`."""
+        return self.functions.reads
+
+    def read(self, images: np.ndarray) -> Features:
+        """See `Segmenter`: features with late fusion, else the images."""
+        if not self.functions.reads:
+            return Features(images)
+        return Features(_read(self.functions, self.weights, images))
+
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
-    ) -> "Guided":
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
+    ) -> "ForwardAdapted":
         """Reads a support set, all its images in one batch, once for each class.
 
-        Args:
-          support_images: uint8 [k, H, W, 3], 0..255.
-          support_masks: uint8 [k, H, W]; 0..K, 255 unknown.
-          seed: nothing is random here.
+        See `Segmenter`; nothing is random here.
         """
-        images = tf.convert_to_tensor(support_images)
-        masks = np.asarray(support_masks)
+        read = _features(self.functions, self.weights, images)
+        masks = np.asarray(masks)
         ways = 1
         if self.functions.network.classes == 1:
             ways = max(1, int(masks[masks != IGNORE].max(initial=0)))
@@ -96,21 +168,13 @@ class ForwardSegmenter:
             own = masks
             if ways > 1:
                 own = np.where(masks == IGNORE, masks, masks == way).astype(np.uint8)
-            guide = self.functions.guide(
-                self.weights, images, tf.convert_to_tensor(own)
-            )
-            guides.append(guide)
-        return Guided(self.functions, self.weights, tuple(guides))
-
-    def walk(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
-    ) -> Iterator["Guided"]:
-        """Yields what `adapt` gives: there are no steps to follow."""
-        yield self.adapt(support_images, support_masks, seed=seed)
+            own = tf.convert_to_tensor(own)
+            guides.append(self.functions.guide(self.weights, read, own))
+        return ForwardAdapted(self.functions, self.weights, tuple(guides))
 
 
 @dataclasses.dataclass(frozen=True)
-class Guided:
+class ForwardAdapted(Adapted):
     """A conditioned network that has seen a support set.
 
     Attributes:
@@ -123,30 +187,33 @@ class Guided:
     weights: Weights
     guides: tuple[tf.Tensor, ...]
 
-    @property
-    def losses(self) -> tf.Tensor:
-        """The losses of its inner loop: none, float [0]."""
-        return tf.zeros([0])
-
-    def predict(self, query_images: np.ndarray, batch: int = 8) -> np.ndarray:
-        """Predicts class probabilities.
-
-        Args:
-          query_images: uint8 or float [n, H, W, 3], 0..255.
-          batch: images at a time; it changes nothing but memory.
-
-        Returns:
-          float32 [n, H, W, K+1].
-        """
-        parts = []
-        for i in range(0, len(query_images), batch):
-            images = tf.convert_to_tensor(query_images[i : i + batch])
+    def predict(self, images: np.ndarray | Features, batch: int = _BATCH) -> np.ndarray:
+        """See `Adapted`; `batch` images at a time change nothing but memory."""
+        read = images.values if isinstance(images, Features) else images
+        result = []
+        for i in range(0, len(read), batch):
+            part = tf.convert_to_tensor(read[i : i + batch])
+            if not isinstance(images, Features):
+                part = self.functions.read(self.weights, part)
             logits = [
-                self.functions.logits(self.weights, guide, images)
+                self.functions.logits(self.weights, guide, part)
                 for guide in self.guides
             ]
-            parts.append(tf.nn.softmax(join(logits)).numpy())
-        return np.concatenate(parts).astype(np.float32)
+            result.append(tf.nn.softmax(join(logits)).numpy())
+        return np.concatenate(result).astype(np.float32)
+
+    def served(self) -> Served:
+        """See `Adapted`."""
+
+        def probabilities(tensors, images):
+            theta, statistics, guides = tensors
+            weights = Weights(theta, statistics)
+            read = self.functions.read(weights, images)
+            logits = [self.functions.logits(weights, guide, read) for guide in guides]
+            return tf.nn.softmax(join(logits))
+
+        tensors = (self.weights.theta, self.weights.statistics, self.guides)
+        return Served(tensors, probabilities, self.functions.network.about)
 
 
 def join(logits: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -158,3 +225,19 @@ def join(logits: Sequence[tf.Tensor]) -> tf.Tensor:
         return logits[0]
     scores = [pair[..., 1] - pair[..., 0] for pair in logits]
     return tf.stack([tf.zeros_like(scores[0]), *scores], axis=-1)
+
+
+def _features(functions, weights, images):
+    """A support set as `guide` takes it."""
+    if isinstance(images, Features):
+        return tf.convert_to_tensor(images.values)
+    return functions.read(weights, tf.convert_to_tensor(images))
+
+
+def _read(functions, weights, images) -> np.ndarray:
+    return np.concatenate(
+        [
+            functions.read(weights, tf.convert_to_tensor(images[i : i + _BATCH]))
+            for i in range(0, len(images), _BATCH)
+        ]
+    )

@@ -1,46 +1,34 @@
-"""The question that every method answers: given a support set, segment a query.
+"""Segmenting by SGD from an initialization: the inner loop as a segmenter.
 
-    adapted = segmenter.adapt(support_images, support_masks)
-    probabilities = adapted.predict(query_images)
-
-Gradient learners adapt by SGD from their initialization; the initialization
-itself is never changed, so tasks cannot leak into each other.
+The initialization itself is never changed, so tasks cannot leak into each other.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.layers import batch_statistics
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Weights
+from efficientlab_tf.segmenters.segmenter import (
+    BATCH_NORM_MODES,
+    Adapted,
+    Features,
+    Segmenter,
+    Served,
+    spread,
+    values_of,
+)
 
-BATCH_NORM_MODES = ("running", "support", "query")
-
-
-class Adapted(Protocol):
-    """A segmenter that has seen a support set."""
-
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
-        """Maps images [n, H, W, 3], 0..255, to probabilities float [n, H, W, K+1]."""
-        ...
-
-
-class Segmenter(Protocol):
-    """A few-shot segmentation method."""
-
-    def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int
-    ) -> Adapted:
-        """Learns from uint8 images [k, H, W, 3] and masks [k, H, W]."""
-        ...
+MAX_STATISTICS = 64
+"""Statistics of a support set of more pictures are those of as many, evenly spread."""
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientSegmenter:
+class GradientSegmenter(Segmenter):
     """Segments by SGD from an initialization.
 
     Attributes:
@@ -50,7 +38,7 @@ class GradientSegmenter:
       learning_rate: of the inner loop; the weights' own rates, where they were
         learned, take its place.
       steps: of the inner loop; 0 predicts with the initialization itself.
-      batch_norm: "running", "support" or "query"; see `AdaptFunctions.predict`.
+      batch_norm: one of `BATCH_NORM_MODES`.
     """
 
     functions: "AdaptFunctions"
@@ -60,27 +48,17 @@ class GradientSegmenter:
     batch_norm: str = "running"
 
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "GradientAdapted":
-        """Adapts to a support set.
-
-        Args:
-          support_images: uint8 [k, H, W, 3], 0..255.
-          support_masks: uint8 [k, H, W]; 0..K, 255 unknown.
-          seed: decides mini-batches, augmentation and dropout.
-        """
-        support = map(tf.convert_to_tensor, (support_images, support_masks))
+        """See `Segmenter`; the seed decides mini-batches, augmentation and dropout."""
+        support = map(tf.convert_to_tensor, (values_of(images), masks))
         return self._steps(self.weights, *support, 0, self.steps, seed)[1]
 
     def walk(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> Iterator["GradientAdapted"]:
-        """Yields what `adapt` gives after 0, 1, 2, ... steps, up to `steps`.
-
-        For those who watch, or decide on the way when to stop. Arguments as `adapt`;
-        `losses` holds the loss of the last step alone.
-        """
-        support = tuple(map(tf.convert_to_tensor, (support_images, support_masks)))
+        """See `Segmenter`; `losses` holds the loss of the last step alone."""
+        support = tuple(map(tf.convert_to_tensor, (values_of(images), masks)))
         weights, adapted = self._steps(self.weights, *support, 0, 0, seed)
         yield adapted
         for k in range(self.steps):
@@ -89,9 +67,8 @@ class GradientSegmenter:
 
     def _steps(self, weights, images, masks, first: int, steps: int, seed: int):
         """Steps `first` to `steps` - 1; returns the weights to go on from, too."""
-        rates = self.weights.rates
         weights, losses = self.functions.adapt(
-            weights._replace(rates=rates),
+            weights._replace(rates=self.weights.rates),
             images,
             masks,
             tf.constant(steps),
@@ -101,50 +78,69 @@ class GradientSegmenter:
         )
         adapted = weights
         if self.batch_norm == "support":
-            adapted = self.functions.support_statistics(weights, images)
+            seen = images
+            if len(images) > MAX_STATISTICS:
+                seen = tf.gather(images, spread(len(images), MAX_STATISTICS))
+            adapted = self.functions.support_statistics(weights, seen)
         return weights, GradientAdapted(
-            self.functions, adapted, losses, self.batch_norm
+            self.functions, adapted, self.batch_norm, losses.numpy()
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientAdapted:
+class GradientAdapted(Adapted):
     """A network adapted to one support set.
 
     Attributes:
       functions: see `GradientSegmenter`.
       weights: the adapted weights.
-      losses: float [steps], the support loss before each step.
       batch_norm: see `GradientSegmenter`.
+      losses: float [steps], the support loss before each step.
     """
 
     functions: "AdaptFunctions"
     weights: Weights
-    losses: tf.Tensor
     batch_norm: str
+    losses: Sequence[float] = ()
 
-    def predict(self, query_images: np.ndarray, batch: int = 8) -> np.ndarray:
-        """Predicts class probabilities.
+    def predict(self, images: np.ndarray | Features, batch: int = 8) -> np.ndarray:
+        """See `Adapted`.
 
         Args:
-          query_images: uint8 or float [n, H, W, 3], 0..255.
+          images: uint8 or float [n, H, W, 3], 0..255.
           batch: images at a time. It changes nothing but memory, except with
             batch_norm "query", which takes all images at once.
-
-        Returns:
-          float32 [n, H, W, K+1].
         """
-        if self.batch_norm == "query":
-            batch = len(query_images)
+        images = values_of(images)
+        transductive = self.batch_norm == "query"
+        if transductive:
+            batch = len(images)
         parts = [
             self.functions.predict(
-                self.weights,
-                tf.convert_to_tensor(query_images[i : i + batch]),
-                self.batch_norm == "query",
+                self.weights, tf.convert_to_tensor(images[i : i + batch]), transductive
             ).numpy()
-            for i in range(0, len(query_images), batch)
+            for i in range(0, len(images), batch)
         ]
         return np.concatenate(parts).astype(np.float32)
+
+    def served(self) -> Served:
+        """See `Adapted`.
+
+        Raises:
+          UserError: with statistics of the query batch, which no single request has.
+        """
+        if self.batch_norm == "query":
+            raise UserError(
+                "`batch_norm`: expected running or support for an exported model, "
+                "received query"
+            )
+        network = self.functions.inner.network
+
+        def probabilities(tensors, images):
+            return self.functions.predict(Weights(*tensors), images, False)
+
+        tensors = (self.weights.theta, self.weights.statistics)
+        return Served(tensors, probabilities, network.about)
 
 
 class AdaptFunctions:
@@ -157,67 +153,60 @@ class AdaptFunctions:
     def __init__(self, inner: InnerLoop):
         self.inner = inner
         height, width, channels = inner.network.image_shape
-        self._images = tf.TensorSpec([None, height, width, channels], tf.uint8)
-        self._masks = tf.TensorSpec([None, height, width], tf.uint8)
-        self._adapt = tf.function(self._adapt_graph, reduce_retracing=True)
-        self._statistics = tf.function(self._statistics_graph, reduce_retracing=True)
-        self._predict = tf.function(self._predict_graph, reduce_retracing=True)
+        self._image_shape = [None, height, width, channels]
+        self.adapt = tf.function(self._adapt, reduce_retracing=True)
+        self.support_statistics = tf.function(
+            self._support_statistics, reduce_retracing=True
+        )
+        self.predict = tf.function(self._predict, reduce_retracing=True)
 
     def segmenter(
         self, weights: Weights, *, learning_rate: float, steps: int, batch_norm: str
     ) -> GradientSegmenter:
         """Returns a segmenter that starts from `weights`."""
         if batch_norm not in BATCH_NORM_MODES:
-            raise ValueError(
-                f"batch_norm must be one of {BATCH_NORM_MODES}, received {batch_norm!r}"
+            raise UserError(
+                f"`batch_norm` must be one of {', '.join(BATCH_NORM_MODES)}, received "
+                f"{batch_norm!r}"
             )
         return GradientSegmenter(self, weights, learning_rate, steps, batch_norm)
 
-    def adapt(self, weights, images, masks, steps, learning_rate, seed, first):
+    def _adapt(self, weights, images, masks, steps, learning_rate, seed, first):
         """Returns the weights after steps `first` to `steps` - 1, and their losses."""
-        return self._adapt(weights, images, masks, steps, learning_rate, seed, first)
-
-    def support_statistics(self, weights: Weights, images: tf.Tensor) -> Weights:
-        """Replaces the running averages by the statistics of the support set.
-
-        One forward pass under the adapted weights, without dropout: the running
-        averages lag behind adaptation, and this uses no query image.
-        """
-        return self._statistics(weights, images)
-
-    def predict(self, weights: Weights, images: tf.Tensor, transductive: bool):
-        """Returns probabilities [n, H, W, K+1].
-
-        With `transductive` the statistics of this very batch normalize it.
-        """
-        return self._predict(weights, images, transductive)
-
-    def _adapt_graph(self, weights, images, masks, steps, learning_rate, seed, first):
         return self.inner.adapt(
             weights.theta,
             weights.statistics,
-            tf.ensure_shape(images, self._images.shape),
-            tf.ensure_shape(masks, self._masks.shape),
+            tf.ensure_shape(images, self._image_shape),
+            tf.ensure_shape(masks, self._image_shape[:3]),
             steps=steps,
             learning_rate=weights.rates or learning_rate,
             seed=seed,
             first=first,
         )
 
-    def _infer(self, weights, images):
-        return self.inner.network(
-            weights.theta, weights.statistics, images, training=False
-        )
+    def _support_statistics(self, weights, images):
+        """Replaces the running averages by the statistics of the support set.
 
-    def _statistics_graph(self, weights, images):
+        One forward pass under the adapted weights, without dropout: the running
+        averages lag behind adaptation, and this uses no query image.
+        """
         with batch_statistics(momentum=0.0):
             _, statistics = self._infer(weights, images)
         return weights._replace(statistics=statistics)
 
-    def _predict_graph(self, weights, images, transductive):
+    def _predict(self, weights, images, transductive):
+        """Returns probabilities [n, H, W, K+1].
+
+        With `transductive` the statistics of this very batch normalize it.
+        """
         if transductive:
             with batch_statistics():
                 logits, _ = self._infer(weights, images)
         else:
             logits, _ = self._infer(weights, images)
         return tf.nn.softmax(logits)
+
+    def _infer(self, weights, images):
+        return self.inner.network(
+            weights.theta, weights.statistics, images, training=False
+        )

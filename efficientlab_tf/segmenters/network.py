@@ -1,11 +1,12 @@
 """A Keras functional model as a pure function of its weights."""
 
+import math
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from efficientlab_tf.models import decay_mask
+from efficientlab_tf.models import convert_to_classes, decay_mask, with_classes
 from efficientlab_tf.models.conditioned import QUERY_INPUT
 
 
@@ -69,6 +70,12 @@ class Network:
     def classes(self) -> int:
         """K, the number of foreground classes."""
         return self.model.output_shape[-1] - 1
+
+    @property
+    def about(self) -> str:
+        """The network in a few words."""
+        count = sum(math.prod(v.shape) for v in self.model.trainable_variables)
+        return f"{self.model.name} with {count:,} parameters"
 
     def weights(self) -> Weights:
         """Returns a copy of the current values of the model's variables."""
@@ -149,6 +156,26 @@ class Network:
             for value, is_seed in zip(updated, self._is_seed, strict=True)
             if not is_seed
         )
+
+
+def for_classes(
+    network: Network, weights: Weights, classes: int
+) -> tuple[Network, Weights]:
+    """Gives a network, and what it learned, a head for another number of classes.
+
+    See `models.heads`; learned rates of the head become those of its copies.
+
+    Raises:
+      UserError: the network's head is of a kind that is not known.
+    """
+    network.assign(weights)
+    rates = weights.rates
+    if rates:
+        arrays = [rate.numpy() for rate in rates]
+        arrays = convert_to_classes(arrays, network.model, classes)
+        rates = tuple(map(tf.constant, arrays))
+    network = Network(with_classes(network.model, classes))
+    return network, network.weights()._replace(rates=rates)
 
 
 class Part:

@@ -234,7 +234,7 @@ def readme(
         "classes": "the object" if classes == 1 else f"classes {labels}",
         "labels": labels,
         "own": f"{defaults.steps} steps at {rate}",
-        "statistics": statistics[config.batch_norm],
+        "statistics": statistics[defaults.batch_norm],
         "max_images": config.max_images,
         "max_side": config.max_side,
         "max_steps": config.max_steps,

@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
-from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.segmenters.network import Weights
 from efficientlab_tf.serving import documents
 from efficientlab_tf.serving.saved_model import (
     InnerDefaults,
@@ -54,13 +54,13 @@ def check_output(output: Path, overwrite: bool) -> None:
         return
     if not (output / "saved_model.pb").is_file():
         raise UserError(
-            f"--output {output} exists and is not an exported model; choose another "
+            f"`output` {output} exists and is not an exported model; choose another "
             "folder"
         )
     if not overwrite:
         raise UserError(
-            f"--output {output} holds a model already; choose the next version number, "
-            "or give --overwrite"
+            f"`output` {output} holds a model already; choose the next version number, "
+            "or give `overwrite`"
         )
 
 
@@ -89,21 +89,15 @@ def export(
     write_version(
         output,
         ServedModel(inner, weights, defaults, config),
-        describe(inner.network, weights),
+        Described(
+            inner.network.about,
+            inner.network.image_shape,
+            inner.network.classes,
+            bool(weights.rates),
+        ),
         defaults,
         config,
         overwrite=overwrite,
-    )
-
-
-def describe(network: Network, weights: Weights) -> Described:
-    """What there is to say of a network."""
-    parameters = sum(int(tf.size(tensor)) for tensor in weights.theta)
-    return Described(
-        f"{network.model.name} with {parameters:,} parameters",
-        network.image_shape,
-        network.classes,
-        bool(weights.rates),
     )
 
 
@@ -144,7 +138,7 @@ def write_version(
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", error)
         raise UserError(
-            f"cannot write --output {output}: {reason}; choose a folder that you may "
+            f"cannot write `output` {output}: {reason}; choose a folder that you may "
             "write to"
         ) from error
     finally:

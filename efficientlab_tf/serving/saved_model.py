@@ -44,10 +44,12 @@ class InnerDefaults:
     Attributes:
       learning_rate: of SGD; without effect where rates were learned.
       steps: number of steps.
+      batch_norm: statistics after adaptation, "support" or "running".
     """
 
     learning_rate: float
     steps: int
+    batch_norm: str = "support"
 
 
 class SegmentationModel(tf.Module):
@@ -238,7 +240,7 @@ class ServedModel(SegmentationModel):
             learning_rate=weights.rates or rate,
             seed=tf.constant([SEED, 0]),
         )
-        if self._config.batch_norm == "support":
+        if self._defaults.batch_norm == "support":
             adapted = self._functions.support_statistics(adapted, images)
         probability = self._probability(adapted, self._fitted(queries))
         finite = require(

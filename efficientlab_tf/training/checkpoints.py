@@ -103,7 +103,7 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
                 f"cannot save a checkpoint to {manager.directory}: {error}; free some "
-                "space or make the folder writable, then --resume from the last one"
+                "space or make the folder writable, then `resume` from the last one"
             ) from error
 
     def _assign(self, state: MetaState, step: int) -> None:

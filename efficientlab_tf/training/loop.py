@@ -23,6 +23,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
+from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.summaries import Summaries
@@ -72,6 +73,7 @@ class Validation:
     def __init__(self, config: RunConfig, manifest: Manifest, functions):
         self._config = config
         self._functions = functions
+        self._has_steps = isinstance(functions, AdaptFunctions)
         data = config.data
         names = manifest.split(data.val_split)
         self._tasks = list(
@@ -95,7 +97,7 @@ class Validation:
             state.weights,
             learning_rate=learner.inner_learning_rate,
             steps=learner.inner_steps,
-            batch_norm=self._config.train.val_batch_norm,
+            batch_norm=learner.batch_norm if self._has_steps else "running",
         )
         examples = []
         results = evaluate(
@@ -114,30 +116,30 @@ def check(config: RunConfig) -> None:
       UserError: they do not.
     """
     if not config.train.run_dir:
-        raise UserError("--run_dir is needed: a folder for checkpoints and logs")
+        raise UserError("`run_dir` is needed: a folder for checkpoints and logs")
     if not config.data.dataset_dir:
         raise UserError(
-            "--dataset_dir is needed: a converted dataset, or sample:icons for the one "
+            "`dataset_dir` is needed: a converted dataset, or sample:icons for the one "
             "that ships with the package"
         )
     if config.data.ways != config.model.num_classes:
         raise UserError(
-            f"--ways={config.data.ways} needs --num_classes={config.data.ways}, "
-            f"received --num_classes={config.model.num_classes}"
+            f"`ways`={config.data.ways} needs `num_classes`={config.data.ways}, "
+            f"received `num_classes`={config.model.num_classes}"
         )
     if config.learner.halve_after and not config.data.val_split:
         raise UserError(
-            f"--halve_after={config.learner.halve_after} goes by validation: give "
-            "--val_split, or leave it out"
+            f"`halve_after`={config.learner.halve_after} goes by validation: give "
+            "`val_split`, or leave it out"
         )
     if config.data.ways > 1 and config.data.val_split:
         raise UserError(
-            f"validation is one-way, received --ways={config.data.ways}: give "
-            "--val_split= (empty)"
+            f"validation is one-way, received `ways`={config.data.ways}: give "
+            "`val_split`= (empty)"
         )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
-            f"--family={config.data.family} needs --episode_augment_rate=0, received "
+            f"`family`={config.data.family} needs `episode_augment_rate`=0, received "
             f"{config.learner.episode_augment_rate}: it would change support and query "
             "apart"
         )
@@ -169,12 +171,12 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     restored = checkpoints.restore()
     if restored and not resume:
         raise UserError(
-            f"{run_dir} already holds a run at step {restored[1]}; add --resume to "
-            "continue it, or choose another --run_dir"
+            f"{run_dir} already holds a run at step {restored[1]}; add `resume` to "
+            "continue it, or choose another `run_dir`"
         )
     if resume and not restored:
         raise UserError(
-            f"{run_dir} holds no checkpoint to resume from; leave out --resume"
+            f"{run_dir} holds no checkpoint to resume from; leave out `resume`"
         )
     if restored:
         state, first_step = restored
@@ -302,8 +304,8 @@ def _loop(
                     raise UserError(
                         f"{in_row} meta-steps in a row until step {step} had a loss or "
                         f"gradient that is not finite; the last good state is saved: "
-                        f"--resume with a lower --inner_learning_rate or "
-                        f"--meta_learning_rate"
+                        f"`resume` with a lower `inner_learning_rate` or "
+                        "`meta_learning_rate`"
                     )
             else:
                 in_row = 0

@@ -1,9 +1,9 @@
 """Segments the objects of a video, annotated in its first frame or by points.
 
-    python -m efficientlab_tf.video --model=runs/mine --sequence=FRAMES \\
+    python -m efficientlab_tf.video --model=icons_fomaml_lite0 --sequence=FRAMES \\
         --annotation=first.png --output=results
-    python -m efficientlab_tf.video --model=runs/mine --davis=DAVIS --split=2017/val \\
-        --steps=0,5,20,100 --output=results
+    python -m efficientlab_tf.video --model=icons_fomaml_lite0 --davis=DAVIS \\
+        --split=2017/val --steps=0,5,20,100 --output=results
 
 Adapts to the annotation once, then predicts each frame. The first form writes masks/,
 an overlay video, contact_sheet.png and summary.json into --output. The second runs over
@@ -11,13 +11,13 @@ the sequences of a folder in DAVIS's layout, each method in a process of its own
 writes table.md, results.csv, per_frame.csv, accuracy_time.png and units/.
 """
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from efficientlab_tf import flags
-from efficientlab_tf.config import LearnerConfig
+from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import write_text
 from efficientlab_tf.inference.segmenting import MASKS
@@ -25,23 +25,24 @@ from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.video.annotation import Truths, read_annotation
 from efficientlab_tf.video.benchmark import benchmark
 from efficientlab_tf.video.clip import open_clip
-from efficientlab_tf.video.config import INNER_LOOP, VideoConfig
+from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames
-from efficientlab_tf.video.methods import VideoMethod, methods_of
+from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.metrics import PROTOCOL
 from efficientlab_tf.video.report import statistics
 from efficientlab_tf.video.sequence import Done, Options, SequenceResult, run_sequence
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
 _CELL = 240
+_SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 
 
-def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
+def run(config: VideoConfig, settings: Settings = OWN) -> None:
     """Runs the command.
 
     Args:
       config: the command line.
-      changes: fields of the checkpoint's `LearnerConfig` to replace, of `INNER_LOOP`.
+      settings: how the model adapts, where not as it says; its steps are not looked at.
 
     Raises:
       UserError: bad input.
@@ -51,7 +52,7 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
         config.online, config.threshold, config.video, config.fps, config.seed
     )
     open_clip(config.video, output / "x", 1, config.fps)  # Raises if it cannot be.
-    methods = methods_of(config, changes)
+    methods = methods_of(config, settings)
     if config.davis:
         benchmark(config, methods, options, output)
         return
@@ -60,7 +61,7 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
     truths = Truths(config.annotations, frames) if config.annotations else None
     if truths:
         truths.check(annotation)
-    method = VideoMethod(methods[0], config.baseline_size)
+    method = methods[0].load(image_size=config.baseline_size)
     name = Path(config.sequence).resolve().name
     kind = "mask" if annotation.mask else "points"
     print(
@@ -79,9 +80,10 @@ def run(config: VideoConfig, changes: dict[str, Any] | None = None) -> None:
         },
         "frames": len(frames),
         "frame_size": list(frames.size),
-        "settings": method.settings
+        "settings": dataclasses.asdict(method.model.resolve(method.settings))
         | {
-            "image_size": list(method.size),
+            "model": config.model,
+            "image_size": list(method.model.size),
             "online": config.online,
             "threshold": config.threshold,
             "seed": config.seed,
@@ -161,14 +163,14 @@ def _prepare(config: VideoConfig) -> Path:
     taken = {Path(path).resolve() for path in taken}
     if (output / MASKS).resolve() in taken or output.resolve() in taken:
         raise UserError(
-            f"--output {output} would write into the input; choose another folder"
+            f"`output` {output} would write into the input; choose another folder"
         )
     try:
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
         raise UserError(
-            f"cannot write to --output {output}: {error.strerror}; choose a folder "
+            f"cannot write to `output` {output}: {error.strerror}; choose a folder "
             "that you may write to"
         ) from error
     return output
@@ -176,15 +178,13 @@ def _prepare(config: VideoConfig) -> Path:
 
 def main() -> None:
     """Runs as the flags say."""
-    config = flags.read(VideoConfig)
-    given = flags.given(LearnerConfig())
-    run(config, {name: given[name] for name in INNER_LOOP if name in given})
+    run(flags.read(VideoConfig), flags.read(Settings, only=_SETTINGS))
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(VideoConfig)
-    flags.define(LearnerConfig, only=INNER_LOOP)
+    flags.define(Settings, only=_SETTINGS)
 
 
 if __name__ == "__main__":

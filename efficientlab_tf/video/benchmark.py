@@ -1,32 +1,30 @@
-"""Methods over the sequences of a folder in DAVIS's layout.
-
-Each method is measured in a process of its own, as what it compiles belongs to it; it
-is given a `Unit` as JSON and writes a list of results. What was measured is not
-measured again.
-"""
+"""Methods over the sequences of a folder in DAVIS's layout, a process for each."""
 
 import dataclasses
-import hashlib
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
-from efficientlab_tf.data.sources.davis import DavisSequence, find_sequences
+from efficientlab_tf.data.sources.davis import find_sequences
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.methods import Method
-from efficientlab_tf.files import write_text
+from efficientlab_tf.evaluation.study import (
+    UNITS,
+    file_name,
+    run_unit,
+    stamp_of,
+    unit_process,
+    units_folder,
+)
 from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.video.annotation import Annotation, Truths, objects_of
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames
-from efficientlab_tf.video.methods import VideoMethod
 from efficientlab_tf.video.report import Row, write_report
 from efficientlab_tf.video.sequence import Options, SequenceResult, run_sequence
 
-UNITS = "units"
 _CELL = 160
 
 
@@ -37,7 +35,7 @@ class Unit:
     Attributes:
       method: the method.
       sequences: (name, folder of frames, folder of masks).
-      baseline_size: see `VideoMethod`.
+      baseline_size: side of the pictures of a baseline without a model.
       options: how each video is done.
       stamp: of the files that the result depends on.
     """
@@ -48,21 +46,15 @@ class Unit:
     options: Options
     stamp: str
 
-    def to_json(self) -> str:
-        """For `from_json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
     @classmethod
-    def from_json(cls, text: str) -> "Unit":
-        """The inverse of `to_json`."""
-        values = json.loads(text)
-        return cls(
-            Method.from_dict(values["method"]),
-            tuple(map(tuple, values["sequences"])),
-            values["baseline_size"],
-            Options(**values["options"]),
-            values["stamp"],
-        )
+    def from_dict(cls, values: dict[str, Any]) -> "Unit":
+        """The inverse of `dataclasses.asdict`, also by way of JSON."""
+        own = {
+            "method": Method.from_dict(values["method"]),
+            "sequences": tuple(map(tuple, values["sequences"])),
+            "options": Options(**values["options"]),
+        }
+        return cls(**values | own)
 
 
 def benchmark(
@@ -85,15 +77,27 @@ def benchmark(
         split=config.split,
         names=config.sequence_names,
     )
-    units = output / UNITS
-    units.mkdir(exist_ok=True)
+    for sequence in sequences:
+        # Whether all of them can be measured, before the first is.
+        frames = Frames(sequence.frames)
+        first_mask(Truths(sequence.masks, frames), frames)
+    folder = units_folder(output)
     named = tuple((s.name, str(s.frames), str(s.masks)) for s in sequences)
+    files = [p for s in sequences for d in (s.frames, s.masks) for p in d.iterdir()]
     rows: list[Row] = []
     for method in methods:
-        unit = Unit(
-            method, named, config.baseline_size, options, _stamp(method, sequences)
+        stamp = stamp_of(method.model, files)
+        unit = Unit(method, named, config.baseline_size, options, stamp)
+        print(f"{method.label}: {len(named)} sequences")
+        measured = run_unit(
+            __name__,
+            dataclasses.asdict(unit),
+            folder,
+            file_name(method.label),
+            method.label,
         )
-        rows.append(Row(method.label, method.model, _run(unit, units)))
+        results = tuple(map(SequenceResult.from_dict, measured["sequences"]))
+        rows.append(Row(method.label, method.model, results))
         table = write_report(output, rows)
         print(f"\n{table}")
     print(
@@ -113,7 +117,7 @@ def measure(unit: Unit, folder: Path) -> list[SequenceResult]:
     Raises:
       UserError: bad input.
     """
-    method = VideoMethod(unit.method, unit.baseline_size)
+    method = unit.method.load(image_size=unit.baseline_size)
     results, rows, captions = [], [], []
     for name, frame_folder, mask_folder in unit.sequences:
         frames = Frames(frame_folder)
@@ -155,57 +159,10 @@ def first_mask(truths: Truths, frames: Frames) -> Annotation:
     return annotation
 
 
-def _run(unit: Unit, units: Path) -> tuple[SequenceResult, ...]:
-    """Measures in a process of its own, or reads what one has already written."""
-    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in unit.method.label)
-    path, request = units / f"{name}.json", units / f"{name}.unit.json"
-    text = unit.to_json()
-    if not (path.is_file() and request.is_file() and request.read_text() == text):
-        path.unlink(missing_ok=True)
-        write_text(request, text)
-        print(f"{unit.method.label}: {len(unit.sequences)} sequences")
-        ended = subprocess.run(
-            [sys.executable, "-m", __name__, str(request), str(path)], check=False
-        )
-        if not path.is_file():
-            reason = "its error is above"
-            if ended.returncode < 0:
-                reason = f"it was killed by signal {-ended.returncode}"
-            raise UserError(
-                f"{unit.method.label} could not be measured: {reason}; what was "
-                "measured before is kept: run the same command again"
-            )
-    return tuple(map(SequenceResult.from_dict, json.loads(path.read_text())))
-
-
-def _stamp(method: Method, sequences: Sequence[DavisSequence]) -> str:
-    """A digest of the model's files and of the sequences'.
-
-    Raises:
-      UserError: no such model.
-    """
-    paths = [p for s in sequences for d in (s.frames, s.masks) for p in d.iterdir()]
-    if method.model:
-        model = Path(method.model)
-        if not model.exists():
-            raise UserError(f"no such run folder or .keras file: {model}")
-        paths += [model] if model.is_file() else model.glob("**/*")
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        if path.is_file() and "logs" not in path.parts:
-            status = path.stat()
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
-def main(argv: list[str]) -> None:
-    """The measuring process: paths of a `Unit` and of the results to write."""
-    request, path = map(Path, argv)
-    results = measure(Unit.from_json(request.read_text()), path.with_suffix(""))
-    write_text(path, json.dumps([result.to_dict() for result in results]))
+def _measure(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    results = measure(Unit.from_dict(values), path.with_suffix(""))
+    return {"sequences": [result.to_dict() for result in results]}
 
 
 if __name__ == "__main__":
-    from efficientlab_tf.errors import run_command
-
-    run_command(lambda: main(sys.argv[1:]))
+    unit_process(_measure, sys.argv[1:])

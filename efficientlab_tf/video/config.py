@@ -6,9 +6,8 @@ from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import require
 from efficientlab_tf.data.sources.davis import RESOLUTION
 
-INNER_LOOP = ("inner_batch", "loss", "l2", "augment_rate", "adapt")
-"""What of a checkpoint's inner loop the command line may change beside."""
-CHECKPOINT = "checkpoint"
+MODELS_OWN = "model"
+_OWN = (MODELS_OWN, "checkpoint")
 VIDEOS = ("gif", "mp4", "none")
 
 
@@ -17,7 +16,9 @@ class VideoConfig:
     """One video (sequence), or all of a folder in DAVIS's layout (davis)."""
 
     model: str = setting(
-        "", "The segmenter: a run's folder, a .keras file, or a baseline's name."
+        "",
+        "What segments: a shipped model's name, a run's folder, a .keras file, or a "
+        "baseline's name.",
     )
     sequence: str = setting("", "Folder of one video's frames, in natural order.")
     annotation: str = setting(
@@ -30,34 +31,25 @@ class VideoConfig:
         "", "Folder of masks named like the frames, to measure J and F."
     )
     davis: str = setting(
-        "", "Instead of --sequence: folder with JPEGImages and Annotations."
+        "", "Instead of `sequence`: folder with JPEGImages and Annotations."
     )
-    resolution: str = setting(RESOLUTION, "Of --davis: folder of a resolution.")
+    resolution: str = setting(RESOLUTION, "Of `davis`: folder of a resolution.")
     split: str = setting(
-        "", "Of --davis: list in ImageSets, such as 2017/val; empty: all sequences."
+        "", "Of `davis`: list in ImageSets, such as 2017/val; empty: all sequences."
     )
     sequences: str = setting(
-        "", "Of --davis: sequences to keep to, joined by commas; empty: all."
+        "", "Of `davis`: sequences to keep to, joined by commas; empty: all."
     )
     methods: str = setting(
         "",
-        "Of --davis, instead of --model: methods as in efficientlab_tf.compare, joined "
+        "Of `davis`, instead of `model`: methods as in efficientlab_tf.compare, joined "
         "by commas, such as fine_tuned=runs/x:inner_steps=20,nearest_neighbour.",
     )
     output: str = setting("", "Folder for masks, videos and measures.")
     steps: str = setting(
-        CHECKPOINT,
-        "Steps of fine-tuning: a number, or checkpoint: as it was trained or tuned. "
-        "With --davis also several numbers joined by commas, each a method.",
-    )
-    learning_rate: float = setting(
-        0.0, "Of the inner loop; 0: as the checkpoint was trained or tuned."
-    )
-    batch_norm: str = setting(
-        "support",
-        "Statistics of batch normalization when predicting: those of the annotated "
-        "frames under the adapted weights, or running averages.",
-        ("support", "running"),
+        MODELS_OWN,
+        "Steps of fine-tuning: a number, or model: as it was trained or tuned. With "
+        "`davis` also several numbers joined by commas, each a method.",
     )
     online: int = setting(
         0,
@@ -76,55 +68,58 @@ class VideoConfig:
 
     def __post_init__(self):
         require(
-            self.learning_rate >= 0,
-            f"--learning_rate must not be negative, received {self.learning_rate}",
-        )
-        require(
             0 < self.threshold < 1,
-            f"--threshold must be between 0 and 1, received {self.threshold}",
+            f"`threshold` must be between 0 and 1, received {self.threshold}",
         )
         require(
-            self.online >= 0, f"--online must not be negative, received {self.online}"
+            self.online >= 0, f"`online` must not be negative, received {self.online}"
         )
         require(
             0 < self.fps <= 100,
-            f"--fps must be above 0 and at most 100, received {self.fps}",
+            f"`fps` must be above 0 and at most 100, received {self.fps}",
         )
         require(
             self.baseline_size > 0 and self.baseline_size % 32 == 0,
-            "--baseline_size must be a positive multiple of 32, received "
+            "`baseline_size` must be a positive multiple of 32, received "
             f"{self.baseline_size}",
         )
         parts = self.steps.split(",")
         require(
-            all(part == CHECKPOINT or part.isdecimal() for part in parts)
+            all(part in _OWN or part.isdecimal() for part in parts)
             and len(set(parts)) == len(parts),
-            f"--steps must be a number or {CHECKPOINT}, with --davis also several "
+            f"`steps` must be a number or {MODELS_OWN}, with `davis` also several "
             f"joined by commas; received {self.steps!r}",
         )
         require(
             bool(self.davis) or len(parts) == 1,
-            f"--steps={self.steps} are several numbers, which need --davis",
+            f"`steps`={self.steps} are several numbers, which need `davis`",
         )
-        require(bool(self.output), "--output is needed, see --help")
+        require(bool(self.output), "`output` is needed, see --help")
         require(
             bool(self.davis) != bool(self.sequence),
-            "either --sequence with --annotation is needed, or --davis; see --help",
+            "either `sequence` with `annotation` is needed, or `davis`; see --help",
         )
         if self.davis:
-            self._exclude("annotation", "annotations", because="--davis has its own")
+            self._exclude("annotation", "annotations", because="`davis` has its own")
             require(
                 bool(self.methods) != bool(self.model),
-                "either --model is needed, or --methods; see --help",
+                "either `model` is needed, or `methods`; see --help",
             )
         else:
-            self._exclude("methods", "split", "sequences", because="it needs --davis")
-            require(bool(self.model), "--model is needed, see --help")
-            require(bool(self.annotation), "--annotation is needed, see --help")
+            self._exclude("methods", "split", "sequences", because="it needs `davis`")
+            require(bool(self.model), "`model` is needed, see --help")
+            require(bool(self.annotation), "`annotation` is needed, see --help")
         if self.methods:
-            reason = "write the settings into --methods"
-            self._exclude("learning_rate", because=reason)
-            require(self.steps == CHECKPOINT, f"--steps has no effect: {reason}")
+            require(
+                self.steps in _OWN,
+                "`steps` has no effect: write the settings into `methods`",
+            )
+
+    @property
+    def step_numbers(self) -> tuple[int | None, ...]:
+        """`steps` as numbers; None for the model's own."""
+        parts = self.steps.split(",")
+        return tuple(None if part in _OWN else int(part) for part in parts)
 
     @property
     def sequence_names(self) -> tuple[str, ...]:
@@ -133,4 +128,4 @@ class VideoConfig:
 
     def _exclude(self, *names: str, because: str) -> None:
         for name in names:
-            require(not getattr(self, name), f"--{name} has no effect: {because}")
+            require(not getattr(self, name), f"`{name}` has no effect: {because}")

@@ -18,8 +18,9 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from efficientlab_tf.episode import IGNORE
-from efficientlab_tf.inference.segmenting import decide
-from efficientlab_tf.segmenters.gradient import Adapted, GradientSegmenter, Segmenter
+from efficientlab_tf.pictures import decide
+from efficientlab_tf.segmenters.gradient import GradientSegmenter
+from efficientlab_tf.segmenters.segmenter import Adapted, Segmenter
 from efficientlab_tf.video.annotation import Annotation
 from efficientlab_tf.video.frames import Frames, fitted
 

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import task_seed
+from efficientlab_tf.evaluation.methods import LoadedMethod
 from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import dots, marked, palette_image
 from efficientlab_tf.video.annotation import Annotation, Truths
 from efficientlab_tf.video.clip import open_clip
 from efficientlab_tf.video.frames import Frames
-from efficientlab_tf.video.methods import VideoMethod
 from efficientlab_tf.video.metrics import Scores, measure_frame, summarize
 from efficientlab_tf.video.segment import Clock, Online, follow, warm_up
 
@@ -112,7 +112,7 @@ class Done(NamedTuple):
 
 
 def run_sequence(
-    method: VideoMethod,
+    method: LoadedMethod,
     name: str,
     frames: Frames,
     annotation: Annotation,
@@ -137,13 +137,13 @@ def run_sequence(
     clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
     segmenter = method.segmenter(len(annotation.objects))
     online = Online(options.online)
-    compilation = warm_up(segmenter, frames, annotation, method.size, online)
+    compilation = warm_up(segmenter, frames, annotation, method.model.size, online)
     clock = Clock()
     labelled = follow(
         segmenter,
         frames,
         annotation,
-        size=method.size,
+        size=method.model.size,
         online=online,
         threshold=options.threshold,
         seed=task_seed(name, 0, options.seed),

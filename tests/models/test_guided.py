@@ -18,7 +18,7 @@ from efficientlab_tf.models.guided import (
     TileGuide,
     parts,
 )
-from efficientlab_tf.segmenters.guided import GuidedFunctions
+from efficientlab_tf.segmenters.forward import LateFusionFunctions
 from efficientlab_tf.segmenters.network import Network
 from tests.models.narrow import NARROW, random_inputs, without_memory
 
@@ -196,7 +196,7 @@ def test_frozen_features_stay(tmp_path):
         np.testing.assert_array_equal(a, b)
     # The parts do without a variable that could be trained, and so does a copy.
     assert not parts(model).features.trainable_variables
-    features = GuidedFunctions(network).features(before, inputs["query_images"])
+    features = LateFusionFunctions(network).read(before, inputs["query_images"])
     np.testing.assert_allclose(
         features, model.get_layer("features")(inputs["query_images"]), atol=1e-6
     )

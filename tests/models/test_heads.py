@@ -14,10 +14,9 @@ from efficientlab_tf.models import (
     decoder_mask,
     with_classes,
 )
-from efficientlab_tf.segmenters.adaptation import for_classes
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
-from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.segmenters.network import Network, Weights, for_classes
 from tests.models.tiny import tiny_network
 
 SIZE = 32

@@ -27,10 +27,7 @@ from efficientlab_tf.segmenters.baselines.cosegmentation import (
     foreground_clusters,
     otsu,
 )
-from efficientlab_tf.segmenters.baselines.support import (
-    check_support,
-    labelled_features,
-)
+from efficientlab_tf.segmenters.baselines.support import labelled_cells
 from tests.learners.contract import episodes
 from tests.models.tiny import tiny_network
 
@@ -262,8 +259,8 @@ def test_logistic_regression_minimizes_its_rule(task):
     extractor = FeatureExtractor(tiny_model())
     images, masks, queries = two_classes(task)
     adapted = LogisticRegression(extractor, C=2.0).adapt(images, masks)
-    x, y = labelled_features(extractor, check_support(images, masks))
-    x = x.astype(np.float64)
+    cells = labelled_cells(masks, extractor.grid).labels
+    x, y = extractor(images)[cells != 255].astype(np.float64), cells[cells != 255]
     weight = len(y) / (3 * np.bincount(y))[y]
     # At the minimum the gradient of the rule is zero, in the weights and the bias.
     logits = x @ adapted.kernel + adapted.bias

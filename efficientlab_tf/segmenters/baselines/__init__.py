@@ -21,7 +21,7 @@ from efficientlab_tf.segmenters.baselines.logistic import (
     LogisticRegressionAdapted,
 )
 from efficientlab_tf.segmenters.baselines.neighbours import NearestNeighbour
-from efficientlab_tf.segmenters.gradient import Segmenter
+from efficientlab_tf.segmenters.segmenter import Segmenter
 
 __all__ = [
     "BASELINES",

@@ -10,21 +10,28 @@ from typing import ClassVar
 import numpy as np
 
 from efficientlab_tf.segmenters.baselines.support import check_queries, check_support
+from efficientlab_tf.segmenters.segmenter import (
+    Adapted,
+    Features,
+    Segmenter,
+    values_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Constant:
+class _Constant(Segmenter):
     label: ClassVar[int]
+    live = True
 
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "ConstantAdapted":
         """Takes from a support set no more than K; see `Segmenter`.
 
         Raises:
           UserError: wrong shapes or types.
         """
-        support = check_support(support_images, support_masks)
+        support = check_support(values_of(images), masks)
         return ConstantAdapted(self.label, support.classes, support.image_size)
 
 
@@ -41,7 +48,7 @@ class AllBackground(_Constant):
 
 
 @dataclasses.dataclass(frozen=True)
-class ConstantAdapted:
+class ConstantAdapted(Adapted):
     """One label for all pixels.
 
     Attributes:
@@ -54,13 +61,13 @@ class ConstantAdapted:
     classes: int
     image_size: tuple[int, int]
 
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
-        """Returns probabilities float32 [n, H, W, K+1]; see `Adapted`.
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
+        """See `Adapted`.
 
         Raises:
           UserError: queries of another shape or type than the support images.
         """
-        images = check_queries(query_images, self.image_size)
+        images = check_queries(values_of(images), self.image_size)
         result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
         result[..., self.label] = 1
         return result

@@ -38,12 +38,18 @@ from efficientlab_tf.segmenters.baselines.support import (
     check_support,
     one_thread,
 )
+from efficientlab_tf.segmenters.segmenter import (
+    Adapted,
+    Features,
+    Segmenter,
+    values_of,
+)
 
 _APPEARS = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class CoSegmentation:
+class CoSegmentation(Segmenter):
     """Segments what recurs in the middle of the pictures; it never reads a mask.
 
     A support mask says no more than how many classes K there are. Unsupervised, they
@@ -67,24 +73,24 @@ class CoSegmentation:
             )
 
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "CoSegmentationAdapted":
         """Takes a support set's images and K; see `Segmenter`.
 
         Args:
-          support_images: uint8 [k, H, W, 3]. Their order changes nothing.
-          support_masks: uint8 [k, H, W]; 0..K, 255 unknown. May be 255 everywhere.
+          images: uint8 [k, H, W, 3]. Their order changes nothing.
+          masks: uint8 [k, H, W]; 0..K, 255 unknown. May be 255 everywhere.
           seed: of k-means.
 
         Raises:
           UserError: wrong shapes or types.
         """
-        support = check_support(support_images, support_masks)
+        support = check_support(values_of(images), masks)
         # k-means starts from cells by their number, so a set needs an order.
-        images = sorted(support.images, key=lambda image: image.tobytes())
+        ordered = sorted(support.images, key=lambda image: image.tobytes())
         return CoSegmentationAdapted(
             self,
-            self.extractor(np.stack(images)),
+            self.extractor(np.stack(ordered)),
             support.classes,
             support.image_size,
             seed % 2**32,
@@ -92,7 +98,7 @@ class CoSegmentation:
 
 
 @dataclasses.dataclass(frozen=True)
-class CoSegmentationAdapted:
+class CoSegmentationAdapted(Adapted):
     """The support images of one task.
 
     Attributes:
@@ -110,7 +116,7 @@ class CoSegmentationAdapted:
     image_size: tuple[int, int]
     seed: int
 
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
         """Segments each query together with the support set, and with no other query.
 
         Returns:
@@ -119,7 +125,7 @@ class CoSegmentationAdapted:
         Raises:
           UserError: queries of another shape or type than the support images.
         """
-        images = check_queries(query_images, self.image_size)
+        images = check_queries(values_of(images), self.image_size)
         result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
         for out, features in zip(result, self.method.extractor(images), strict=True):
             distances = self._distances(features)

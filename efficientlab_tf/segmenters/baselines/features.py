@@ -65,17 +65,17 @@ class FeatureExtractor:
         if isinstance(backbone, str):
             size = image_size or (IMAGE_SIZE, IMAGE_SIZE)
             backbone = _backbone(backbone, size, weights, _several(stages))
-        self._model = _fixed(backbone, image_size)
+        self.model = _fixed(backbone, image_size)
         self._batch = batch
-        self._normalize = normalize
-        outputs = self._model.outputs
+        self.normalize = normalize
+        outputs = self.model.outputs
         for output in outputs:
             if len(output.shape) != 4 or None in output.shape[1:]:
                 raise UserError(
                     f"model {backbone.name}: expected features [N, h, w, C]; received "
                     f"an output {tuple(output.shape)}; cut it before it pools"
                 )
-        self.image_size = tuple(self._model.input_shape[1:3])
+        self.image_size = tuple(self.model.input_shape[1:3])
         self.grid = tuple(max(o.shape[axis] for o in outputs) for axis in (1, 2))
         self.channels = sum(o.shape[-1] for o in outputs)
         spec = tf.TensorSpec([None, *self.image_size, 3], tf.float32)
@@ -128,17 +128,17 @@ class FeatureExtractor:
     @property
     def variables(self) -> list[keras.Variable]:
         """The network's."""
-        return self._model.variables
+        return self.model.variables
 
     def graph(self, images: tf.Tensor) -> tf.Tensor:
         """The same as the call, of a tensor [n, H, W, 3], inside another graph."""
-        inputs = tf.cast(images, self._model.inputs[0].dtype)
+        inputs = tf.cast(images, self.model.inputs[0].dtype)
         maps = []
-        for x in keras.tree.flatten(self._model(inputs, training=False)):
+        for x in keras.tree.flatten(self.model(inputs, training=False)):
             x = tf.cast(x, tf.float32)
             if tuple(x.shape[1:3]) != self.grid:
                 x = Resize(*self.grid)(x)
-            maps.append(tf.math.l2_normalize(x, -1) if self._normalize else x)
+            maps.append(tf.math.l2_normalize(x, -1) if self.normalize else x)
         return tf.concat(maps, -1)
 
 

@@ -15,22 +15,25 @@ before or after the unit length (65.8, 65.1), which costs a rule more.
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 from scipy.special import softmax
 from sklearn import linear_model
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.layers import Resize
 from efficientlab_tf.segmenters.baselines.features import FeatureExtractor, upsample
 from efficientlab_tf.segmenters.baselines.support import (
-    check_queries,
     check_support,
     labelled_cells,
     one_thread,
+    query_features,
 )
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter, Served
 
 
 @dataclasses.dataclass(frozen=True)
-class LogisticRegression:
+class LogisticRegression(Segmenter):
     """Fits one linear classifier to the support cells of all shots.
 
     Attributes:
@@ -44,6 +47,8 @@ class LogisticRegression:
     C: float = 1.0
     max_iter: int = 1000
     balanced: bool = True
+    live = True
+    needs_background = True
 
     def __post_init__(self):
         if not self.C > 0 or self.max_iter < 1:
@@ -52,8 +57,12 @@ class LogisticRegression:
                 f"C={self.C!r}, max_iter={self.max_iter!r}"
             )
 
+    def read(self, images: np.ndarray) -> Features:
+        """See `Segmenter`: dense features."""
+        return Features(self.extractor(images))
+
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "LogisticRegressionAdapted":
         """Fits a support set; see `Segmenter`. The seed decides nothing.
 
@@ -62,18 +71,10 @@ class LogisticRegression:
         Raises:
           UserError: wrong shapes or types, or a class without labels.
         """
-        support = check_support(support_images, support_masks)
-        return self.fit(self.extractor(support.images), support.masks)
-
-    def fit(
-        self, features: np.ndarray, masks: np.ndarray
-    ) -> "LogisticRegressionAdapted":
-        """Fits a support set of which the features are known; as `adapt`.
-
-        Args:
-          features: float32 [k, h, w, C], of the extractor.
-          masks: uint8 [k, H, W]; 0..K, 255 unknown.
-        """
+        if not isinstance(images, Features):
+            images, masks, _ = check_support(images, masks)
+            images = self.read(images)
+        features = images.values
         cells = labelled_cells(masks, self.extractor.grid)
         known = cells.labels != IGNORE
         x, y = features[known].astype(np.float64), cells.labels[known]
@@ -98,7 +99,7 @@ class LogisticRegression:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogisticRegressionAdapted:
+class LogisticRegressionAdapted(Adapted):
     """A linear classifier of one task: softmax(f kernel + bias).
 
     Attributes:
@@ -113,17 +114,13 @@ class LogisticRegressionAdapted:
     bias: np.ndarray
     image_size: tuple[int, int]
 
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
-        """Returns probabilities float32 [n, H, W, K+1]; see `Adapted`.
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
+        """See `Adapted`.
 
         Raises:
           UserError: queries of another shape or type than the support images.
         """
-        images = check_queries(query_images, self.image_size)
-        return self.probabilities(self.extractor(images))
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """As `predict`, of features float32 [n, h, w, C] of the extractor."""
+        features = query_features(self.extractor, images, self.image_size)
         result = np.empty((len(features), *self.image_size, len(self.bias)), np.float32)
         # One at a time, so that no rounding depends on the others.
         for out, own in zip(result, features, strict=True):
@@ -132,3 +129,19 @@ class LogisticRegressionAdapted:
             scores = scores.reshape(1, *own.shape[:-1], -1)
             out[:] = upsample(scores, self.image_size)[0]
         return result
+
+    def served(self) -> Served:
+        """See `Adapted`."""
+
+        def probabilities(tensors, images):
+            kernel, bias = tensors
+            scores = tf.matmul(self.extractor.graph(images), kernel) + bias
+            return Resize(*self.image_size)(tf.nn.softmax(scores))
+
+        arrays = (self.kernel, self.bias)
+        return Served(
+            tuple(tf.constant(array, tf.float32) for array in arrays),
+            probabilities,
+            f"logistic regression on {self.extractor.channels} features",
+            tuple(self.extractor.variables),
+        )

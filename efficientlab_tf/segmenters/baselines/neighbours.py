@@ -23,15 +23,16 @@ from efficientlab_tf.segmenters.baselines.features import (
     upsample,
 )
 from efficientlab_tf.segmenters.baselines.support import (
-    check_queries,
     check_support,
-    labelled_features,
+    labelled_cells,
     one_thread,
+    query_features,
 )
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 
 @dataclasses.dataclass(frozen=True)
-class NearestNeighbour:
+class NearestNeighbour(Segmenter):
     """Labels each query cell as the nearest support cell, of all shots together.
 
     Attributes:
@@ -41,6 +42,8 @@ class NearestNeighbour:
 
     extractor: FeatureExtractor
     scale: float = 0.1
+    live = True
+    needs_background = True
 
     def __post_init__(self):
         if not self.scale > 0:
@@ -48,16 +51,22 @@ class NearestNeighbour:
                 f"scale: expected a number above 0; received {self.scale!r}"
             )
 
+    def read(self, images: np.ndarray) -> Features:
+        """See `Segmenter`: dense features."""
+        return Features(self.extractor(images))
+
     def adapt(
-        self, support_images: np.ndarray, support_masks: np.ndarray, *, seed: int = 0
+        self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "NearestNeighbourAdapted":
         """Remembers a support set; see `Segmenter`. The seed decides nothing.
 
         Raises:
           UserError: wrong shapes or types, or a class without labels.
         """
-        support = check_support(support_images, support_masks)
-        labelled = labelled_features(self.extractor, support)
+        if not isinstance(images, Features):
+            images, masks, _ = check_support(images, masks)
+            images = self.read(images)
+        labels, classes = labelled_cells(masks, self.extractor.grid)
         # Brute force: a tree prunes nothing in a hundred dimensions, and a few
         # thousand cells are one product of matrices.
         searches = tuple(
@@ -65,17 +74,16 @@ class NearestNeighbour:
             if len(features)
             else None
             for features in (
-                labelled.features[labelled.labels == label]
-                for label in range(support.classes + 1)
+                images.values[labels == label] for label in range(classes + 1)
             )
         )
         return NearestNeighbourAdapted(
-            self.extractor, searches, self.scale, support.image_size
+            self.extractor, searches, self.scale, np.shape(masks)[1:]
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class NearestNeighbourAdapted:
+class NearestNeighbourAdapted(Adapted):
     """The support cells of one task.
 
     Attributes:
@@ -90,16 +98,17 @@ class NearestNeighbourAdapted:
     scale: float
     image_size: tuple[int, int]
 
-    def predict(self, query_images: np.ndarray) -> np.ndarray:
-        """Returns probabilities float32 [n, H, W, K+1]; see `Adapted`.
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
+        """See `Adapted`.
 
         Raises:
           UserError: queries of another shape or type than the support images.
         """
-        images = check_queries(query_images, self.image_size)
-        result = np.empty((*images.shape[:3], len(self.searches)), np.float32)
+        read = query_features(self.extractor, images, self.image_size)
+        shape = (len(read), *self.image_size, len(self.searches))
+        result = np.empty(shape, np.float32)
         # One at a time, so that no rounding depends on the others.
-        for out, features in zip(result, self.extractor(images), strict=True):
+        for out, features in zip(result, read, strict=True):
             scores = nearest_first(self.distances(features), self.scale)
             out[:] = upsample(scores[np.newaxis], self.image_size)[0]
         return result

@@ -10,6 +10,7 @@ from threadpoolctl import ThreadpoolController
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.baselines.features import FeatureExtractor, labels
+from efficientlab_tf.segmenters.segmenter import Features
 
 
 class Support(NamedTuple):
@@ -29,18 +30,6 @@ class Support(NamedTuple):
     def image_size(self) -> tuple[int, int]:
         """H and W."""
         return self.masks.shape[1:]
-
-
-class Labelled(NamedTuple):
-    """The features of a support set whose labels are known.
-
-    Attributes:
-      features: float32 [m, C], of all cells of all images.
-      labels: uint8 [m]; 0..K, every class at least once (but not the background).
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
 
 
 class Cells(NamedTuple):
@@ -98,15 +87,19 @@ def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
     return images
 
 
-def labelled_features(extractor: FeatureExtractor, support: Support) -> Labelled:
-    """Computes features, and keeps those whose label is known.
+def query_features(
+    extractor: FeatureExtractor,
+    images: np.ndarray | Features,
+    image_size: tuple[int, int],
+) -> np.ndarray:
+    """The features [n, h, w, C] of queries, made now or before.
 
     Raises:
-      UserError: a class 1..K without any pixel or cell, or nothing is known.
+      UserError: queries of another shape or type than the support images.
     """
-    cells = labelled_cells(support.masks, extractor.grid).labels
-    known = cells != IGNORE
-    return Labelled(extractor(support.images)[known], cells[known])
+    if isinstance(images, Features):
+        return images.values
+    return extractor(check_queries(images, image_size))
 
 
 def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:

@@ -1,0 +1,1 @@
+"""The door: a loaded model, which adapts to labelled pictures and segments others."""

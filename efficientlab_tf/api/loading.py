@@ -1,0 +1,70 @@
+"""Loading a model by whatever name a person has for it."""
+
+from pathlib import Path
+
+from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
+from efficientlab_tf.api.baselines import load_baseline, load_fitted
+from efficientlab_tf.api.model import Model
+from efficientlab_tf.api.networks import network_model
+from efficientlab_tf.checkpoint.files import load_checkpoint, load_tuned
+from efficientlab_tf.checkpoint.linear import is_linear
+from efficientlab_tf.checkpoint.run import MODEL_FILE
+from efficientlab_tf.checkpoint.tuned import adjust
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.segmenters.baselines import BASELINES
+from efficientlab_tf.shipped import shipped, shipped_path
+
+BACKBONE = "EfficientNetLite0"
+
+
+def load(
+    source: str | Path,
+    *,
+    tuned: bool = True,
+    backbone: str = BACKBONE,
+    image_size: int | None = None,
+    features: str | Path | None = None,
+) -> Model:
+    """Loads a model.
+
+    Args:
+      source: a shipped model's name (`shipped()` lists them), a run's folder, a .keras
+        file, or a method that needs no model: logistic_regression, nearest_neighbour,
+        cosegmentation, all_foreground, all_background.
+      tuned: use the update hyperparameters that tuning left with the model, if any.
+      backbone: of the features of a method that needs no model; with ImageNet's
+        weights.
+      image_size: side of the square that such a method works at; None: 224.
+      features: take such a method's features from this trained model instead.
+
+    Raises:
+      UserError: no such model, or not readable as such.
+    """
+    source = str(source)
+    if source in BASELINES:
+        return load_baseline(source, backbone, image_size, features)
+    path = source
+    if not Path(source).exists():
+        if source in shipped():
+            path = str(shipped_path(source))
+        elif not Path(source).suffix and "/" not in source:
+            raise UserError(
+                f"no model {source!r}; expected a run's folder, a .keras file, one of "
+                f"the shipped models ({', '.join(shipped())}), or one of "
+                f"{', '.join(BASELINES)}"
+            )
+    if is_linear(Path(path)):
+        return load_fitted(Path(path))
+    checkpoint, record = load_checkpoint(path), None
+    if tuned and (record := load_tuned(path, checkpoint.weights)):
+        weights, run = adjust(
+            record.values, checkpoint.network, checkpoint.weights, checkpoint.run
+        )
+        checkpoint = checkpoint._replace(weights=weights, run=run)
+    return network_model(source, checkpoint, record)
+
+
+def name_of(source: str | Path) -> str:
+    """A short name: a run's folder gives it, also where the file in it is named."""
+    path = Path(source).absolute()
+    return path.parent.name if path.name == MODEL_FILE else path.stem

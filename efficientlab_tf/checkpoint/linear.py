@@ -1,0 +1,48 @@
+"""A fitted linear classifier as a .keras file: its features' network and two arrays."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from efficientlab_tf.checkpoint.files import read_model, save_model
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.segmenters.baselines import (
+    FeatureExtractor,
+    LogisticRegressionAdapted,
+)
+
+_ARRAYS = "efficientlab_tf_linear.npz"
+
+
+def save_linear(path: Path, adapted: LogisticRegressionAdapted) -> None:
+    """Writes a fitted classifier."""
+    extractor = adapted.extractor
+    metadata = {"method": "logistic_regression", "normalize": extractor.normalize}
+    arrays = {_ARRAYS: (adapted.kernel, adapted.bias)}
+    save_model(path, extractor.model, metadata, arrays)
+
+
+def is_linear(path: Path) -> bool:
+    """Whether a file is one that `save_linear` wrote."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return _ARRAYS in archive.namelist()
+
+
+def load_linear(path: Path) -> LogisticRegressionAdapted:
+    """Reads what `save_linear` wrote.
+
+    Raises:
+      UserError: it did not write this.
+    """
+    model, metadata, arrays = read_model(path)
+    extractor = FeatureExtractor(model, normalize=bool(metadata.get("normalize", True)))
+    kernel, bias = (np.asarray(a, np.float64) for a in arrays[_ARRAYS][:2])
+    if kernel.shape != (extractor.channels, *bias.shape) or bias.ndim != 1:
+        raise UserError(
+            f"{path}: expected weights [{extractor.channels}, K+1] and K+1 offsets, "
+            f"received {kernel.shape} and {bias.shape}; save the model again"
+        )
+    return LogisticRegressionAdapted(extractor, kernel, bias, extractor.image_size)

@@ -1,0 +1,100 @@
+"""How a loaded model adapts: what every command that takes one can change."""
+
+import dataclasses
+import math
+
+from efficientlab_tf.config.settings import require, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a loaded model adapts. What is None is as the model was trained or tuned."""
+
+    steps: int | None = setting(
+        None,
+        "Steps of the inner loop; 0 segments with the initialization as it is. If not "
+        "given: as the model was trained or tuned.",
+    )
+    learning_rate: float | None = setting(
+        None, "Learning rate of the inner loop. If not given: the model's own."
+    )
+    batch_norm: str | None = setting(
+        None,
+        "Statistics that batch normalization predicts with: running averages (the "
+        "papers), those of the support set under the adapted weights, or those of the "
+        "query batch (transductive: the queries inform each other; not every command "
+        "allows it). If not given: the model's own.",
+        ("running", "support", "query"),
+    )
+    inner_batch: int | None = setting(
+        None,
+        "Pictures in each step, drawn epoch by epoch from the support set; 0 takes all "
+        "at each step. If not given: the model's own.",
+    )
+    loss: str | None = setting(
+        None,
+        "Loss of the inner loop. If not given: the model's own.",
+        ("bce_dice", "cross_entropy", "sum_cross_entropy"),
+    )
+    l2: float | None = setting(
+        None, "Weight of the loss's L2 term. If not given: the model's own."
+    )
+    augment_rate: float | None = setting(
+        None,
+        "Chance of each augmentation for each picture and step. If not given: the "
+        "model's own.",
+    )
+    adapt: str | None = setting(
+        None,
+        "What the inner loop changes: all weights, or the decoder alone. If not given: "
+        "the model's own.",
+        ("all", "decoder"),
+    )
+
+    def __post_init__(self):
+        for name in ("steps", "inner_batch", "l2"):
+            value = getattr(self, name)
+            require(
+                value is None or 0 <= value < math.inf,
+                f"`{name}` must be at least 0, received {value}",
+            )
+        require(
+            self.learning_rate is None or 0 < self.learning_rate < math.inf,
+            f"`learning_rate` must be a positive number, received {self.learning_rate}",
+        )
+        require(
+            self.augment_rate is None or 0 <= self.augment_rate <= 1,
+            f"`augment_rate` must be from 0 to 1, received {self.augment_rate}",
+        )
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            require(
+                value is None or not choices or value in choices,
+                f"`{field.name}` must be one of {', '.join(choices)}, received "
+                f"{value!r}",
+            )
+
+    @property
+    def given(self) -> dict[str, int | float | str]:
+        """What is not None, by name."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def about(self) -> str:
+        """The adaptation in a few words, of settings with nothing left to default."""
+        if self.steps is None:
+            return "no steps"
+        rate = f"{self.learning_rate:g}" if self.learning_rate else "learned rates"
+        statistics = self.batch_norm
+        if statistics == "query":
+            statistics += ", TRANSDUCTIVE (query batch statistics)"
+        return f"{self.steps} steps at {rate}, batch norm {statistics}"
+
+    def __or__(self, other: "Settings") -> "Settings":
+        """These settings with those that `other` gives in their place."""
+        return dataclasses.replace(self, **other.given)
+
+
+OWN = Settings()
+"""Everything as the model itself has it."""
