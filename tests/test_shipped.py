@@ -1,6 +1,5 @@
 """What comes with the package, found by its name and without TensorFlow."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,17 +50,6 @@ def test_a_flagfile_is_the_users_own_or_else_the_packages(tmp_path, monkeypatch)
     assert shipped.flagfile_path("mine.flags") == Path("mine.flags")
     Path("quickstart.flags").touch()
     assert shipped.flagfile_path("quickstart.flags") == Path("quickstart.flags")
-
-
-def test_the_wheel_holds_every_package():
-    text = (ROOT / "pyproject.toml").read_text()
-    listed = re.findall(r'^    "(efficientlab_tf[.\w]*)",$', text, re.MULTILINE)
-    packages = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for path in (ROOT / "efficientlab_tf").rglob("__init__.py")
-    }
-    folders = {"efficientlab_tf.flagfiles", "efficientlab_tf.saved_models"}
-    assert sorted(listed) == sorted(packages | folders)
 
 
 def test_none_of_it_imports_tensorflow():
