@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.second_order_error import variant
@@ -27,7 +27,7 @@ from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.tool_arguments import positive_int
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.learners import MetaState, build_learner
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.metrics import Interval
@@ -35,7 +35,7 @@ from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
 
 GRADIENTS = ("exact", "wrong", "first order")
-_COLORS = {"exact": (20, 110, 200), "wrong": (215, 60, 50), "first order": (120,) * 3}
+_COLORS = dict(zip(GRADIENTS, ("tab:blue", "tab:red", "tab:gray"), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,39 +168,21 @@ def smoothed(values: Sequence[float], width: int) -> np.ndarray:
     return np.convolve(values, np.full(width, 1 / width), "valid")
 
 
-def curves(outcomes: Sequence[Outcome], width: int) -> Image.Image:
+def curves(outcomes: Sequence[Outcome], width: int) -> Figure:
     """Draws the soft IoUs, smoothed over `width` meta-steps: a line a run."""
-    scale = 2  # Drawn twice as large, then shrunk: Pillow's lines have no antialias.
-    size, box = (760 * scale, 420 * scale), np.array([70, 20, 740, 370]) * scale
-    lines = [(o, smoothed(o.soft_ious, width)) for o in outcomes]
-    low = min(line.min() for _, line in lines)
-    high = max(line.max() for _, line in lines)
-    steps = max(len(o.soft_ious) for o in outcomes)
-    picture = Image.new("RGB", size, (255, 255, 255))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13 * scale)
-
-    def place(step, value):
-        across = (step / steps, (high - value) / (high - low))
-        return tuple(box[:2] + np.array(across) * (box[2:] - box[:2]))
-
-    for tick in np.linspace(low, high, 6):
-        x, y = place(0, tick)
-        draw.line([(x, y), (box[2], y)], (225, 225, 225), scale)
-        draw.text((x - 8 * scale, y), f"{tick:.2f}", (60, 60, 60), font, anchor="rm")
-    for tick in np.linspace(0, steps, 6):
-        x, y = place(tick, low)
-        draw.text((x, y + 8 * scale), f"{tick:.0f}", (60, 60, 60), font, anchor="mt")
-    note = f"soft IoU of the query by meta-step, mean over {width} steps; a line a seed"
-    where = ((box[0] + box[2]) / 2, size[1] - 10 * scale)
-    draw.text(where, note, (60, 60, 60), font, anchor="mb")
-    for outcome, line in lines:
-        points = [place(i + width / 2, value) for i, value in enumerate(line)]
-        draw.line(points, _COLORS[outcome.gradient], 2 * scale, joint="curve")
-    for i, (name, color) in enumerate(_COLORS.items()):
-        x, y = box[2] - 130 * scale, box[3] - (65 - 22 * i) * scale
-        draw.line([(x, y), (x + 25 * scale, y)], color, 3 * scale)
-        draw.text((x + 32 * scale, y), name, (30, 30, 30), font, anchor="lm")
-    return picture.resize((size[0] // scale, size[1] // scale), Image.LANCZOS)
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    lines = {}
+    for outcome in outcomes:
+        line = smoothed(outcome.soft_ious, width)
+        lines[outcome.gradient] = axes.plot(
+            np.arange(len(line)) + width / 2, line, color=_COLORS[outcome.gradient]
+        )[0]
+    axes.set_xlabel(f"meta-step; a line a seed, mean over {width} steps")
+    axes.set_ylabel("soft IoU of the query")
+    axes.grid(alpha=0.25)
+    axes.legend(lines.values(), lines, loc="lower right")
+    return figure
 
 
 def table(outcomes: Sequence[Outcome], last: int) -> str:
@@ -328,6 +310,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]),
             )
     outcomes.sort(key=lambda o: GRADIENTS.index(o.gradient))
-    curves(outcomes, options.smooth).save(options.output_dir / "run.png")
+    save_figure(curves(outcomes, options.smooth), options.output_dir / "run.png")
     print(f"{len(tasks)} held-out tasks\n\n{table(outcomes, options.smooth)}")
     return 0

@@ -1,11 +1,37 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; what is there at the end takes its place.
+
+    Whoever reads `path` meanwhile, or after an exception, finds what was there before.
+    The path's name is another in each process.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def save_figure(figure: "Figure", path: Path, *, dpi: int = 110) -> None:
+    """Writes a figure of matplotlib's as PNG, whole or not at all."""
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=dpi, format="png")

@@ -8,7 +8,6 @@ more. Meta-training itself never reads them.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import replacing, write_text
 from efficientlab_tf.segmenters.network import Network, Weights
 
 TUNED_FILE = "tuned.json"
@@ -185,8 +184,7 @@ def write_tuned(source: Path, tuned: Tuned) -> None:
 
 
 def _replace_member(source: Path, text: str) -> None:
-    partial = source.with_name(f"{source.name}.{os.getpid()}.partial")
-    try:
+    with replacing(source) as partial:
         with (
             zipfile.ZipFile(source) as old,
             zipfile.ZipFile(partial, "w") as new,
@@ -197,6 +195,3 @@ def _replace_member(source: Path, text: str) -> None:
             # Without a date, so that equal values make equal files.
             new.writestr(zipfile.ZipInfo(_MEMBER), text)
         shutil.copymode(source, partial)
-        os.replace(partial, source)
-    finally:
-        partial.unlink(missing_ok=True)

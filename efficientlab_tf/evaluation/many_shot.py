@@ -22,7 +22,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import task_seed
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.metrics import Interval, TaskResult
 from efficientlab_tf.segmenters.adaptation import (
     MAX_AUTO_STEPS,
@@ -320,6 +320,4 @@ def _draw(path: Path, names, ks, intervals) -> None:
     axes.set_ylabel("mean per-image IoU, %")
     axes.grid(alpha=0.25)
     axes.legend(loc="best")
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+    save_figure(figure, path)

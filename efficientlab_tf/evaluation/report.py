@@ -10,7 +10,7 @@ import numpy as np
 
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.evaluation.measure import Measured, kind_of
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
 
 MEAN = "mean"
@@ -229,7 +229,7 @@ def _draw_bars(path: Path, rows: Sequence[Row], title: str) -> None:
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
     axes.legend(loc="best", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _order(points: str) -> int:
@@ -263,10 +263,4 @@ def _draw_points(path: Path, rows: Sequence[Row], title: str) -> None:
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("mean per-image IoU, %, with 95% intervals")
     panels[-1].legend(loc="best", fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+    save_figure(figure, path)

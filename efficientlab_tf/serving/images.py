@@ -10,13 +10,6 @@ from efficientlab_tf.serving.checks import behind, require
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-MAX_SEGMENTS = 1000
-"""JPEG segments that are looked at before the frame header; pictures have tens."""
-
-# ITU-T T.81, table B.1: start of frame, but for DHT, JPG and DAC in between.
-_FRAMES = tuple(m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC))
-# Markers that a frame header must come before, or that have no length.
-_NOT_SEGMENTS = (0x00, 0x01, *range(0xD0, 0xDB))
 
 
 def interpolation_matrix(source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -84,7 +77,12 @@ def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
         tf.strings.length(data),
     )
     data = behind([known], data)
-    size = tf.cond(is_png, lambda: _png_size(data), lambda: _jpeg_size(data))
+    size = tf.cond(
+        is_png,
+        lambda: _png_size(data),
+        # Reads up to the frame header, with the decoder's own parser.
+        lambda: tf.io.extract_jpeg_shape(data)[:2],
+    )
     checks = [
         require(
             tf.reduce_all(size >= 1),
@@ -108,57 +106,14 @@ def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _bytes_at(data: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Bytes from `position` on as int64 [count]; zeros behind the end."""
-    position = tf.minimum(position, tf.strings.length(data))
-    padded = tf.strings.join([tf.strings.substr(data, position, count), b"\0" * count])
-    values = tf.io.decode_raw(tf.strings.substr(padded, 0, count), tf.uint8)
-    return tf.cast(tf.ensure_shape(values, [count]), tf.int64)
-
-
-def _number(digits: tf.Tensor) -> tf.Tensor:
-    """Bytes of a big-endian number."""
-    return tf.reduce_sum(
-        digits
-        * tf.constant([256**i for i in reversed(range(digits.shape[0]))], tf.int64)
-    )
-
-
 def _png_size(data: tf.Tensor) -> tf.Tensor:
-    """Height and width, int64 [2], from the IHDR chunk; 0 if that is not the first."""
-    is_header = tf.strings.substr(data, 8, 8) == b"\0\0\0\rIHDR"
-    sides = _bytes_at(data, 16, 8)
-    size = tf.stack([_number(sides[4:]), _number(sides[:4])])
-    return tf.where(is_header, size, tf.zeros_like(size))
+    """Height and width, int32 [2], from the IHDR chunk; 0 if that is not the first."""
+    chunk = tf.strings.substr(data, len(PNG_SIGNATURE), 16)
+    is_header = tf.strings.substr(chunk, 0, 8) == b"\0\0\0\rIHDR"
 
+    def sides():
+        width_and_height = tf.strings.substr(chunk, 8, 8)
+        return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
 
-def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
-    """Height and width, int64 [2], from the frame header; 0 if there is none.
-
-    Walks over the segments as decoders do: thumbnails, which have headers of their
-    own, lie inside of segments.
-    """
-
-    def body(position, segments, searching, size):
-        start = _bytes_at(data, position, 9)
-        marker, length = start[1], _number(start[2:4])
-        is_marker = start[0] == 0xFF
-        is_fill = is_marker & (marker == 0xFF)
-        is_frame = is_marker & tf.reduce_any(marker == _FRAMES)
-        is_segment = is_marker & tf.reduce_all(marker != _NOT_SEGMENTS) & (length >= 2)
-        # Behind the length a frame header has its precision, then height and width.
-        found = tf.stack([_number(start[5:7]), _number(start[7:9])])
-        size = tf.where(is_frame, found, size)
-        step = tf.where(is_fill, tf.constant(1, tf.int64), length + 2)
-        searching = tf.logical_not(is_frame) & (is_fill | is_segment)
-        return position + tf.cast(step, tf.int32), segments + 1, searching, size
-
-    state = (tf.constant(2), tf.constant(0), tf.constant(True), tf.zeros([2], tf.int64))
-    *_, size = tf.while_loop(
-        lambda position, segments, searching, size: (
-            searching & (segments < MAX_SEGMENTS) & (position < tf.strings.length(data))
-        ),
-        body,
-        state,
-    )
-    return size
+    complete = is_header & (tf.strings.length(chunk) == 16)
+    return tf.cond(complete, sides, lambda: tf.zeros([2], tf.int32))

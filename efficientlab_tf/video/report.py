@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.segmenters.baselines import BASELINES
 from efficientlab_tf.video.metrics import PROTOCOL, Scores
 from efficientlab_tf.video.sequence import SequenceResult
@@ -269,9 +269,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     _part(figure, texts)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(path)
+    save_figure(figure, path, dpi=130)
 
 
 def _part(figure: "Figure", texts: "Sequence[Annotation]") -> None:

@@ -171,10 +171,18 @@ def test_table_pairs_each_task_with_the_exact_runs():
     assert lines[5].endswith("| 5.00 ± 9.80 |")
 
 
-def test_curves_have_every_colour():
-    picture = runs.curves(_outcomes(), 10)
-    colors = {color for _, color in picture.getcolors(picture.width * picture.height)}
-    assert set(runs._COLORS.values()) <= colors
+def test_curves_are_a_line_a_run_in_its_gradients_colour():
+    outcomes = _outcomes()
+    (axes,) = runs.curves(outcomes, 10).axes
+    assert len(axes.lines) == len(outcomes)
+    for line, outcome in zip(axes.lines, outcomes, strict=True):
+        assert line.get_color() == runs._COLORS[outcome.gradient]
+        # Each mean stands in the middle of the ten steps that it is over.
+        np.testing.assert_allclose(line.get_xdata()[[0, -1]], [5, 25])
+        means = np.mean(outcome.soft_ious[:10]), np.mean(outcome.soft_ious[-10:])
+        np.testing.assert_allclose(line.get_ydata()[[0, -1]], means)
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == list(runs.GRADIENTS)
 
 
 @pytest.mark.parametrize(

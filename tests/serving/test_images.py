@@ -1,6 +1,9 @@
 """Resizing, and judging files by their headers."""
 
 import io
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +64,8 @@ def test_resize_to_the_same_size_changes_nothing():
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
         ("JPEG", {"mode": "L"}),
+        ("JPEG", {"mode": "CMYK"}),
+        ("JPEG", {"mode": "CMYK", "progressive": True}),
         ("JPEG", {"exif": b"Exif\0\0" + encode("JPEG", 9, 11)}),
         ("JPEG", {"icc_profile": bytes(200_000)}),
     ],
@@ -79,9 +84,11 @@ def png_header(height: int, width: int) -> bytes:
     return images.PNG_SIGNATURE + b"\0\0\0\rIHDR" + sides + b"\x08\x02\0\0\0"
 
 
-def jpeg_header(height: int, width: int) -> bytes:
-    data = bytearray(encode("JPEG", 8, 8))
-    place = data.index(b"\xff\xc0") + 5
+def jpeg_header(height: int, width: int, **options) -> bytes:
+    data = bytearray(encode("JPEG", 8, 8, **options))
+    # The start of frame of sequential or progressive pictures: length, bits, sides.
+    (frame,) = re.finditer(rb"\xff[\xc0\xc2]\0.\x08\0\x08\0\x08", data)
+    place = frame.start() + 5
     data[place : place + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
     return bytes(data)
 
@@ -91,9 +98,12 @@ def jpeg_header(height: int, width: int) -> bytes:
     [
         png_header(30_000, 30_000),
         png_header(LARGEST + 1, 1),
-        png_header(1, 2**32 - 1),
+        png_header(1, 2**31 - 1),
         jpeg_header(30_000, 30_000),
         jpeg_header(1, LARGEST + 1),
+        jpeg_header(30_000, 30_000, progressive=True),
+        jpeg_header(30_000, 30_000, mode="L"),
+        jpeg_header(30_000, 30_000, mode="CMYK", progressive=True),
         # Fill bytes before a marker, and a header of a thumbnail, do not hide it.
         jpeg_header(30_000, 30_000).replace(b"\xff\xc0", b"\xff\xff\xff\xc0"),
         jpeg_header(30_000, 30_000).replace(
@@ -104,6 +114,21 @@ def jpeg_header(height: int, width: int) -> bytes:
 def test_a_large_size_in_the_header_is_refused(decode, data):
     with pytest.raises(tf.errors.InvalidArgumentError, match="sides of at most 200"):
         decode(data)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_header_alone_is_read(decode, progressive):
+    def address_space() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmPeak:\s*(\d+) kB", status)[1])
+
+    huge = jpeg_header(65_500, 65_500, progressive=progressive)
+    before = address_space()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sides of at most 200"):
+        decode(huge)
+    # The coefficients that a progressive picture is collected in would take 25 GB.
+    assert address_space() < before + 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -118,11 +143,11 @@ def test_a_large_size_in_the_header_is_refused(decode, data):
         (encode("PNG", 30, 50)[:-30], "Invalid PNG"),
         (encode("JPEG", 30, 50)[:-30], "Invalid JPEG"),
         (encode("JPEG", 30, 50, progressive=True)[:-30], "Invalid JPEG"),
-        (encode("JPEG", 30, 50)[:30], "no picture size"),
-        (jpeg_header(0, 5), "no picture size"),
-        (b"\xff\xd8\xff\xda\0\x08" + bytes(20), "no picture size"),
-        (b"\xff\xd8\xff\xe0\0\0" + bytes(20), "no picture size"),
-        (b"\xff\xd8" + b"\xff" * 3_000, "no picture size"),
+        (encode("JPEG", 30, 50)[:30], "Invalid JPEG"),
+        (jpeg_header(0, 5), "Invalid JPEG"),
+        (b"\xff\xd8\xff\xda\0\x08" + bytes(20), "Invalid JPEG"),
+        (b"\xff\xd8\xff\xe0\0\0" + bytes(20), "Invalid JPEG"),
+        (b"\xff\xd8" + b"\xff" * 3_000, "Invalid JPEG"),
     ],
 )
 def test_unreadable_files_are_refused(decode, data, message):

@@ -312,12 +312,17 @@ def test_a_bad_file_is_refused_by_its_number(served):
     good = encoded(photos(1, 8, 9)[0], "PNG")
     # The header says 30,000 x 30,000: 2.7 GB if it were decoded.
     huge = good[:16] + (30_000).to_bytes(4, "big") * 2 + good[24:]
+    jpeg = encoded(photos(1, 8, 9)[0], "JPEG")
+    sides = jpeg.index(b"\xff\xc0") + 5
+    huge_jpeg = jpeg[:sides] + (30_000).to_bytes(2, "big") * 2 + jpeg[sides + 4 :]
     for files, message in (
         ([], "image_bytes: expected 1 to 32 images"),
         ([good] * 33, "image_bytes: expected 1 to 32 images"),
         ([good, huge], r"image_bytes\[1\].*at most 4096"),
+        ([good, huge_jpeg], r"image_bytes\[1\].*at most 4096"),
         ([b"nonsense"], r"image_bytes\[0\].*JPEG or PNG"),
         ([good[:40]], "Invalid PNG"),
+        ([jpeg[:40]], "Invalid JPEG"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             served("serve_encoded", image_bytes=np.array(files, object))
