@@ -11,7 +11,7 @@ of PASCAL VOC 2012 (JPEGImages, SegmentationClass) that show the same thing:
     television     tvmonitor
 
 Classes bear FSS-1000's names. Writes one shard a class, dataset.json, and report.csv.
-Exit status: 0, or 1 if a class has too few usable pairs, or 2 for bad arguments.
+Exit status: 0, or 1 if a class has too few usable examples, or 2 for bad arguments.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         list(FPK_CLASSES),
         args.output_dir,
         splits=args.splits or "fpk",
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion)
@@ -88,7 +88,9 @@ def _joined(
     for part in read_classes(jobs, options, workers):
         if joined is not None and joined.class_name == part.class_name:
             yield ClassData(
-                part.class_name, joined.pairs + part.pairs, joined.rows + part.rows
+                part.class_name,
+                joined.examples + part.examples,
+                joined.rows + part.rows,
             )
             joined = None
             continue

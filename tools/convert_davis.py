@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [job.class_name for job in jobs],
         args.output_dir,
         splits=args.splits,
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion)

@@ -7,7 +7,7 @@ are 0 for background, 1..K for classes and 255 for unknown.
 
 Writes one shard a class, dataset.json, and report.csv, which names each file that
 was changed or refused and why. Exit status: 0, or 1 if a file was refused or a
-class has too few usable pairs (all others are written), or 2 for bad arguments.
+class has too few usable examples (all others are written), or 2 for bad arguments.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [job.class_name for job in jobs],
         args.output_dir,
         splits=args.splits,
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion, strict=True)

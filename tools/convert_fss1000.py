@@ -2,7 +2,7 @@
 
 Writes one shard a class, dataset.json, and report.csv, which names each file that
 was changed or refused and why. Exit status: 0, or 1 if a class has too few usable
-pairs (it is named and left out; all others are written), or 2 for bad arguments.
+examples (it is named and left out; all others are written), or 2 for bad arguments.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [job.class_name for job in jobs],
         args.output_dir,
         splits=args.splits,
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion)

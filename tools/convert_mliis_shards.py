@@ -2,7 +2,7 @@
 
 INPUT_DIR holds one CLASS.tfrecord.gzip a class, with raw pixels. They are stored
 as PNG, so nothing is lost. Exit status: 0, or 1 if a class has too few usable
-pairs (it is named and left out; all others are written), or 2 for bad arguments.
+examples (it is named and left out; all others are written), or 2 for bad arguments.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         list(shards),
         args.output_dir,
         splits=args.splits,
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion)

@@ -5,7 +5,7 @@ Each class gets the pictures that show it; all other classes become background.
 
 Writes one shard a class, dataset.json, and report.csv, which names each file that
 was changed or refused and why. Exit status: 0, or 1 if a class that was asked for
-has too few usable pairs, or 2 for bad arguments.
+has too few usable examples, or 2 for bad arguments.
 """
 
 import argparse
@@ -44,21 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         classes=args.classes.split(",") if args.classes else None,
     )
     if args.classes is None:
-        rare = [job.class_name for job in jobs if len(job.files) < args.min_pairs]
+        rare = [job.class_name for job in jobs if len(job.files) < args.min_examples]
         jobs = [job for job in jobs if job.class_name not in rare]
         if rare:
-            print(f"fewer than {args.min_pairs} pictures, left out: {', '.join(rare)}")
+            print(
+                f"fewer than {args.min_examples} pictures, left out: {', '.join(rare)}"
+            )
     if not jobs:
         raise UserError(
-            f"no class of {args.input_dir} has {args.min_pairs} pictures; lower "
-            "--min_pairs"
+            f"no class of {args.input_dir} has {args.min_examples} pictures; lower "
+            "--min_examples"
         )
     conversion = convert(
         read_classes(jobs, CleaningOptions(args.image_size), args.workers),
         [job.class_name for job in jobs],
         args.output_dir,
         splits=args.splits,
-        min_pairs=args.min_pairs,
+        min_examples=args.min_examples,
         overwrite=args.overwrite,
     )
     return summarize(conversion)

@@ -1,4 +1,4 @@
-"""Checks a dataset folder: counts, digests, and that every pair can be decoded.
+"""Checks a dataset folder: counts, digests, and that every example can be decoded.
 
 Prints one line a fault, naming the shard and the record (counted from 0). Exit
 status: 0 if there is none, 1 if there are faults, 2 for bad arguments.
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fault: {fault}", file=sys.stderr)
     state = f"{len(result.faults)} faults" if result.faults else "OK"
     print(
-        f"{state}: {args.dataset_dir}: {result.classes} classes, {result.pairs} pairs, "
-        f"{result.bytes / 1e6:.1f} MB"
+        f"{state}: {args.dataset_dir}: {result.classes} classes, {result.examples} "
+        f"examples, {result.bytes / 1e6:.1f} MB"
     )
     return 1 if result.faults else 0
 

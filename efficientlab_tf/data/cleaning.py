@@ -43,11 +43,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """How pairs are made.
+    """How examples are made.
 
     Attributes:
-      image_size: side of the square that every pair is resized to, in pixels;
-        None keeps each pair's size.
+      image_size: side of the square that every example is resized to, in pixels;
+        None keeps each example's size.
       index_masks: masks hold indices (0 background, 1..K classes, 255 unknown)
         instead of object on background.
       index: with index masks, the one index that is stored, as 1; all others become

@@ -17,7 +17,7 @@ from efficientlab_tf.data.example import (
     LEFT_OUT,
     REFUSED,
     ClassData,
-    Pair,
+    Example,
     ReportRow,
 )
 from efficientlab_tf.data.fold_lists import (
@@ -45,7 +45,7 @@ class Conversion(NamedTuple):
     Attributes:
       manifest: the dataset as written.
       rows: the report.
-      too_few: class to its number of usable pairs, for those left out.
+      too_few: class to its number of usable examples, for those left out.
       pairs: length of each fold's list of test pairs.
     """
 
@@ -61,7 +61,7 @@ def convert(
     output_dir: str | os.PathLike,
     *,
     splits: str | None = None,
-    min_pairs: int = 2,
+    min_examples: int = 2,
     overwrite: bool = False,
     folds: FoldPlan | None = None,
     rows: Iterable[ReportRow] = (),
@@ -77,7 +77,7 @@ def convert(
       class_names: the names of all of them, known beforehand.
       output_dir: the dataset's folder, made if it does not exist.
       splits: as in `load_splits`; None makes a dataset without splits.
-      min_pairs: classes with fewer usable pairs are left out.
+      min_examples: classes with fewer usable examples are left out.
       overwrite: replaces a dataset that is already there.
       folds: makes a benchmark with folds and lists of test pairs. Of a picture that
         a class holds twice one copy is left out, since a query must not be a copy of
@@ -101,7 +101,7 @@ def convert(
             f"cannot write into {output_dir}: {error.strerror}; choose another folder"
         ) from error
     try:
-        writer = _ShardWriter(staging, min_pairs, drop_copies=folds is not None)
+        writer = _ShardWriter(staging, min_examples, drop_copies=folds is not None)
         writer.rows += rows
         writer.write(classes, len(class_names))
         _write_report(staging / REPORT, writer.rows)
@@ -146,7 +146,7 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
     Args:
       conversion: from `convert`.
       strict: a refused file is a failure, too; otherwise only a class that has
-        too few pairs is.
+        too few examples is.
     """
     manifest, rows, too_few, pair_counts = conversion
     refused = [row for row in rows if row.action == REFUSED]
@@ -159,14 +159,14 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
         )
     for name, count in too_few.items():
         print(
-            f"error: class {name} left out: {count} usable pairs are too few; see "
-            f"{report}, add pairs or lower --min_pairs",
+            f"error: class {name} left out: {count} usable examples are too few; see "
+            f"{report}, add examples or lower --min_examples",
             file=sys.stderr,
         )
-    pairs = sum(entry.count for entry in manifest.classes.values())
+    examples = sum(entry.count for entry in manifest.classes.values())
     changed = sum(row.action == CHANGED for row in rows)
     left_out = sum(row.action == LEFT_OUT for row in rows)
-    print(f"{manifest.directory}: {len(manifest.classes)} classes, {pairs} pairs")
+    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
     if not manifest.classes:
         print(f"no class is usable, so no {FILENAME} was written")
     for split, names in manifest.splits.items():
@@ -194,13 +194,13 @@ class _ShardWriter:
       entries: class to its shard.
       pictures: class to its pictures' names, without suffix.
       rows: the report.
-      too_few: class to its number of usable pairs, for those left out.
+      too_few: class to its number of usable examples, for those left out.
     """
 
-    def __init__(self, folder: Path, min_pairs: int, drop_copies: bool):
+    def __init__(self, folder: Path, min_examples: int, drop_copies: bool):
         self._folder = folder
         # A shard without a record would be of use to nobody.
-        self._min_pairs = max(min_pairs, 1)
+        self._min_examples = max(min_examples, 1)
         self._drop_copies = drop_copies
         self.entries: dict[str, ClassEntry] = {}
         self.pictures: dict[str, list[str]] = {}
@@ -208,39 +208,39 @@ class _ShardWriter:
         self.too_few: dict[str, int] = {}
 
     def write(self, classes: Iterable[ClassData], total: int) -> None:
-        """Writes a shard a class, and none for those that have too few pairs."""
+        """Writes a shard a class, and none for those that have too few examples."""
         with tqdm(total=total, unit="class", desc="convert") as progress:
             for name, parts in itertools.groupby(classes, lambda part: part.class_name):
                 shard = name + SHARD_SUFFIX
                 info = write_shard(
-                    self._folder / shard, self._pairs(name, parts, progress)
+                    self._folder / shard, self._examples(name, parts, progress)
                 )
-                if info.count < self._min_pairs:
+                if info.count < self._min_examples:
                     self.too_few[name] = info.count
                     (self._folder / shard).unlink()
                 else:
                     self.entries[name] = ClassEntry(shard, info.count, info.sha256)
                 progress.update()
 
-    def _pairs(
+    def _examples(
         self, name: str, parts: Iterable[ClassData], progress: tqdm
-    ) -> Iterator[Pair]:
+    ) -> Iterator[Example]:
         pictures = self.pictures.setdefault(name, [])
         first_of: dict[bytes, str] = {}
         for part in parts:
             self.rows += part.rows
-            for pair in part.pairs:
+            for example in part.examples:
                 if self._drop_copies:
-                    digest = hashlib.sha256(pair.image).digest()
-                    first = first_of.setdefault(digest, pair.filename)
-                    if first != pair.filename:
+                    digest = hashlib.sha256(example.image).digest()
+                    first = first_of.setdefault(digest, example.filename)
+                    if first != example.filename:
                         reason = f"a copy of {first}"
-                        row = ReportRow(name, pair.filename, LEFT_OUT, reason)
+                        row = ReportRow(name, example.filename, LEFT_OUT, reason)
                         self.rows.append(row)
                         continue
-                pictures.append(Path(pair.filename).stem)
-                yield pair
-            progress.set_postfix_str(f"{name}: {len(pictures)} pairs", refresh=False)
+                pictures.append(Path(example.filename).stem)
+                yield example
+            progress.set_postfix_str(f"{name}: {len(pictures)} examples", refresh=False)
             progress.update(0)
 
 

@@ -1,4 +1,4 @@
-"""The unit of stored data, an image with its mask, and what readers hand on.
+"""What a dataset stores: examples, each an image with its mask; what readers return.
 
 This module imports nothing heavy, so converters' worker processes start at once.
 """
@@ -10,7 +10,7 @@ REFUSED = "refused"
 LEFT_OUT = "left out"
 
 
-class Pair(NamedTuple):
+class Example(NamedTuple):
     """One image with its mask as a shard stores them.
 
     Attributes:
@@ -53,10 +53,10 @@ class ClassData(NamedTuple):
 
     Attributes:
       class_name: the class.
-      pairs: its usable pairs, in the order they are to be stored.
+      examples: its usable examples, in the order to be stored.
       rows: what was changed or refused.
     """
 
     class_name: str
-    pairs: list[Pair]
+    examples: list[Example]
     rows: list[ReportRow]

@@ -47,7 +47,7 @@ def fold_number(spec: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def fold_lists(
+def make_folds(
     classes: Sequence[str], tests: Sequence[Sequence[str]]
 ) -> tuple[Fold, ...]:
     """Returns the folds that test on `tests` and train on all other classes."""

@@ -17,7 +17,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import (
     FRAME_BYTES,
     FRAME_HEADER,
-    decode_pair,
+    decode_example,
     read_shard,
 )
 from efficientlab_tf.errors import UserError
@@ -28,11 +28,11 @@ _CHUNK_BYTES = 256 * 2**20
 
 
 class ImageStore:
-    """The decoded pairs of some classes of a dataset.
+    """The decoded examples of some classes of a dataset.
 
     Attributes:
       class_names: the classes; their order gives `class_index` its meaning.
-      counts: number of pairs of each class.
+      counts: number of examples of each class.
       image_size: (height, width) in pixels.
       cached_classes: how many classes are in memory.
     """
@@ -72,7 +72,7 @@ class ImageStore:
             self._fill(manifest, cache_bytes)
 
     def _fill(self, manifest: Manifest, cache_bytes: int) -> None:
-        pair_bytes = self.image_size[0] * self.image_size[1] * 4
+        example_bytes = self.image_size[0] * self.image_size[1] * 4
         chunks: list[tuple[tf.Variable, ...]] = []
         parts: list[tuple[tf.Tensor, tf.Tensor]] = []
         places: list[tuple[int, int] | None] = []  # chunk, first row in it
@@ -87,8 +87,8 @@ class ImageStore:
 
         fits = []
         for count in self.counts:
-            fits.append(count * pair_bytes <= cache_bytes)
-            cache_bytes -= count * pair_bytes * fits[-1]
+            fits.append(count * example_bytes <= cache_bytes)
+            cache_bytes -= count * example_bytes * fits[-1]
         decoded = self._decoded_classes(manifest, np.flatnonzero(fits))
         # Class index to the places of its records, (first byte, length).
         self._records: dict[int, np.ndarray] = {}
@@ -100,7 +100,7 @@ class ImageStore:
             places.append((len(chunks), rows))
             parts.append(next(decoded))
             rows += count
-            if rows * pair_bytes >= _CHUNK_BYTES:
+            if rows * example_bytes >= _CHUNK_BYTES:
                 close_chunk()
                 rows = 0
         if parts:
@@ -122,7 +122,7 @@ class ImageStore:
     def images(
         self, class_index: tf.Tensor, example_indices: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns some pairs of one class; works eagerly and in `tf.data`.
+        """Returns some examples of one class; works eagerly and in `tf.data`.
 
         Args:
           class_index: int32 scalar, of `class_names`.
@@ -155,7 +155,7 @@ class ImageStore:
 
     def _decoded(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.map_fn(
-            lambda record: decode_pair(record, self.image_size),
+            lambda record: decode_example(record, self.image_size),
             records,
             fn_output_signature=(tf.uint8, tf.uint8),
         )
@@ -173,7 +173,7 @@ class ImageStore:
         """Decodes a class one by one; returns the places of its records."""
 
         def check(record):
-            image, mask = decode_pair(record, self.image_size)
+            image, mask = decode_example(record, self.image_size)
             # What is not returned would not be computed.
             return tf.strings.length(record), tf.reduce_max(image), tf.reduce_max(mask)
 
@@ -213,11 +213,11 @@ class ImageStore:
         decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
         for index in indices:
             try:
-                pairs = next(decoded)
+                examples = next(decoded)
             except tf.errors.OpError as error:
                 name = self.class_names[index]
                 raise self._fault(manifest, name, error) from error
-            yield pairs
+            yield examples
 
     def _fault(
         self, manifest: Manifest, name: str, error: tf.errors.OpError | None = None
@@ -228,7 +228,7 @@ class ImageStore:
         index = -1
         try:
             for index, record in enumerate(read_shard(path)):  # noqa: B007
-                decode_pair(tf.constant(record), self.image_size)
+                decode_example(tf.constant(record), self.image_size)
         except tf.errors.OpError as fault:
             return UserError(
                 f"shard {path}, record {index}: cannot decode it ({_reason(fault)}); "

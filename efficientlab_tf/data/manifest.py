@@ -39,7 +39,7 @@ class ClassEntry:
 
     Attributes:
       shard: the shard's path, relative to the dataset's folder.
-      count: number of pairs in it.
+      count: number of examples in it.
       sha256: hexadecimal digest of the file.
     """
 

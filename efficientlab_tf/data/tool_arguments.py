@@ -37,17 +37,18 @@ def add_conversion_arguments(
             "as train=FILE,val=FILE,test=FILE",
         )
         add(
+            "--min_examples",
             "--min_pairs",
             type=positive_int,
             default=2,
-            help="classes with fewer usable pairs are left out (%(default)s)",
+            help="classes with fewer usable examples are left out (%(default)s)",
         )
     add("--overwrite", action="store_true", help="replace a dataset already there")
     if cleaning:
         add(
             "--image_size",
             type=positive_int,
-            help="resize all pairs to squares of this side (keep their sizes)",
+            help="resize all examples to squares of this side (keep their sizes)",
         )
         add(
             "--workers",

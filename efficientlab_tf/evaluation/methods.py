@@ -208,6 +208,6 @@ class ResizingAdapted:
 
 
 def _resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `data.records.decode_pair` resizes them."""
+    """As `data.records.decode_example` resizes them."""
     resized = tf.image.resize(images, size, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
+from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.verify import verify_dataset
@@ -139,7 +139,7 @@ def stored(output, entry):
     masks = {}
     for record in read_shard(Manifest.load(output).shard_path(entry)):
         name = parse_record(record)["filename"].numpy().decode()
-        masks[Path(name).stem.split("_")[-1]] = decode_pair(record, None)[1].numpy()
+        masks[Path(name).stem.split("_")[-1]] = decode_example(record, None)[1].numpy()
     return masks
 
 
@@ -201,7 +201,7 @@ def test_folds_pairs_and_episodes(coco, tmp_path):
     assert fold.split("train") == ("train-cat", "train-train")
     rows = read_pairs(output / "pairs-fold1.csv")
     assert len(rows) == 10 and {row.class_name for row in rows} == {"car"}
-    result = pair_episodes(manifest, 1, shots=2, image_size=SIZE)
+    result = fold_episodes(manifest, 1, shots=2, image_size=SIZE)
     stems = {f"COCO_val2014_{name}": name for name in ("v1", "v2", "v3")}
     masks = stored(output, "val-car")
     for (episode, name, _), row in zip(result.episodes, rows, strict=True):

@@ -12,10 +12,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from efficientlab_tf.data.cleaning import Refused
-from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
+from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sbd_masks import read_sbd_mask
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.pascal5i import pascal5i
@@ -129,7 +129,7 @@ def stored(output, entry):
     records = list(read_shard(Manifest.load(output).shard_path(entry)))
     names = [Path(parse_record(r)["filename"].numpy().decode()).stem for r in records]
     return {
-        name: decode_pair(record, None)[1].numpy()
+        name: decode_example(record, None)[1].numpy()
         for name, record in zip(names, records, strict=True)
     }
 
@@ -408,7 +408,7 @@ def test_real_entries_hold_what_the_masks_show(real):
 def test_real_episodes(real):
     manifest = Manifest.load(real)
     for fold, classes in enumerate(TABLE_1):
-        result = pair_episodes(manifest, fold, shots=1, image_size=64, limit=4)
+        result = fold_episodes(manifest, fold, shots=1, image_size=64, limit=4)
         tasks = list(result.episodes)
         assert result.total == len(tasks) == 4
         for episode, name, _ in tasks:

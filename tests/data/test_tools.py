@@ -16,9 +16,9 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.data.convert import convert
-from efficientlab_tf.data.example import ClassData, Pair
+from efficientlab_tf.data.example import ClassData, Example
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, encode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, encode_example, read_shard
 from efficientlab_tf.data.split_lists import load_splits
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError, run_command
@@ -91,7 +91,7 @@ def test_fss1000_end_to_end(source, tmp_path, capsys):
     output = tmp_path / "deep" / "out"
     splits = lists(tmp_path, train=["ant"], test=["bee"])
     assert fss1000(source, output, "--splits", splits) == 0
-    assert "2 classes, 6 pairs" in capsys.readouterr().out
+    assert "2 classes, 6 examples" in capsys.readouterr().out
     assert report(output) == []
     assert sorted(os.listdir(output)) == [
         "ant.tfrecord",
@@ -103,12 +103,14 @@ def test_fss1000_end_to_end(source, tmp_path, capsys):
     assert manifest.name == "out"
     assert manifest.splits == {"train": ("ant",), "test": ("bee",)}
     for index, record in enumerate(read_shard(manifest.shard_path("bee")), start=1):
-        _, mask = decode_pair(record, None)
+        _, mask = decode_example(record, None)
         np.testing.assert_array_equal(mask, make_arrays(index)[1] // 255)
     assert index == manifest.classes["bee"].count == 3
 
 
-def test_every_bad_pair_is_reported_and_the_rest_is_written(source, tmp_path, capsys):
+def test_every_bad_example_is_reported_and_the_rest_is_written(
+    source, tmp_path, capsys
+):
     ant = source / "ant"
     fill(ant, ant, count=6, first=4)
     (ant / "4.png").unlink()
@@ -141,19 +143,19 @@ def test_every_bad_pair_is_reported_and_the_rest_is_written(source, tmp_path, ca
     assert "1 files changed, 4 refused" in captured.out
 
 
-def test_classes_with_too_few_pairs_are_named_and_left_out(source, tmp_path, capsys):
+def test_classes_with_too_few_examples_are_named_and_left_out(source, tmp_path, capsys):
     (source / "empty").mkdir()
     fill(source / "cat", source / "cat", count=1)
     output = tmp_path / "out"
     splits = lists(tmp_path, train=["ant", "cat", "empty"], test=["bee"])
     assert fss1000(source, output, "--splits", splits) == 1
     errors = capsys.readouterr().err
-    assert "class empty left out: 0 usable pairs" in errors
-    assert "class cat left out: 1 usable pairs" in errors
+    assert "class empty left out: 0 usable examples" in errors
+    assert "class cat left out: 1 usable examples" in errors
     manifest = Manifest.load(output)
     assert set(manifest.classes) == {"ant", "bee"}
     assert manifest.splits == {"train": ("ant",), "test": ("bee",)}
-    assert fss1000(source, output, "--min_pairs", "1", "--overwrite") == 1
+    assert fss1000(source, output, "--min_examples", "1", "--overwrite") == 1
     assert set(Manifest.load(output).classes) == {"ant", "bee", "cat"}
 
 
@@ -215,7 +217,7 @@ def test_a_failed_conversion_leaves_the_older_dataset(source, tmp_path):
     before = Manifest.load(output)
 
     def classes():
-        yield ClassData("ant", [stored_pair(), stored_pair()], [])
+        yield ClassData("ant", [stored_example(), stored_example()], [])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -225,10 +227,10 @@ def test_a_failed_conversion_leaves_the_older_dataset(source, tmp_path):
     assert not (output / ".partial").exists()
 
 
-def stored_pair():
+def stored_example():
     buffer = io.BytesIO()
     Image.new("L", (2, 2)).save(buffer, "PNG")
-    return Pair("1.png", buffer.getvalue(), "png", buffer.getvalue(), 2, 2)
+    return Example("1.png", buffer.getvalue(), "png", buffer.getvalue(), 2, 2)
 
 
 def test_a_killed_conversion_leaves_nothing_half_written(tmp_path):
@@ -291,7 +293,7 @@ def test_folder_of_index_masks(tmp_path):
     argv = arguments(mugs, tmp_path / "out", "--index_masks", "--workers", "1")
     assert tool("convert_folder")(argv) == 0
     record = next(read_shard(tmp_path / "out" / "mugs.tfrecord"))
-    np.testing.assert_array_equal(decode_pair(record, None)[1], values)
+    np.testing.assert_array_equal(decode_example(record, None)[1], values)
 
 
 def test_mliis_end_to_end(tmp_path):
@@ -300,7 +302,7 @@ def test_mliis_end_to_end(tmp_path):
     write_mliis(tmp_path / "bear.tfrecord.gzip", [record] * 2)
     argv = arguments(tmp_path, tmp_path / "out")
     assert tool("convert_mliis_shards")(argv) == 0
-    assert verify_dataset(tmp_path / "out").pairs == 2
+    assert verify_dataset(tmp_path / "out").examples == 2
 
 
 def damage(path, position):
@@ -337,7 +339,7 @@ def test_verify_names_shard_and_record_of_each_fault(source, tmp_path, capsys):
         "bee.tfrecord: 2 records, the manifest says 3",
     ):
         assert any(expected in fault for fault in faults), expected
-    assert "6 faults" in captured.out and "2 pairs" in captured.out
+    assert "6 faults" in captured.out and "2 examples" in captured.out
 
 
 def test_verify_sees_a_damaged_record_length(source, tmp_path):
@@ -358,17 +360,17 @@ def test_verify_sees_a_damaged_record_length(source, tmp_path):
         ({"height": 3}, "image is 2x2, mask 2x2, the record says 3x2"),
     ],
 )
-def test_verify_decodes_every_pair(tmp_path, change, expected):
-    pairs = [stored_pair(), stored_pair()._replace(**change)]
-    convert([ClassData("ant", pairs, [])], ["ant"], tmp_path)
+def test_verify_decodes_every_example(tmp_path, change, expected):
+    examples = [stored_example(), stored_example()._replace(**change)]
+    convert([ClassData("ant", examples, [])], ["ant"], tmp_path)
     (fault,) = verify_dataset(tmp_path).faults
     assert "ant.tfrecord, record 1: " in fault and expected in fault
 
 
 def test_verify_sees_a_foreign_record(tmp_path):
-    convert([ClassData("ant", [stored_pair()] * 2, [])], ["ant"], tmp_path)
+    convert([ClassData("ant", [stored_example()] * 2, [])], ["ant"], tmp_path)
     with tf.io.TFRecordWriter(str(tmp_path / "ant.tfrecord")) as writer:
-        writer.write(encode_pair(stored_pair()))
+        writer.write(encode_example(stored_example()))
         writer.write(b"something else")
     faults = verify_dataset(tmp_path).faults
     assert any("record 1: not an example with DeepLab's" in fault for fault in faults)
@@ -419,7 +421,7 @@ def test_make_sample(source, tmp_path):
         "test": 2,
     }
     record = next(read_shard(sample.shard_path(sample.split("test")[0])))
-    assert decode_pair(record, None)[0].shape == (96, 96, 3)
+    assert decode_example(record, None)[0].shape == (96, 96, 3)
     assert Manifest.load(output / "nuclei").split("test")[0] == "nucleus"
     licences = (output / "LICENSES.md").read_text()
     assert "> By the artists." in licences and "Changes made" in licences

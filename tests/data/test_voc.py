@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError
 from tests.data.test_tools import fill, report, tool
@@ -51,7 +51,7 @@ def stored(output, name):
     """Decoded masks of a class."""
     manifest = Manifest.load(output)
     return [
-        decode_pair(record, None)[1].numpy()
+        decode_example(record, None)[1].numpy()
         for record in read_shard(manifest.shard_path(name))
     ]
 
@@ -73,7 +73,7 @@ def test_a_set_and_classes_to_keep_to(voc):
 
 
 def test_other_classes_become_background_and_void_stays(voc, tmp_path):
-    assert convert(voc, tmp_path / "out", "--min_pairs", "1") == 0
+    assert convert(voc, tmp_path / "out", "--min_examples", "1") == 0
     first, second = (np.squeeze(mask) for mask in stored(tmp_path / "out", "bus"))
     expected = np.zeros([24, 32])
     expected[4:12, 4:12] = 1
@@ -86,7 +86,7 @@ def test_rare_classes_are_left_out_unless_asked_for(voc, tmp_path, capsys):
     assert list(Manifest.load(tmp_path / "out").classes) == ["bus"]
     assert "left out: dog, pottedplant" in capsys.readouterr().out
     assert convert(voc, tmp_path / "more", "--classes", "bus,dog") == 1
-    assert "class dog left out: 1 usable pairs" in capsys.readouterr().err
+    assert "class dog left out: 1 usable examples" in capsys.readouterr().err
 
 
 def test_labels_of_ones_own(voc, tmp_path):

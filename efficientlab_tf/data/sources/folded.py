@@ -7,7 +7,7 @@ from efficientlab_tf.data.example import LEFT_OUT, ReportRow
 from efficientlab_tf.data.folds import Fold
 from efficientlab_tf.data.sources.jobs import PART, Job
 
-MIN_PAIRS = 2
+MIN_EXAMPLES = 2
 """Pictures that an entry needs: a query and its support."""
 
 Item = TypeVar("Item")
@@ -51,8 +51,10 @@ def folded_source(
     """
     jobs, names, rows, notes = [], [], list(rows), list(notes)
     for entry, items in pictures.items():
-        if len(items) < MIN_PAIRS:
-            reason = f"pictures of the class: {len(items)}, at least {MIN_PAIRS} needed"
+        if len(items) < MIN_EXAMPLES:
+            reason = (
+                f"pictures of the class: {len(items)}, at least {MIN_EXAMPLES} needed"
+            )
             rows += [*class_rows.get(entry, ()), ReportRow(entry, "", LEFT_OUT, reason)]
             notes.append(f"left out: {entry}, {reason}")
             continue

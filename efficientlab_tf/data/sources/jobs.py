@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
-from efficientlab_tf.data.example_files import load_pair
+from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -56,14 +56,16 @@ class ClassJob(NamedTuple):
         """Reads the class."""
         if self.index is not None:
             options = dataclasses.replace(options, index_masks=True, index=self.index)
-        pairs = []
+        examples = []
         rows = list(self.rows)
         for image_path, mask_path in self.files:
-            pair, pair_rows = load_pair(self.class_name, image_path, mask_path, options)
-            rows += pair_rows
-            if pair is not None:
-                pairs.append(pair)
-        return ClassData(self.class_name, pairs, rows)
+            example, example_rows = load_example(
+                self.class_name, image_path, mask_path, options
+            )
+            rows += example_rows
+            if example is not None:
+                examples.append(example)
+        return ClassData(self.class_name, examples, rows)
 
 
 def read_classes(

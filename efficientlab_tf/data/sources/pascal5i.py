@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.example import LEFT_OUT, REFUSED, ReportRow
-from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, fold_lists
+from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
@@ -101,7 +101,7 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     return folded_source(
         {entry: sorted(files) for entry, files in entries.files.items()},
         _job,
-        fold_lists(classes, tests),
+        make_folds(classes, tests),
         entries.class_rows,
         rows + entries.rows,
         notes,
