@@ -78,6 +78,46 @@ class Upright(NamedTuple):
     notes: list[str]
 
 
+def mask_levels(data: bytes) -> set[int]:
+    """Returns the indices or grey levels that a mask file holds.
+
+    Returns:
+      Values from 0 to 255 (more for 16 bits a pixel): of a palette image its indices,
+      or its colours if all of them are grey; of an image with colours none.
+
+    Raises:
+      Refused: it cannot be read.
+    """
+    picture = open_picture(data)
+    if picture.mode in ("P", "PA"):
+        colors = np.asarray(picture.convert("RGB"))
+        if (colors == colors[..., :1]).all():
+            return set(np.unique(colors).tolist())
+        return set(np.unique(np.asarray(picture.getchannel(0))).tolist())
+    values = np.asarray(picture)
+    if values.dtype == bool:
+        return {0, 255}
+    if values.ndim == 3:
+        colors = values[..., :3] if values.shape[-1] > 2 else values[..., :1]
+        if (colors != colors[..., :1]).any():
+            return set()
+        values = colors[..., 0]
+    return set(np.unique(values).tolist())
+
+
+def holds_indices(levels: set[int]) -> bool:
+    """Tells masks of class indices from masks of one object on background.
+
+    Grey levels at an object's border, or of lossy compression, reach above 128 as
+    well; class indices count up from 1.
+
+    Args:
+      levels: of all masks that belong together, see `mask_levels`.
+    """
+    between = levels - {0, UNKNOWN}
+    return bool(between) and max(between) < THRESHOLD
+
+
 def encode_mask(mask: np.ndarray) -> bytes:
     """Encodes a uint8 [H, W] mask of indices as a PNG of one channel."""
     buffer = io.BytesIO()

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.data.annotations.coco import paint
-from efficientlab_tf.data.annotations.drawing import blank
 from efficientlab_tf.data.cleaning import UNKNOWN, CleaningOptions, Refused
+from efficientlab_tf.data.coco_masks import paint
+from efficientlab_tf.data.drawing import blank
 from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
 from efficientlab_tf.data.example_files import make_example
 from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
@@ -41,7 +41,7 @@ class Outline(NamedTuple):
     Attributes:
       number: its id, for messages.
       crowd: whether it is a region of many things, not told apart.
-      segmentation: polygons or run lengths, as `annotations.coco.paint` takes them.
+      segmentation: polygons or run lengths, as `coco_masks.paint` takes them.
     """
 
     number: object

@@ -15,11 +15,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.annotations.mask_files import by_stem, holds_indices
-from efficientlab_tf.data.annotations.mask_files import mask_levels as levels_of
-from efficientlab_tf.data.cleaning import THRESHOLD, UNKNOWN
+from efficientlab_tf.data.cleaning import (
+    THRESHOLD,
+    UNKNOWN,
+    Refused,
+    holds_indices,
+    mask_levels,
+)
 from efficientlab_tf.data.example import LEFT_OUT, ReportRow
-from efficientlab_tf.data.sources.jobs import ClassJob, list_folders, match_files
+from efficientlab_tf.data.sources.jobs import (
+    ClassJob,
+    by_stem,
+    list_folders,
+    match_files,
+)
 from efficientlab_tf.errors import UserError
 
 IMAGES, MASKS, SETS = "JPEGImages", "Annotations", "ImageSets"
@@ -94,7 +103,7 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
         job = match_files(
             sequence.name, by_stem(sequence.frames), by_stem(sequence.masks)
         )
-        levels = {mask: levels_of(mask) for _, mask in job.files}
+        levels = {mask: _levels(mask) for _, mask in job.files}
         union = set().union(*levels.values())
         if holds_indices(union):
             for index in sorted(union - {0, UNKNOWN}):
@@ -118,6 +127,13 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
         files = [pair for pair in job.files if pair[1] in shown]
         jobs.append(ClassJob(sequence.name, files, job.rows + rows))
     return jobs
+
+
+def _levels(path: Path) -> set[int]:
+    try:
+        return mask_levels(path.read_bytes())
+    except (Refused, OSError) as error:
+        raise UserError(f"cannot read mask {path}: {error}; replace it") from error
 
 
 def _split(root: Path, split: str) -> list[str]:

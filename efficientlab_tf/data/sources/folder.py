@@ -4,8 +4,8 @@ from pathlib import Path
 
 from efficientlab_tf.data.sources.jobs import (
     ClassJob,
+    by_stem,
     list_folders,
-    list_images,
     match_files,
 )
 from efficientlab_tf.errors import UserError
@@ -50,13 +50,10 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
 
 
 def _class_job(class_name: str, folder: Path) -> ClassJob:
-    return match_files(class_name, _by_stem(folder / IMAGES), _by_stem(folder / MASKS))
+    return match_files(class_name, _files(folder / IMAGES), _files(folder / MASKS))
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _files(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}; {IMAGES}/ and {MASKS}/ go together")
-    files: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        files.setdefault(path.stem, []).append(path)
-    return files
+    return by_stem(folder)

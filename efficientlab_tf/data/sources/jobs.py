@@ -164,6 +164,14 @@ def list_images(directory: Path) -> list[Path]:
     )
 
 
+def by_stem(directory: Path) -> dict[str, list[Path]]:
+    """Returns the visible image files in `directory` by name without suffix."""
+    files: dict[str, list[Path]] = {}
+    for path in list_images(directory):
+        files.setdefault(path.stem, []).append(path)
+    return files
+
+
 def _prepare_worker() -> None:
     # Ctrl-C reaches the whole group of processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
