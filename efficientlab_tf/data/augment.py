@@ -251,7 +251,7 @@ RECIPES = {
     "efficientlab": PAPER,
     "meta_drn": ("flip", "rotation", "zoom", "warp", "lighting"),
 }
-"""Operations by the name that `--augmentation` takes."""
+"""Recipe to the names of its operations."""
 
 
 class Augmenter:

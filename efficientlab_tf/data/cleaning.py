@@ -236,7 +236,7 @@ def require_class(indices: np.ndarray) -> None:
     if (indices == UNKNOWN).any() and np.isin(indices, (0, UNKNOWN)).all():
         raise Refused(
             "mask has only 0 and 255 (unknown), so no class; if 255 means object, "
-            "convert without --index_masks (adapt: --mask_values=object)"
+            "these are not masks of indices"
         )
 
 

@@ -135,8 +135,8 @@ def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
     """
     if (Path(output_dir) / FILENAME).exists() and not overwrite:
         raise UserError(
-            f"{output_dir} already holds a dataset; choose another folder, or give "
-            "--overwrite to replace it"
+            f"{output_dir} already holds a dataset; choose another folder, or set "
+            "`overwrite` to replace it"
         )
 
 
@@ -159,8 +159,8 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
         )
     for name, count in too_few.items():
         print(
-            f"error: class {name} left out: {count} usable examples are too few; see "
-            f"{report}, add examples or lower --min_examples",
+            f"error: class {name} left out: {count} usable examples are too few; "
+            f"{report} lists what was refused",
             file=sys.stderr,
         )
     examples = sum(entry.count for entry in manifest.classes.values())

@@ -165,10 +165,10 @@ class Manifest:
         if name == ALL and ALL not in self.splits:
             return tuple(sorted(self.classes))
         if name not in self.splits:
+            folds = f"; or set `splits` to one of: {self._fold_names()}"
             raise UserError(
-                f"dataset {self.name} ({self.directory}) has no split {name!r}; "
-                f"choose one of: {', '.join([*self.splits, ALL])}"
-                + (f", or a fold: --splits={self._fold_names()}" if self.folds else "")
+                f"dataset {self.name} ({self.directory}) has no split {name!r}; choose "
+                f"one of: {', '.join([*self.splits, ALL])}{folds if self.folds else ''}"
             )
         if not self.splits[name]:
             raise UserError(

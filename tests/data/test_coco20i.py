@@ -17,7 +17,7 @@ from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import report, tool
+from tests.data.test_tools import converter, report
 
 SIZE = (24, 32)
 # Ids with gaps, listed in no order; the names are in the order of the ids.
@@ -131,7 +131,7 @@ def edit(root, change, split="train2014"):
 
 def convert(coco, output, *more):
     argv = ["--coco", coco, "--output_dir", output, "--workers", 1, "--pairs", 10]
-    return tool("convert_coco20i")([str(item) for item in [*argv, *more]])
+    return converter("coco20i")([str(item) for item in [*argv, *more]])
 
 
 def stored(output, entry):
@@ -313,7 +313,7 @@ def test_pictures_of_another_size_than_annotated(tmp_path):
 
 def test_the_year_is_the_one_that_is_there(coco, tmp_path):
     write(coco, 2017, train=VAL_PICTURES)
-    with pytest.raises(UserError, match="several years; choose --year: 2014, 2017"):
+    with pytest.raises(UserError, match="several years; `year` must be"):
         coco20i(coco)
     with pytest.raises(UserError, match="of year 2015; there is 2014, 2017"):
         coco20i(coco, "2015")

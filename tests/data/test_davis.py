@@ -12,7 +12,7 @@ from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.davis import davis_jobs, find_sequences
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import palette_image
-from tests.data.test_tools import report, tool
+from tests.data.test_tools import converter, report
 
 SHARED = Path(
     os.environ.get("EFFICIENTLAB_SHARED", Path(__file__).parents[2].parent / "shared")
@@ -71,7 +71,7 @@ def davis(tmp_path):
 
 
 def convert(davis, output, *more):
-    return tool("convert_davis")(
+    return converter("davis")(
         ["--davis", str(davis), "--output_dir", str(output), "--workers", "1", *more]
     )
 
@@ -138,7 +138,7 @@ def test_bad_input_is_named(davis, tmp_path):
         (lambda: find_sequences(davis, names=["bears"]), "there are bear, dogs"),
         (
             lambda: find_sequences(davis, split="2017/val", names=["bear"]),
-            "no sequence 'bear' in --split=2017/val",
+            "no sequence 'bear' in `split` 2017/val",
         ),
     ):
         with pytest.raises(UserError, match=message):

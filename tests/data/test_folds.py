@@ -270,5 +270,7 @@ def test_a_fold_takes_the_place_of_the_splits(manifest):
     assert loaded == manifest
     assert loaded.with_splits("fold1").split("test") == ("val-ant",)
     assert loaded.with_splits("fold1").folds == loaded.folds
-    with pytest.raises(UserError, match="no split 'test'.*a fold: --splits=fold0, fol"):
+    with pytest.raises(
+        UserError, match="no split 'test'.*`splits` to one of: fold0, fold1"
+    ):
         loaded.split("test")

@@ -15,6 +15,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientlab_tf import convert as converting
+from efficientlab_tf import inspect_dataset, verify
 from efficientlab_tf.data.convert import convert
 from efficientlab_tf.data.example import ClassData, Example
 from efficientlab_tf.data.manifest import Manifest
@@ -34,6 +36,11 @@ def tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
+
+
+def converter(source):
+    """The command that converts a source, as a function of its options."""
+    return lambda argv: converting.main([source, *argv])
 
 
 def make_arrays(seed):
@@ -68,7 +75,7 @@ def arguments(source, output, *more):
 
 def fss1000(source, output, *more):
     argv = arguments(source, output, "--workers", "1", *more)
-    return tool("convert_fss1000")(argv)
+    return converter("fss1000")(argv)
 
 
 def report(output):
@@ -267,7 +274,7 @@ def test_folder_end_to_end(tmp_path):
     fill(mugs / "images", mugs / "masks")
     output = tmp_path / "out"
     argv = arguments(mugs, output, "--class_name", "mug", "--workers", "1")
-    assert tool("convert_folder")(argv) == 0
+    assert converter("folder")(argv) == 0
     manifest = Manifest.load(output)
     assert manifest.split("all") == ("mug",)
     assert manifest.classes["mug"].count == 3
@@ -278,7 +285,7 @@ def test_folder_with_a_refused_file_says_so_by_its_status(tmp_path, capsys):
     fill(mugs / "images", mugs / "masks")
     (mugs / "masks" / "2.png").unlink()
     argv = arguments(mugs, tmp_path / "out", "--workers", "1")
-    assert tool("convert_folder")(argv) == 1
+    assert converter("folder")(argv) == 1
     assert "refused: mugs/2.jpg: image without mask" in capsys.readouterr().err
     assert Manifest.load(tmp_path / "out").classes["mugs"].count == 2
 
@@ -291,7 +298,7 @@ def test_folder_of_index_masks(tmp_path):
     for index in (1, 2):
         Image.fromarray(values).save(mugs / "masks" / f"{index}.png")
     argv = arguments(mugs, tmp_path / "out", "--index_masks", "--workers", "1")
-    assert tool("convert_folder")(argv) == 0
+    assert converter("folder")(argv) == 0
     record = next(read_shard(tmp_path / "out" / "mugs.tfrecord"))
     np.testing.assert_array_equal(decode_example(record, None)[1], values)
 
@@ -301,7 +308,7 @@ def test_mliis_end_to_end(tmp_path):
     record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}
     write_mliis(tmp_path / "bear.tfrecord.gzip", [record] * 2)
     argv = arguments(tmp_path, tmp_path / "out")
-    assert tool("convert_mliis_shards")(argv) == 0
+    assert converter("mliis")(argv) == 0
     assert verify_dataset(tmp_path / "out").examples == 2
 
 
@@ -313,7 +320,7 @@ def damage(path, position):
 
 def test_verify_accepts_a_sound_dataset(source, tmp_path, capsys):
     fss1000(source, tmp_path / "out")
-    assert tool("verify_dataset")([str(tmp_path / "out")]) == 0
+    assert verify.main([str(tmp_path / "out")]) == 0
     assert "OK: " in capsys.readouterr().out
 
 
@@ -326,7 +333,7 @@ def test_verify_names_shard_and_record_of_each_fault(source, tmp_path, capsys):
     damage(ant, 200)
     damage(ant, ant.stat().st_size - 50)
     bee.write_bytes(bee.read_bytes()[: first + 300])
-    assert tool("verify_dataset")([str(output)]) == 1
+    assert verify.main([str(output)]) == 1
     captured = capsys.readouterr()
     faults = [line for line in captured.err.splitlines() if line.startswith("fault: ")]
     assert len(faults) == 6
@@ -380,7 +387,7 @@ def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):
     output = tmp_path / "out"
     fss1000(source, output, "--splits", lists(tmp_path, train=["ant"]))
     sheet = tmp_path / "sheet.png"
-    assert tool("inspect_dataset")([str(output), "--output", str(sheet)]) == 0
+    assert inspect_dataset.main([str(output), "--output", str(sheet)]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert ["train", "1", "3", "3", "3"] in lines
@@ -391,9 +398,9 @@ def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):
     assert picture.width > 3 * 128 and picture.height > 2 * 128
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 1000
     with pytest.raises(UserError, match="no split 'dev'"):
-        tool("inspect_dataset")([str(output), "--output", str(sheet), "--split", "dev"])
+        inspect_dataset.main([str(output), "--output", str(sheet), "--split", "dev"])
     with pytest.raises(UserError, match="cannot write .*none/sheet.png"):
-        tool("inspect_dataset")([str(output), "--output", f"{tmp_path}/none/sheet.png"])
+        inspect_dataset.main([str(output), "--output", f"{tmp_path}/none/sheet.png"])
 
 
 def test_make_sample(source, tmp_path):
@@ -429,20 +436,19 @@ def test_make_sample(source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, argv",
+    "main, argv",
     [
-        ("convert_fss1000", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("convert_folder", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("convert_mliis_shards", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("verify_dataset", ["nowhere"]),
-        ("inspect_dataset", ["nowhere"]),
+        (converter("fss1000"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (converter("folder"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (converter("mliis"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (verify.main, ["nowhere"]),
+        (inspect_dataset.main, ["nowhere"]),
     ],
 )
 def test_no_such_folder_is_one_line_and_status_2(
-    name, argv, tmp_path, monkeypatch, capsys
+    main, argv, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    main = tool(name)
     with pytest.raises(SystemExit) as info:
         run_command(lambda: main(argv))
     assert info.value.code == 2

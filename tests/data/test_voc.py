@@ -8,7 +8,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import fill, report, tool
+from tests.data.test_tools import converter, fill, report
 
 BUS, PLANT, DOG = 6, 16, 12
 
@@ -42,7 +42,7 @@ def voc(tmp_path):
 
 
 def convert(voc, output, *more):
-    return tool("convert_voc")(
+    return converter("voc")(
         ["--input_dir", str(voc), "--output_dir", str(output), "--workers", "1", *more]
     )
 
@@ -102,7 +102,7 @@ def test_bad_input_is_named(voc, tmp_path):
     labels.write_text("6 bus\ndog\n")
     for call, message in (
         (lambda: read_labels(labels), "labels.txt:2: expected an index"),
-        (lambda: read_labels(tmp_path / "none"), "cannot read --labels"),
+        (lambda: read_labels(tmp_path / "none"), "cannot read `labels`"),
         (lambda: voc_jobs(tmp_path), "no folder JPEGImages"),
         (lambda: voc_jobs(voc, image_set="train"), "no such image set.*there are val"),
         (lambda: voc_jobs(voc, classes=["buss"]), "unknown class 'buss'"),
@@ -128,7 +128,7 @@ def test_fpk_joins_both_sets(voc, tmp_path):
     for name in names:
         fill(fss / name, fss / name)
     argv = ["--fss1000", str(fss), "--voc", str(voc), "--workers", "1"]
-    build = tool("build_fpk")
+    build = converter("fpk")
     assert build([*argv, "--output_dir", str(tmp_path / "fpk")]) == 0
     manifest = Manifest.load(tmp_path / "fpk")
     counts = {name: entry.count for name, entry in manifest.classes.items()}

@@ -289,7 +289,7 @@ def _year(root: Path, year: str | None) -> str:
         )
     there = ", ".join(sorted(found))
     if year is None and len(found) > 1:
-        raise UserError(f"{root} holds several years; choose --year: {there}")
+        raise UserError(f"{root} holds several years; `year` must be one of {there}")
     if year is not None and year not in found:
         raise UserError(f"{root} has no annotations of year {year}; there is {there}")
     return year if year is not None else found.pop()

@@ -83,7 +83,7 @@ def find_sequences(
         raise UserError(f"{images} has no folders of sequences")
     wanted = _split(root, split) if split else list(found)
     if names:
-        _check(names, wanted, f"--split={split}" if split else str(images))
+        _check(names, wanted, f"`split` {split}" if split else str(images))
         wanted = [name for name in wanted if name in names]
     _check(wanted, list(found), str(images))
     _check(wanted, [f.name for f in list_folders(masks)], str(masks))

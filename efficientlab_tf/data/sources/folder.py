@@ -43,8 +43,9 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
         )
     if class_name is not None:
         raise UserError(
-            f"--class_name {class_name} is for one class, but {input_dir} holds "
-            f"{len(classes)} class folders; leave it out, they bear their own names"
+            f"`class_name` {class_name} is for one class, but {input_dir} holds "
+            f"{len(classes)} class folders; leave it out, each class has its folder's "
+            "name"
         )
     return [_class_job(folder.name, folder) for folder in classes]
 

@@ -93,8 +93,8 @@ def read_classes(
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, likely for lack of memory; give fewer "
-            f"--workers than {workers}"
+            "a worker process was killed, probably for lack of memory; `workers` must "
+            f"be below {workers} here"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

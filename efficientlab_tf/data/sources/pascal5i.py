@@ -73,8 +73,8 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     rows = []
     if sbd is None:
         notes = [
-            f"training: {training} pictures, all of VOC's train.txt; the paper's 1,464 "
-            "and those of SBD beside them (--sbd)"
+            f"training: {training} pictures, all of VOC's train.txt; the paper trains "
+            "on its 1,464 and on those of SBD"
         ]
     else:
         labelled = _sbd(Path(sbd))

@@ -44,7 +44,7 @@ def read_labels(path: Path) -> dict[int, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"cannot read --labels {path}: {error.strerror}") from error
+        raise UserError(f"cannot read `labels` {path}: {error.strerror}") from error
     labels = {}
     for number, line in enumerate(lines, start=1):
         index, _, name = line.strip().partition(" ")
