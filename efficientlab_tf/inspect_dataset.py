@@ -4,9 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.convert import positive_int
-from efficientlab_tf.data.inspection import counts_table, example_sheet
 from efficientlab_tf.data.manifest import ALL, Manifest
 from efficientlab_tf.errors import UserError, run_command
 
@@ -25,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--classes", type=positive_int, default=12, help="rows (%(default)s)")
     add("--examples", type=positive_int, default=8, help="columns (%(default)s)")
     args = parser.parse_args(argv)
+    # Not above: --help and mistakes need not wait for TensorFlow.
+    import efficientlab_tf.quiet  # noqa: F401
+    from efficientlab_tf.data.inspection import counts_table, example_sheet
+
     manifest = Manifest.load(args.dataset_dir)
     print(f"{manifest.name} ({manifest.directory})")
     print(counts_table(manifest))

@@ -8,8 +8,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
-from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import run_command
 
 
@@ -26,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dataset_dir", help="dataset folder, or sample:icons")
     args = parser.parse_args(argv)
+    # Not above: --help and mistakes need not wait for TensorFlow.
+    import efficientlab_tf.quiet  # noqa: F401
+    from efficientlab_tf.data.verify import verify_dataset
+
     result = verify_dataset(args.dataset_dir)
     for fault in result.faults:
         print(f"fault: {fault}", file=sys.stderr)

@@ -112,6 +112,7 @@ def _build(
     jpeg_quality: int,
 ) -> None:
     # Not above: worker processes import this file and need no TensorFlow.
+    import efficientlab_tf.quiet  # noqa: F401
     from efficientlab_tf.data.convert import REPORT, convert
 
     names = {name for split_names in splits.values() for name in split_names}

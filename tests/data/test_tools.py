@@ -403,24 +403,30 @@ def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):
         inspect_dataset.main([str(output), "--output", f"{tmp_path}/none/sheet.png"])
 
 
-def test_make_sample(source, tmp_path):
+def sample_arguments(tmp_path):
+    """Makes what tools/make_sample.py reads; returns its command line."""
+    ant = tmp_path / "ant"
+    fill(ant, ant)
     icons = tmp_path / "icons"
     for names in load_splits("icons").values():
         for name in names:
             (icons / name).parent.mkdir(exist_ok=True)
-            (icons / name).symlink_to(source / "ant")
+            (icons / name).symlink_to(ant)
     nuclei = tmp_path / "nuclei"
     for name in ("nucleus", "stained_nucleus"):
         fill(nuclei / name, nuclei / name)
     (tmp_path / "LICENSES.md").write_text("By the artists.\n")
     (tmp_path / "icons.csv").write_text("class,index\nbear,1\nnone,1\n")
     (tmp_path / "nuclei.csv").write_text("class,index\nnucleus,1\n")
-    output = tmp_path / "sample"
-    argv = f"""--icons {icons} --icons_licences {tmp_path}/LICENSES.md
+    return f"""--icons {icons} --icons_licences {tmp_path}/LICENSES.md
         --icons_provenance {tmp_path}/icons.csv --nuclei {nuclei}
-        --nuclei_provenance {tmp_path}/nuclei.csv --output_dir {output}
+        --nuclei_provenance {tmp_path}/nuclei.csv --output_dir {tmp_path}/sample
         --train 3 --val 1 --test 2""".split()
-    assert tool("make_sample")(argv) == 0
+
+
+def test_make_sample(tmp_path):
+    output = tmp_path / "sample"
+    assert tool("make_sample")(sample_arguments(tmp_path)) == 0
     sample = Manifest.load(output / "icons")
     assert {split: len(names) for split, names in sample.splits.items()} == {
         "train": 3,
