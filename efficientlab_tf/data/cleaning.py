@@ -1,7 +1,7 @@
-"""Images and masks as people have them, cleaned.
+"""Cleans images and masks.
 
-Images end up as plain RGB or grey, upright; masks as one uint8 channel of indices.
-Each change is noted, and what cannot be put right without guessing is refused with a
+Images become upright 8-bit RGB or grey; masks become one uint8 channel of indices.
+Each change is noted. What cannot be put right without guessing is refused, with a
 reason.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 THRESHOLD = 128
-"""Binary masks: grey levels from here on are object."""
+"""Binary masks: grey levels from this one on are object."""
 UNKNOWN = 255
 JPEG_QUALITY = 95
 MAX_MASK_COLOURS = 256
@@ -52,8 +52,8 @@ class CleaningOptions:
         instead of object on background.
       index: with index masks, the one index that is stored, as 1; all others become
         background, and 255 stays. None stores the indices.
-      jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At the
-        default chroma is not subsampled; below it is, as smaller files are wanted.
+      jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At 95
+        chroma is not subsampled; below it is, for smaller files.
     """
 
     image_size: int | None = None
@@ -156,10 +156,9 @@ def read_mask(data: bytes, index_masks: bool) -> tuple[np.ndarray, list[str]]:
 def binary_mask(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Turns grey levels into a mask: object where the level is 128 or more.
 
-    Several channels are one mask drawn in grey, so the brightest channel counts.
-    A fourth (or second) channel is opacity. FSS-1000's masks with four channels
-    are saved from an image editor, opaque throughout: it says nothing about the
-    object, and is used only when the colours are one flat colour.
+    Of several channels the brightest counts. A fourth (or second) channel is opacity,
+    which is used only if the image has one flat colour: FSS-1000's masks with four
+    channels come from an image editor and are opaque everywhere.
 
     Args:
       values: uint8 [H, W] or [H, W, 1 to 4]; levels 0 and 255, or 0 and 1.
@@ -225,13 +224,13 @@ def _index_mask(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 
 def require_class(indices: np.ndarray) -> None:
-    """Makes sure that a mask's 255 are not the object.
+    """Refuses a mask that uses 255 for the object instead of for unknown pixels.
 
     Args:
-      indices: uint8 [H, W], of a mask that is said to hold indices.
+      indices: uint8 [H, W], a mask of indices.
 
     Raises:
-      Refused: there are 255 and no class.
+      Refused: the mask holds 255 but no class.
     """
     if (indices == UNKNOWN).any() and np.isin(indices, (0, UNKNOWN)).all():
         raise Refused(
@@ -267,12 +266,12 @@ def read_image(data: bytes, stretch: bool = False) -> Upright:
 
     Args:
       data: the file's bytes.
-      stretch: pixel values of more than 8 bits are spread over 0..255 by their own
-        range (`stretched`), whatever it is: of cameras and microscopes few use all
-        16 bits. Otherwise the upper 8 of 16 bits are taken.
+      stretch: whether pixel values of more than 8 bits are spread over 0..255
+        (`stretched`), since few cameras and microscopes use all 16 bits. Otherwise
+        the upper 8 of 16 bits are taken.
 
     Raises:
-      Refused: not a readable image, or of a pixel type that has no colours.
+      Refused: not a readable image, or an unsupported pixel type.
     """
     picture = open_picture(data)
     notes = []
@@ -311,11 +310,11 @@ def read_image(data: bytes, stretch: bool = False) -> Upright:
 def stretched(values: np.ndarray) -> np.ndarray:
     """Spreads pixel values linearly over 0..255.
 
-    The ends are the 0.1 and 99.9 percentiles, so that single hot pixels do not
+    The 0.1 and 99.9 percentiles become 0 and 255, so that single hot pixels do not
     darken the rest.
 
     Args:
-      values: [H, W]; what is not finite becomes 0.
+      values: [H, W]; values that are not finite become 0.
 
     Returns:
       uint8 [H, W]; all 0 if all values are equal.

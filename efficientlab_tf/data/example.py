@@ -32,13 +32,13 @@ class Example(NamedTuple):
 
 
 class ReportRow(NamedTuple):
-    """One line of a conversion's report: a file that is not stored as it was.
+    """One line of a conversion's report: a file that was changed or not stored.
 
     Attributes:
       class_name: the class, the report's column "class".
       file: the file's name, without folders.
-      action: `CHANGED` (stored, after the change), `REFUSED` (not stored, since
-        something is wrong with it) or `LEFT_OUT` (sound, but not for this dataset).
+      action: `CHANGED` (stored after a change), `REFUSED` (not stored: something is
+        wrong with it) or `LEFT_OUT` (not stored: sound, but not for this dataset).
       reason: what was found and what was done, in words.
     """
 
@@ -54,7 +54,7 @@ class ClassData(NamedTuple):
     Attributes:
       class_name: the class.
       examples: its usable examples, in the order to be stored.
-      rows: what was changed or refused.
+      rows: the report on its files.
     """
 
     class_name: str

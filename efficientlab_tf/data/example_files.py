@@ -1,7 +1,7 @@
-"""From an image file and its mask to an example as shards store it.
+"""Makes examples from image files and their masks.
 
-Images are stored as JPEG or PNG. Whatever needs no change keeps its bytes; each
-change is reported, and so is what is refused.
+Images are stored as JPEG or PNG. A file that needs no change keeps its bytes; every
+change and every refused file is reported.
 """
 
 import io
@@ -30,7 +30,7 @@ from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 def load_example(
     class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
 ) -> tuple[Example | None, list[ReportRow]]:
-    """Reads one image and its mask; one of SBD is a .mat file.
+    """Reads one image and its mask file; a mask of SBD is a .mat file.
 
     Returns:
       The example, or None if it was refused, and the report's rows about it.
@@ -67,7 +67,7 @@ def make_example(
     *,
     must_mark: bool = False,
 ) -> tuple[Example | None, list[ReportRow]]:
-    """Reads one image and puts it together with its mask.
+    """Reads one image and combines it with its mask.
 
     Args:
       class_name: for the report.
@@ -76,7 +76,7 @@ def make_example(
       mask_of: returns the mask, uint8 [H, W], and what was changed in it, in words;
         may raise `Refused` or OSError.
       options: how examples are made.
-      must_mark: leaves the example out if its mask, as stored, marks no pixel.
+      must_mark: whether to leave out an example whose stored mask marks no pixel.
 
     Returns:
       As `load_example`.

@@ -60,19 +60,20 @@ def fold_episodes(
       image_size: side of a square, or (height, width), in pixels.
       limit: uses only the first so many pairs of the list.
       points: smallest and largest number of annotated pixels of each label in a support
-        mask, all else 255; None for dense masks.
-      seed: of the draws of points.
-      cache_bytes: memory for encoded pictures; None is half of what is free. Those
-        beyond are read again when they are needed.
+        mask, all others are 255; None for dense masks.
+      seed: seed of the draws of points.
+      cache_bytes: memory for encoded pictures; None uses half of the free memory.
+        Pictures that do not fit are read again when they are needed.
 
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
-        that the dataset lacks, no pair has enough support pictures, or a damaged
-        shard; all before the first episode. Later: a picture that cannot be decoded.
+        that the dataset lacks, no pair has enough support pictures, or a shard is
+        damaged. All this is found before the first episode; that a picture cannot be
+        decoded is found when its episode is made.
     """
     for name, value in (("shots", shots), ("limit", limit)):
         if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, received {value}")
+            raise UserError(f"`{name}` must be at least 1, received {value}")
     rows = _rows(manifest, fold)[:limit]
     drawn: Counter[str] = Counter()
     chosen: list[tuple[PairRow, int]] = []
@@ -86,7 +87,7 @@ def fold_episodes(
         most = max((len(row.support) for row in rows), default=0)
         raise UserError(
             f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
-            f"are {most}; lower shots"
+            f"are {most}; lower `shots`"
         )
     pictures = _Pictures(
         manifest,
@@ -140,9 +141,9 @@ def _needed(
 class _Pictures:
     """Pictures by class and name.
 
-    All shards are read once, at the start, so that a damaged one is found before the
-    work begins. What fits into the memory stays, encoded; of the others the place in
-    their shard is kept.
+    All shards are read once at the start, so a damaged one is found before the work
+    begins. Encoded pictures stay in memory as far as they fit; of the others only the
+    place in their shard is kept.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Decoded images of many classes, read inside the graph.
 
-All shards are decoded once, at the start: so a damaged record is found before
-the work begins, and named. What fits in a budget of memory stays, as uint8; of the
-other classes the places of the records are kept, and those that are drawn are read and
-decoded again. No such class is in memory as a whole, so a dataset may be of any size.
+All shards are decoded once at the start, so a damaged record is found and named before
+the work begins. Classes that fit into a budget of memory stay there as uint8. Of the
+other classes only the places of the records are kept, and the examples that are drawn
+are read and decoded again; so a dataset may be of any size.
 """
 
 import re
@@ -50,17 +50,17 @@ class ImageStore:
           manifest: of the dataset.
           class_names: classes to serve.
           image_size: side of a square, or (height, width), in pixels.
-          cache_bytes: memory for decoded images; None is half of what is free.
+          cache_bytes: memory for decoded images; None uses half of the free memory.
 
         Raises:
-          UserError: a shard is missing, damaged or of another length than the
+          UserError: a shard is missing, damaged or longer or shorter than the
             manifest says, or one of its records cannot be decoded.
         """
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         height, width = (int(side) for side in image_size)
         if min(height, width) < 1:
-            raise UserError(f"image_size must be positive, received {height}x{width}")
+            raise UserError(f"`image_size` must be positive, received {height}x{width}")
         if cache_bytes is None:
             cache_bytes = psutil.virtual_memory().available // 2
         self.class_names = tuple(class_names)
@@ -107,7 +107,7 @@ class ImageStore:
             close_chunk()
         self._chunks = chunks
         self.cached_classes = sum(fits)
-        # A class outside the memory has the place after the last chunk.
+        # A class that is not in memory has the number after the last chunk.
         self._chunk_of_class, self._first_row = zip(
             *(place or (len(chunks), 0) for place in places), strict=True
         )
@@ -161,7 +161,7 @@ class ImageStore:
         )
 
     def _read(self, class_index: np.ndarray, example_indices: np.ndarray) -> np.ndarray:
-        """Returns records of a class outside the memory."""
+        """Returns records of a class that is not in memory."""
         records = []
         with open(self._paths[class_index], "rb") as file:
             for first, length in self._records[int(class_index)][example_indices]:
@@ -174,7 +174,7 @@ class ImageStore:
 
         def check(record):
             image, mask = decode_example(record, self.image_size)
-            # What is not returned would not be computed.
+            # Returned, since TensorFlow computes nothing that is not used.
             return tf.strings.length(record), tf.reduce_max(image), tf.reduce_max(mask)
 
         records = tf.data.TFRecordDataset(self._paths[index])
@@ -222,7 +222,7 @@ class ImageStore:
     def _fault(
         self, manifest: Manifest, name: str, error: tf.errors.OpError | None = None
     ) -> UserError:
-        """Returns what is wrong with a shard, having looked record by record."""
+        """Looks for the first bad record of a shard; returns the error about it."""
         path = manifest.shard_path(name)
         advice = "copy the file again or convert the dataset again"
         index = -1

@@ -12,9 +12,10 @@ CELL = 128
 
 
 def counts_table(manifest: Manifest) -> str:
-    """Returns a table: classes, examples, fewest and most examples a class.
+    """Returns a table: classes, examples, and the fewest and most examples of a class.
 
-    A row a split, of each fold too, one for classes outside, and one for all.
+    It has one row for each split (also of each fold), one for the classes in no split,
+    and one for all classes.
     """
     parts = dict(manifest.splits)
     for number, fold in enumerate(manifest.folds):
@@ -38,7 +39,7 @@ def counts_table(manifest: Manifest) -> str:
 def example_sheet(
     manifest: Manifest, split: str, max_classes: int, max_examples: int
 ) -> Image.Image:
-    """Draws examples of classes spread evenly over a split, one row a class.
+    """Draws examples of classes that are spread evenly over a split, a row for each.
 
     Args:
       manifest: the dataset.

@@ -28,9 +28,9 @@ __all__ = [
 IMAGE_FORMATS = ("jpeg", "png")
 
 FRAME_HEADER = 12
-"""Bytes before a record in its shard: its length (uint64) and that one's checksum."""
+"""Bytes before a record in its shard: its length (uint64) and the length's checksum."""
 FRAME_BYTES = FRAME_HEADER + 4
-"""Bytes around a record: the header, and the record's checksum after it."""
+"""Bytes around a record: the header before it and the record's checksum after it."""
 
 _FEATURES = {
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
@@ -44,7 +44,7 @@ _FEATURES = {
 
 
 class ShardInfo(NamedTuple):
-    """What a dataset's manifest has to know of a shard that was written.
+    """What dataset.json records about a shard.
 
     Attributes:
       count: number of records.

@@ -1,4 +1,4 @@
-"""Checks every byte of a dataset and names each fault by shard and record."""
+"""Checks every byte of a dataset; names the shard and the record of each fault."""
 
 import os
 import struct
@@ -42,8 +42,8 @@ class Verification(NamedTuple):
 def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
     """Compares shards with the manifest and decodes every example.
 
-    Of a benchmark with folds the lists of test pairs are checked, too: their classes
-    and pictures must be there, and a query must not be among its support.
+    If the dataset has folds, their lists of test pairs are checked, too: the classes
+    and pictures must exist, and no picture may be twice in a pair.
 
     Raises:
       UserError: there is no dataset to check (see `Manifest.load`).

@@ -203,8 +203,8 @@ def test_what_cannot_be_drawn_is_said_before_the_first_episode(manifest):
     fails("none of 0 pairs", fold=1)
     fails("has no fold2; choose one of: fold0, fold1", fold=2)
     fails("has no fold-1", fold=-1)
-    fails("shots must be at least 1", shots=0)
-    fails("limit must be at least 1", limit=0)
+    fails("`shots` must be at least 1", shots=0)
+    fails("`limit` must be at least 1", limit=0)
     plain = dataclasses.replace(manifest, folds=())
     fails("has no folds, so no fold0; its splits are: dev, all", dataset=plain)
     for row, match in (

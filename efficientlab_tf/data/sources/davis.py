@@ -4,9 +4,9 @@
     ROOT/Annotations/480p/SEQ/00000.png
     ROOT/ImageSets/.../val.txt
 
-DAVIS 2016 has one object, 0/255. DAVIS 2017 has several, as indices of a palette PNG
-(255: unknown). Every object of a sequence is a class of its own, its examples the
-frames that show it, in the order of time.
+Masks of DAVIS 2016 show one object as 0 and 255; those of DAVIS 2017 show several
+objects by the indices of a palette PNG, with 255 for unknown. Every object of a video
+is a class of its own. Its examples are the frames that show it, in the order of time.
 """
 
 import dataclasses
@@ -62,9 +62,10 @@ def find_sequences(
     Args:
       root: holds JPEGImages and Annotations.
       resolution: the folder below them.
-      split: a list in ImageSets, such as 2017/val, or "" for all sequences. A line
-        is a sequence's name, or the paths of a frame and its mask (DAVIS 2016).
-      names: sequences to keep to; () takes all.
+      split: use only the sequences of this list in ImageSets, such as 2017/val; ""
+        takes all. A line of it is a sequence's name, or the paths of a frame and its
+        mask (DAVIS 2016).
+      names: use only these sequences; () takes all.
 
     Raises:
       UserError: not this layout, or no such list or sequence.

@@ -1,4 +1,4 @@
-"""A user's own pictures: images/ and masks/ side by side, partners by stem."""
+"""A user's own pictures: images/ and masks/ side by side, with the same names."""
 
 from pathlib import Path
 
@@ -23,7 +23,8 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
       class_name: the class if there is one; None names it like the folder.
 
     Raises:
-      UserError: no such folder, neither layout, or a class name for several.
+      UserError: no such folder, neither of these layouts, or `class_name` is given
+        for several classes.
     """
     input_dir = Path(input_dir)
     folders = list_folders(input_dir)

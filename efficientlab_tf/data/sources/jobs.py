@@ -1,9 +1,9 @@
 """Reads classes of image and mask files, several at a time.
 
-One class is one job, or several of the same name, one after another, where it has
-too many pictures for the memory. Jobs run in spawned processes, since decoding holds
-the interpreter lock too often for threads; neither this module nor what it imports
-needs TensorFlow, so a process starts in a fraction of a second.
+A class is one job, or several jobs of the same name in a row if it has too many
+pictures for the memory. Jobs run in spawned processes, since decoding holds the
+interpreter lock too often for threads. Neither this module nor what it imports needs
+TensorFlow, so a process starts in a fraction of a second.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ from efficientlab_tf.errors import UserError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 PART = 100
-"""Pictures a job, where a class is read in parts."""
+"""Pictures of one job, where a class is read in parts."""
 
 
 class Job(Protocol):
-    """What can be read in another process: it has to be pickled for it."""
+    """What a worker process reads; it is pickled on its way there."""
 
     def read(self, options: CleaningOptions) -> ClassData:
         """Reads a class, or a part of it."""
@@ -42,9 +42,9 @@ class ClassJob(NamedTuple):
     Attributes:
       class_name: the class.
       files: (image, mask) paths in the order to be stored.
-      rows: files that were refused while partners were looked for.
-      index: the class's index in masks that hold those of many; None for masks of
-        the one class.
+      rows: the report on files that were refused because they have no partner.
+      index: the index of the class, for masks that hold several classes; None for
+        masks that show one class.
     """
 
     class_name: str
@@ -71,7 +71,7 @@ class ClassJob(NamedTuple):
 def read_classes(
     jobs: Sequence[Job], options: CleaningOptions, workers: int
 ) -> Iterator[ClassData]:
-    """Runs jobs in `workers` processes (1: in this one); keeps the jobs' order."""
+    """Runs jobs in `workers` processes (1: in this one) and yields in their order."""
     workers = min(workers, len(jobs))
     if workers <= 1:
         for job in jobs:
@@ -101,14 +101,14 @@ def read_classes(
 
 
 def run_job(job: Job, options: CleaningOptions) -> ClassData:
-    """Reads what a job stands for."""
+    """Runs one job; a function, so that worker processes can be given it."""
     return job.read(options)
 
 
 def match_files(
     class_name: str, images: dict[str, list[Path]], masks: dict[str, list[Path]]
 ) -> ClassJob:
-    """Matches images and masks of one class by stem.
+    """Matches the images and masks of one class by file name without suffix.
 
     Args:
       class_name: the class.

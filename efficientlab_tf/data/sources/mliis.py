@@ -46,7 +46,7 @@ def list_shards(input_dir: Path) -> dict[str, Path]:
 
 
 def read_mliis(shards: dict[str, Path]) -> Iterator[ClassData]:
-    """Reads shards one after another; images are kept exactly, as PNG."""
+    """Reads shards one after another; images are stored as PNG, without loss."""
     for class_name, path in shards.items():
         examples = []
         rows = []

@@ -1,11 +1,11 @@
 """PASCAL-5i (Shaban et al. 2017, section 5): PASCAL VOC 2012, and SBD to train on.
 
-Four folds; fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the other
-fifteen. The training pictures are those of VOC's train.txt, and those that SBD (the
-Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation, less
-all of VOC's val.txt, which is for testing alone. Where both sets label a picture, VOC's
-finer mask is taken. In a class's masks all other classes are background, and VOC's
-void stays unknown; SBD has no void.
+There are four folds: fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the
+other fifteen. The training pictures are those of VOC's train.txt, and those that SBD
+(the Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation,
+except the pictures of VOC's val.txt, which are for testing alone. Where both sets label
+a picture, VOC's finer mask is taken. In the masks of a class all other classes are
+background, and VOC's void stays unknown; SBD has no void.
 """
 
 from collections.abc import Iterable, Mapping
