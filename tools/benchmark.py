@@ -1,4 +1,4 @@
-"""Measures the package: `python tools/benchmark.py NAME [options]`.
+"""Measures the package: python tools/benchmark.py NAME [options]
 
 meta_step     a FOMAML meta-step beside the isolated passes that it consists of
 second_order  what exact second derivatives cost, beside an unrolled tape and

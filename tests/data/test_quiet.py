@@ -31,8 +31,7 @@ SHIMS = {
 
 def started(name, *arguments):
     """Runs tools/NAME.py in a process of its own."""
-    command = [sys.executable, TOOLS / f"{name}.py", *arguments]
-    command = [str(word) for word in command]
+    command = [sys.executable, *map(str, (TOOLS / f"{name}.py", *arguments))]
     return subprocess.run(command, capture_output=True, text=True)
 
 
