@@ -23,9 +23,9 @@ from tqdm import tqdm
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import build_augment, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.convert import positive_int
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.tool_arguments import positive_int
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import task_seed

@@ -23,8 +23,8 @@ from efficientlab_tf.checkpoint.run import (
     build_network,
 )
 from efficientlab_tf.config import LearnerConfig, ModelConfig
+from efficientlab_tf.convert import positive_int
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
-from efficientlab_tf.data.tool_arguments import positive_int
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.files import save_figure, write_text

@@ -10,6 +10,9 @@ masks = adapted.predict(pictures)
 import os
 from typing import TYPE_CHECKING, Any
 
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.shipped import shipped
+
 # Read when Keras is first imported, which is after this.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
     from efficientlab_tf.api.loading import load
     from efficientlab_tf.api.model import AdaptedModel, Model
     from efficientlab_tf.config import Settings
-    from efficientlab_tf.errors import UserError
-    from efficientlab_tf.shipped import shipped
 
 __version__ = "0.1.0"
 
@@ -36,9 +37,7 @@ _MODULES = {
     "AdaptedModel": "api.model",
     "Model": "api.model",
     "Settings": "config",
-    "UserError": "errors",
     "load": "api.loading",
-    "shipped": "shipped",
 }
 
 

@@ -3,7 +3,8 @@
 TensorFlow 2.21 prints half a dozen lines about oneDNN, CPU instructions and
 absent CUDA drivers, which TF_CPP_MIN_LOG_LEVEL does not reach, one of them
 marked as an error on every computer without a GPU. Whatever else is written
-during the import is shown.
+during the import is shown. After the import TF_CPP_MIN_LOG_LEVEL=1, unless it is
+set already, leaves out messages that are neither warnings nor errors.
 """
 
 import os
@@ -22,6 +23,7 @@ _REMARKS = re.compile(
 
 
 def _import_tensorflow() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     # Written by C++ to the descriptor, so sys.stderr cannot catch it.
     with tempfile.TemporaryFile() as caught:
         sys.stderr.flush()

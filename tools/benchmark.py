@@ -1,4 +1,4 @@
-"""Measures the package: `python tools/benchmark.py NAME [options]`.
+"""Measures the package: python tools/benchmark.py NAME [options]
 
 meta_step     a FOMAML meta-step beside the isolated passes that it consists of
 second_order  what exact second derivatives cost, beside an unrolled tape and
@@ -24,7 +24,9 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    # One alone, as not all of them need TensorFlow in this process.
+    # second_order measures child processes and needs no TensorFlow in this one.
+    if argv[0] != "second_order":
+        import efficientlab_tf.quiet  # noqa: F401
     return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 
 

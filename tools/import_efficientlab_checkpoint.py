@@ -10,6 +10,7 @@ The backbone, the decoder and its stages are read off the checkpoint.
 import argparse
 from pathlib import Path
 
+from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.models import efficientlab, import_tf1
 

@@ -1,38 +1,6 @@
-"""Prints a dataset's counts and draws a contact sheet of examples and masks."""
+"""The command `python -m efficientlab_tf.inspect_dataset`."""
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-
-from efficientlab_tf.data.inspection import counts_table, example_sheet
-from efficientlab_tf.data.manifest import ALL, Manifest
-from efficientlab_tf.data.tool_arguments import positive_int
-from efficientlab_tf.errors import UserError, run_command
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("dataset_dir", help="dataset folder, or sample:icons")
-    add("--output", type=Path, help="contact sheet to write (PNG); none if left out")
-    add("--split", default=ALL, help="split on the sheet (%(default)s)")
-    add("--classes", type=positive_int, default=12, help="rows (%(default)s)")
-    add("--examples", type=positive_int, default=8, help="columns (%(default)s)")
-    args = parser.parse_args(argv)
-    manifest = Manifest.load(args.dataset_dir)
-    print(f"{manifest.name} ({manifest.directory})")
-    print(counts_table(manifest))
-    if args.output is not None:
-        sheet = example_sheet(manifest, args.split, args.classes, args.examples)
-        try:
-            sheet.save(args.output, "PNG")
-        except OSError as error:
-            raise UserError(
-                f"cannot write {args.output}: {error.strerror}; choose another place"
-            ) from error
-        print(f"contact sheet: {args.output}")
-    return 0
-
+from efficientlab_tf.inspect_dataset import main, run_command
 
 if __name__ == "__main__":
     run_command(main)

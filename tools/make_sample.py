@@ -56,15 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--icons", type=Path, required=True, help="icons-fss: CLASS/1.jpg, 1.png")
-    add("--icons_licences", type=Path, required=True, help="its LICENSES.md")
-    add("--icons_provenance", type=Path, required=True, help="its provenance.csv")
+    add("--icons_licences", type=Path, required=True, help="LICENSES.md of icons-fss")
+    add(
+        "--icons_provenance",
+        type=Path,
+        required=True,
+        help="its provenance.csv",
+    )
     add("--nuclei", type=Path, required=True, help="nuclei-fss: CLASS/1.jpg, 1.png")
-    add("--nuclei_provenance", type=Path, required=True, help="its csv")
-    add("--output_dir", type=Path, required=True, help="efficientlab_tf/data/sample")
+    add("--nuclei_provenance", type=Path, required=True, help="its provenance.csv")
+    add("--output_dir", type=Path, required=True, help="folder to write")
     add("--train", type=int, default=164, help="training classes (%(default)s)")
     add("--val", type=int, default=10, help="validation classes (%(default)s)")
     add("--test", type=int, default=30, help="test classes (%(default)s)")
-    add("--jpeg_quality", type=int, default=85, help="(%(default)s)")
+    add("--jpeg_quality", type=int, default=85, help="of the images (%(default)s)")
     args = parser.parse_args(argv)
 
     published = load_splits("icons")
@@ -112,6 +117,7 @@ def _build(
     jpeg_quality: int,
 ) -> None:
     # Not above: worker processes import this file and need no TensorFlow.
+    import efficientlab_tf.quiet  # noqa: F401
     from efficientlab_tf.data.convert import REPORT, convert
 
     names = {name for split_names in splits.values() for name in split_names}

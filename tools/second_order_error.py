@@ -3,7 +3,7 @@
 gradient    angle between the exact MAML meta-gradient and the wrong ones
 run         short meta-trainings with the exact, the wrong and the first-order one
 
-`NAME --help` lists options; docs/second_order.md tells what came out.
+`NAME --help` lists options; docs/second_order.md has the results.
 """
 
 import sys

@@ -1,33 +1,6 @@
-"""Checks a dataset folder: counts, digests, and that every pair can be decoded.
+"""The command `python -m efficientlab_tf.verify`."""
 
-Prints one line a fault, naming the shard and the record (counted from 0). Exit
-status: 0 if there is none, 1 if there are faults, 2 for bad arguments.
-"""
-
-import argparse
-import sys
-from collections.abc import Sequence
-
-from efficientlab_tf.data.verify import verify_dataset
-from efficientlab_tf.errors import run_command
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset_dir", help="dataset folder, or sample:icons")
-    args = parser.parse_args(argv)
-    result = verify_dataset(args.dataset_dir)
-    for fault in result.faults:
-        print(f"fault: {fault}", file=sys.stderr)
-    state = f"{len(result.faults)} faults" if result.faults else "OK"
-    print(
-        f"{state}: {args.dataset_dir}: {result.classes} classes, {result.pairs} pairs, "
-        f"{result.bytes / 1e6:.1f} MB"
-    )
-    return 1 if result.faults else 0
-
+from efficientlab_tf.verify import main, run_command
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,6 +1,6 @@
 """Random changes to images and their masks, a pure function of a seed.
 
-Two recipes, each operation drawn for each image by itself with probability `rate`:
+Two recipes; each operation is applied to each image with probability `rate`:
 
 efficientlab   random translation, horizontal flip, random erasing (Zhong et al.
                2017), additive Gaussian noise and brightness (Hendryx et al. 2019,
@@ -9,10 +9,9 @@ meta_drn       horizontal flip, rotation, zoom, perspective warp and lighting:
                brightness and contrast (Banerjee 2020, section V.B, which gives no
                amounts: those here are the defaults of the fastai library).
 
-Keras's random layers draw the changes and, where they can, apply them. They are
-made for a seed that they own and advance; here every number comes from the seed
-tensor of the call, so an inner loop, an evaluation or a resumed run sees the
-same changes again.
+Keras's random layers draw the changes and, where they can, apply them. Normally they
+own a seed and advance it; here every number comes from the seed tensor of the call, so
+an inner loop, an evaluation or a resumed run sees the same changes again.
 
 Operations that move pixels work on "pixels", where red, green, blue and mask of
 one place lie together, so an image and its mask cannot part. Of uint8 images,
@@ -251,7 +250,7 @@ RECIPES = {
     "efficientlab": PAPER,
     "meta_drn": ("flip", "rotation", "zoom", "warp", "lighting"),
 }
-"""Operations by the name that `--augmentation` takes."""
+"""Recipe to the names of its operations."""
 
 
 class Augmenter:

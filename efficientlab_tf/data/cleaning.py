@@ -1,7 +1,7 @@
-"""Images and masks as people have them, cleaned.
+"""Cleans images and masks.
 
-Images end up as plain RGB or grey, upright; masks as one uint8 channel of indices.
-Each change is noted, and what cannot be put right without guessing is refused with a
+Images become upright 8-bit RGB or grey; masks become one uint8 channel of indices.
+Each change is noted. What cannot be put right without guessing is refused, with a
 reason.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 THRESHOLD = 128
-"""Binary masks: grey levels from here on are object."""
+"""Binary masks: grey levels from this one on are object."""
 UNKNOWN = 255
 JPEG_QUALITY = 95
 MAX_MASK_COLOURS = 256
@@ -43,17 +43,17 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """How pairs are made.
+    """How examples are made.
 
     Attributes:
-      image_size: side of the square that every pair is resized to, in pixels;
-        None keeps each pair's size.
+      image_size: side of the square that every example is resized to, in pixels;
+        None keeps each example's size.
       index_masks: masks hold indices (0 background, 1..K classes, 255 unknown)
         instead of object on background.
       index: with index masks, the one index that is stored, as 1; all others become
         background, and 255 stays. None stores the indices.
-      jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At the
-        default chroma is not subsampled; below it is, as smaller files are wanted.
+      jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At 95
+        chroma is not subsampled; below it is, for smaller files.
     """
 
     image_size: int | None = None
@@ -76,6 +76,46 @@ class Upright(NamedTuple):
     image_format: str
     orientation: int
     notes: list[str]
+
+
+def mask_levels(data: bytes) -> set[int]:
+    """Returns the indices or grey levels that a mask file holds.
+
+    Returns:
+      Values from 0 to 255 (more for 16 bits a pixel): of a palette image its indices,
+      or its colours if all of them are grey; of an image with colours none.
+
+    Raises:
+      Refused: it cannot be read.
+    """
+    picture = open_picture(data)
+    if picture.mode in ("P", "PA"):
+        colors = np.asarray(picture.convert("RGB"))
+        if (colors == colors[..., :1]).all():
+            return set(np.unique(colors).tolist())
+        return set(np.unique(np.asarray(picture.getchannel(0))).tolist())
+    values = np.asarray(picture)
+    if values.dtype == bool:
+        return {0, 255}
+    if values.ndim == 3:
+        colors = values[..., :3] if values.shape[-1] > 2 else values[..., :1]
+        if (colors != colors[..., :1]).any():
+            return set()
+        values = colors[..., 0]
+    return set(np.unique(values).tolist())
+
+
+def holds_indices(levels: set[int]) -> bool:
+    """Tells masks of class indices from masks of one object on background.
+
+    Grey levels at an object's border, or of lossy compression, reach above 128 as
+    well; class indices count up from 1.
+
+    Args:
+      levels: of all masks that belong together, see `mask_levels`.
+    """
+    between = levels - {0, UNKNOWN}
+    return bool(between) and max(between) < THRESHOLD
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -116,10 +156,9 @@ def read_mask(data: bytes, index_masks: bool) -> tuple[np.ndarray, list[str]]:
 def binary_mask(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Turns grey levels into a mask: object where the level is 128 or more.
 
-    Several channels are one mask drawn in grey, so the brightest channel counts.
-    A fourth (or second) channel is opacity. FSS-1000's masks with four channels
-    are saved from an image editor, opaque throughout: it says nothing about the
-    object, and is used only when the colours are one flat colour.
+    Of several channels the brightest counts. A fourth (or second) channel is opacity,
+    which is used only if the image has one flat colour: FSS-1000's masks with four
+    channels come from an image editor and are opaque everywhere.
 
     Args:
       values: uint8 [H, W] or [H, W, 1 to 4]; levels 0 and 255, or 0 and 1.
@@ -185,18 +224,18 @@ def _index_mask(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 
 def require_class(indices: np.ndarray) -> None:
-    """Makes sure that a mask's 255 are not the object.
+    """Refuses a mask that uses 255 for the object instead of for unknown pixels.
 
     Args:
-      indices: uint8 [H, W], of a mask that is said to hold indices.
+      indices: uint8 [H, W], a mask of indices.
 
     Raises:
-      Refused: there are 255 and no class.
+      Refused: the mask holds 255 but no class.
     """
     if (indices == UNKNOWN).any() and np.isin(indices, (0, UNKNOWN)).all():
         raise Refused(
             "mask has only 0 and 255 (unknown), so no class; if 255 means object, "
-            "convert without --index_masks (adapt: --mask_values=object)"
+            "these are not masks of indices"
         )
 
 
@@ -227,12 +266,12 @@ def read_image(data: bytes, stretch: bool = False) -> Upright:
 
     Args:
       data: the file's bytes.
-      stretch: pixel values of more than 8 bits are spread over 0..255 by their own
-        range (`stretched`), whatever it is: of cameras and microscopes few use all
-        16 bits. Otherwise the upper 8 of 16 bits are taken.
+      stretch: whether pixel values of more than 8 bits are spread over 0..255
+        (`stretched`), since few cameras and microscopes use all 16 bits. Otherwise
+        the upper 8 of 16 bits are taken.
 
     Raises:
-      Refused: not a readable image, or of a pixel type that has no colours.
+      Refused: not a readable image, or an unsupported pixel type.
     """
     picture = open_picture(data)
     notes = []
@@ -271,11 +310,11 @@ def read_image(data: bytes, stretch: bool = False) -> Upright:
 def stretched(values: np.ndarray) -> np.ndarray:
     """Spreads pixel values linearly over 0..255.
 
-    The ends are the 0.1 and 99.9 percentiles, so that single hot pixels do not
+    The 0.1 and 99.9 percentiles become 0 and 255, so that single hot pixels do not
     darken the rest.
 
     Args:
-      values: [H, W]; what is not finite becomes 0.
+      values: [H, W]; values that are not finite become 0.
 
     Returns:
       uint8 [H, W]; all 0 if all values are equal.

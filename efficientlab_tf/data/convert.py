@@ -1,4 +1,4 @@
-"""From a reader's classes to a dataset folder: shards, dataset.json, report.csv."""
+"""Writes what a reader found as a dataset folder: shards, dataset.json, report.csv."""
 
 import csv
 import hashlib
@@ -17,7 +17,7 @@ from efficientlab_tf.data.example import (
     LEFT_OUT,
     REFUSED,
     ClassData,
-    Pair,
+    Example,
     ReportRow,
 )
 from efficientlab_tf.data.fold_lists import (
@@ -40,13 +40,13 @@ MAX_LINES = 20
 
 
 class Conversion(NamedTuple):
-    """What a conversion did.
+    """What a conversion wrote.
 
     Attributes:
       manifest: the dataset as written.
       rows: the report.
-      too_few: class to its number of usable pairs, for those left out.
-      pairs: length of each fold's list of test pairs.
+      too_few: the classes left out, with their numbers of usable examples.
+      pairs: number of test pairs of each fold.
     """
 
     manifest: Manifest
@@ -61,7 +61,7 @@ def convert(
     output_dir: str | os.PathLike,
     *,
     splits: str | None = None,
-    min_pairs: int = 2,
+    min_examples: int = 2,
     overwrite: bool = False,
     folds: FoldPlan | None = None,
     rows: Iterable[ReportRow] = (),
@@ -69,20 +69,20 @@ def convert(
     """Writes a dataset folder.
 
     Everything is written into a hidden folder inside `output_dir` and moved into
-    place at the end, dataset.json last: a conversion that dies on its way leaves
-    nothing that could be taken for a dataset, and an older dataset as it was.
+    place at the end, dataset.json last. An interrupted conversion therefore leaves
+    nothing that could be taken for a dataset, and an older dataset stays as it was.
 
     Args:
-      classes: a reader's classes; parts of one class follow each other.
-      class_names: the names of all of them, known beforehand.
+      classes: what a reader yields; the parts of a class must follow each other.
+      class_names: the names of all these classes.
       output_dir: the dataset's folder, made if it does not exist.
       splits: as in `load_splits`; None makes a dataset without splits.
-      min_pairs: classes with fewer usable pairs are left out.
+      min_examples: classes with fewer usable examples are left out.
       overwrite: replaces a dataset that is already there.
-      folds: makes a benchmark with folds and lists of test pairs. Of a picture that
-        a class holds twice one copy is left out, since a query must not be a copy of
-        its support. Classes that are not written are dropped from the folds.
-      rows: what the report is to say of files that are of no class.
+      folds: writes a dataset with folds and their lists of test pairs. If a class has
+        a picture twice, one copy is left out, since a query must not be a copy of its
+        support. Classes that are not written are dropped from the folds.
+      rows: the report on files that belong to no class.
 
     Raises:
       UserError: the folder cannot be written or holds a dataset, or the splits
@@ -101,7 +101,7 @@ def convert(
             f"cannot write into {output_dir}: {error.strerror}; choose another folder"
         ) from error
     try:
-        writer = _ShardWriter(staging, min_pairs, drop_copies=folds is not None)
+        writer = _ShardWriter(staging, min_examples, drop_copies=folds is not None)
         writer.rows += rows
         writer.write(classes, len(class_names))
         _write_report(staging / REPORT, writer.rows)
@@ -131,12 +131,12 @@ def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
     """Checks that a conversion may write into a folder, before long preparations.
 
     Raises:
-      UserError: it holds a dataset, which is not to be replaced.
+      UserError: it holds a dataset, and `overwrite` is false.
     """
     if (Path(output_dir) / FILENAME).exists() and not overwrite:
         raise UserError(
-            f"{output_dir} already holds a dataset; choose another folder, or give "
-            "--overwrite to replace it"
+            f"{output_dir} already holds a dataset; choose another folder, or set "
+            "`overwrite` to replace it"
         )
 
 
@@ -145,8 +145,8 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
 
     Args:
       conversion: from `convert`.
-      strict: a refused file is a failure, too; otherwise only a class that has
-        too few pairs is.
+      strict: whether a refused file is a failure, too; otherwise only a class with
+        too few examples is one.
     """
     manifest, rows, too_few, pair_counts = conversion
     refused = [row for row in rows if row.action == REFUSED]
@@ -159,14 +159,14 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
         )
     for name, count in too_few.items():
         print(
-            f"error: class {name} left out: {count} usable pairs are too few; see "
-            f"{report}, add pairs or lower --min_pairs",
+            f"error: class {name} left out: {count} usable examples are too few; "
+            f"{report} lists what was refused",
             file=sys.stderr,
         )
-    pairs = sum(entry.count for entry in manifest.classes.values())
+    examples = sum(entry.count for entry in manifest.classes.values())
     changed = sum(row.action == CHANGED for row in rows)
     left_out = sum(row.action == LEFT_OUT for row in rows)
-    print(f"{manifest.directory}: {len(manifest.classes)} classes, {pairs} pairs")
+    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
     if not manifest.classes:
         print(f"no class is usable, so no {FILENAME} was written")
     for split, names in manifest.splits.items():
@@ -188,19 +188,19 @@ def summarize(conversion: Conversion, strict: bool = False) -> int:
 
 
 class _ShardWriter:
-    """Writes classes one after another; takes note of what was written.
+    """Writes classes one after another and keeps account of them.
 
     Attributes:
       entries: class to its shard.
       pictures: class to its pictures' names, without suffix.
       rows: the report.
-      too_few: class to its number of usable pairs, for those left out.
+      too_few: the classes left out, with their numbers of usable examples.
     """
 
-    def __init__(self, folder: Path, min_pairs: int, drop_copies: bool):
+    def __init__(self, folder: Path, min_examples: int, drop_copies: bool):
         self._folder = folder
-        # A shard without a record would be of use to nobody.
-        self._min_pairs = max(min_pairs, 1)
+        # A shard without a record has no use.
+        self._min_examples = max(min_examples, 1)
         self._drop_copies = drop_copies
         self.entries: dict[str, ClassEntry] = {}
         self.pictures: dict[str, list[str]] = {}
@@ -208,39 +208,39 @@ class _ShardWriter:
         self.too_few: dict[str, int] = {}
 
     def write(self, classes: Iterable[ClassData], total: int) -> None:
-        """Writes a shard a class, and none for those that have too few pairs."""
+        """Writes a shard for each class that has enough examples."""
         with tqdm(total=total, unit="class", desc="convert") as progress:
             for name, parts in itertools.groupby(classes, lambda part: part.class_name):
                 shard = name + SHARD_SUFFIX
                 info = write_shard(
-                    self._folder / shard, self._pairs(name, parts, progress)
+                    self._folder / shard, self._examples(name, parts, progress)
                 )
-                if info.count < self._min_pairs:
+                if info.count < self._min_examples:
                     self.too_few[name] = info.count
                     (self._folder / shard).unlink()
                 else:
                     self.entries[name] = ClassEntry(shard, info.count, info.sha256)
                 progress.update()
 
-    def _pairs(
+    def _examples(
         self, name: str, parts: Iterable[ClassData], progress: tqdm
-    ) -> Iterator[Pair]:
+    ) -> Iterator[Example]:
         pictures = self.pictures.setdefault(name, [])
         first_of: dict[bytes, str] = {}
         for part in parts:
             self.rows += part.rows
-            for pair in part.pairs:
+            for example in part.examples:
                 if self._drop_copies:
-                    digest = hashlib.sha256(pair.image).digest()
-                    first = first_of.setdefault(digest, pair.filename)
-                    if first != pair.filename:
+                    digest = hashlib.sha256(example.image).digest()
+                    first = first_of.setdefault(digest, example.filename)
+                    if first != example.filename:
                         reason = f"a copy of {first}"
-                        row = ReportRow(name, pair.filename, LEFT_OUT, reason)
+                        row = ReportRow(name, example.filename, LEFT_OUT, reason)
                         self.rows.append(row)
                         continue
-                pictures.append(Path(pair.filename).stem)
-                yield pair
-            progress.set_postfix_str(f"{name}: {len(pictures)} pairs", refresh=False)
+                pictures.append(Path(example.filename).stem)
+                yield example
+            progress.set_postfix_str(f"{name}: {len(pictures)} examples", refresh=False)
             progress.update(0)
 
 
@@ -275,7 +275,7 @@ def _write_report(path: Path, rows: Iterable[ReportRow]) -> None:
 
 
 def _files_of(manifest: Manifest) -> set[str]:
-    """Returns the names of the files that dataset.json speaks of."""
+    """Returns the names of the files that a dataset consists of."""
     lists = {pairs_filename(number) for number in range(len(manifest.folds))}
     return lists | {entry.shard for entry in manifest.classes.values()}
 
@@ -284,13 +284,14 @@ def _files_at(dataset_dir: Path) -> set[str]:
     try:
         return _files_of(Manifest.load(dataset_dir))
     except UserError:
-        return set()  # What a broken dataset wrote is not known, so it stays.
+        return set()  # The files of a broken dataset are not known, so they stay.
 
 
 def _publish(manifest: Manifest, staging: Path) -> None:
-    """Moves the staged files into place; dataset.json goes first and comes last.
+    """Moves the staged files into place.
 
-    Without any class only the report is of use, and an older dataset stays.
+    The old dataset.json is removed first and the new one is written last. If there is
+    no class, only the report is moved, and an older dataset stays.
     """
     output_dir = manifest.directory
     previous = output_dir / FILENAME

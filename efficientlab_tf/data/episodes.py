@@ -1,18 +1,18 @@
 """Episodes from a dataset of shards.
 
-Which classes and which examples make an episode is a stateless function of
-(seed, step, position in the meta-batch): a run resumed at step n sees what it
-would have seen. In meta-testing it is one of (seed, class name, draw): no task
-depends on which others are evaluated, or in what order.
+The classes and examples of an episode are a stateless function of (seed, step,
+position in the meta-batch), so a run resumed at step n sees the same episodes as one
+that never stopped. In meta-testing they are a function of (seed, class name, draw), so
+no task depends on which others are evaluated, or in what order.
 
-Task families (Rakelly et al., sections 3 and 5), what a task asks about:
+Task families (Rakelly et al., sections 3 and 5) say which images are the query:
 
-class         other images of the support's class. Video object segmentation is this on
-              a dataset whose classes are sequences: one frame guides another.
-interactive   the support images themselves, of which a part is annotated.
-instance      the same, and the foreground of each image is one of its objects: a
-              connected component of the class's mask; the others are background. (In
-              section 5.2 the tasks to learn from, before tasks of the family "class".)
+class         other images of the support's class. With a dataset whose classes are
+              videos this is video object segmentation: one frame guides another.
+interactive   the support images themselves, of which some pixels are annotated.
+instance      as interactive, and the foreground of each image is one of its objects: a
+              connected component of the class's mask. Other objects are background.
+              (Section 5.2 trains on such tasks before tasks of the family "class".)
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _INSTANCE = 2000
 
 
 class _Kind(NamedTuple):
-    """What an episode is made of, see `episode_dataset`."""
+    """The make-up of an episode, see `episode_dataset`."""
 
     ways: int
     shots: int
@@ -46,7 +46,7 @@ class _Kind(NamedTuple):
 
     @property
     def examples(self) -> int:
-        """Examples of a class that it takes."""
+        """How many examples of a class an episode needs."""
         return self.shots + (0 if self.family in SAME_IMAGES else self.queries)
 
 
@@ -66,10 +66,10 @@ def episode_dataset(
     points: tuple[int, int] | None = None,
     family: str = "class",
 ) -> tf.data.Dataset:
-    """Returns episodes for meta-training, without end.
+    """Returns an endless dataset of episodes for meta-training.
 
-    Element n belongs to step `start_step + n`. Classes are drawn uniformly; those
-    of one episode differ, and so do those of one meta-batch if the split has
+    Element n belongs to step `start_step + n`. Classes are drawn uniformly. The
+    classes of an episode differ, and so do those of a meta-batch if the split has
     enough. The examples of an episode are drawn without replacement: support and
     query share none.
 
@@ -80,24 +80,24 @@ def episode_dataset(
         w-th class has the value w in its masks; 255 stays 255.
       shots: support examples of each class.
       queries: query examples of each class.
-      seed: of the draws.
+      seed: seed of the draws.
       image_size: side of a square, or (height, width), in pixels.
       start_step: the step of the first element.
       meta_batch: number of episodes an element holds; None for one `Episode`
         without the leading axis.
-      cache_bytes: memory for decoded images; None is half of what is free. The
+      cache_bytes: memory for decoded images; None uses half of the free memory. The
         episodes do not depend on it.
-      splits: class lists in place of the dataset's own, see
+      splits: class lists to use instead of the dataset's own, see
         `Manifest.with_splits`.
       points: smallest and largest number of annotated pixels of each label in a support
-        mask, all else 255 (the number is drawn for each episode); None for dense masks.
-        Query masks are dense always.
+        mask, all others are 255 (the number is drawn for each episode); None for dense
+        masks. Query masks are always dense.
       family: see the top of the module. The query images of "interactive" and
-        "instance" are the support images, as many as these.
+        "instance" are the support images, so `queries` must equal `shots`.
 
     Returns:
-      A dataset of `Episode`s of ways * shots support and ways * queries query
-      images, the examples of one class in a row.
+      A dataset of `Episode`s with ways * shots support images and ways * queries
+      query images; the examples of a class follow each other.
 
     Raises:
       UserError: unknown dataset, split or family, a class with too few examples,
@@ -108,13 +108,13 @@ def episode_dataset(
     if meta_batch is not None:
         _check_at_least(1, meta_batch=meta_batch)
     if ways >= IGNORE:
-        raise UserError(f"ways must be below {IGNORE}, received {ways}")
+        raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
     manifest = _manifest(dataset_dir, splits)
     names = tuple(sorted(manifest.split(split)))
     if len(names) < ways:
         raise UserError(
             f"split {split!r} of dataset {manifest.name} has {len(names)} classes, but "
-            f"an episode needs ways = {ways}; lower ways or choose another split"
+            f"`ways` is {ways}; lower it or choose another split"
         )
     kind = _Kind(ways, shots, queries, points, family)
     _check_kind(kind)
@@ -160,13 +160,13 @@ def fixed_episodes(
       dataset_dir: the dataset's folder, "sample:NAME", or its manifest.
       classes: a split, or the names of classes.
       shots: support examples.
-      queries: query examples; None for all that the support set leaves.
+      queries: query examples; None for all examples that are not support.
       splits_per_task: number of episodes of each class, drawn independently.
-      seed: of the draws. An episode is a function of the seed, its class's name
-        and the number of its draw alone.
+      seed: seed of the draws. An episode is a function of the seed, the name of its
+        class and the number of its draw alone.
       image_size: side of a square, or (height, width), in pixels.
-      cache_bytes: memory for decoded images; None is half of what is free.
-      splits: class lists in place of the dataset's own, see
+      cache_bytes: memory for decoded images; None uses half of the free memory.
+      splits: class lists to use instead of the dataset's own, see
         `Manifest.with_splits`.
       points: see `episode_dataset`.
       family: see `episode_dataset`.
@@ -176,7 +176,7 @@ def fixed_episodes(
 
     Raises:
       UserError: unknown dataset, split, class or family, a class with too few
-        examples, or a damaged shard; all before the first episode.
+        examples, or a damaged shard. All this is found before the first episode.
     """
     _check_at_least(1, shots=shots, splits_per_task=splits_per_task)
     if queries is not None:
@@ -255,18 +255,19 @@ def _manifest(
 def _check_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
-            raise UserError(f"{name} must be at least {least}, received {value}")
+            raise UserError(f"`{name}` must be at least {least}, received {value}")
 
 
 def _check_kind(kind: _Kind) -> None:
     if kind.family not in FAMILIES:
         raise UserError(
-            f"family must be one of {', '.join(FAMILIES)}; received {kind.family!r}"
+            f"`family` must be one of {', '.join(FAMILIES)}; received {kind.family!r}"
         )
     if kind.family in SAME_IMAGES and kind.queries != kind.shots:
         raise UserError(
-            f"family {kind.family} asks about the support images: expected as many "
-            f"queries as shots, {kind.shots}, received {kind.queries}"
+            f"`queries` must equal `shots`, {kind.shots}, for the family "
+            f"{kind.family}, whose queries are the support images; received "
+            f"{kind.queries}"
         )
 
 
@@ -278,9 +279,9 @@ def _check_counts(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None
     short = [n for n in names if manifest.classes[n].count < kind.examples]
     if short:
         more = f" (and {len(short) - 1} other classes)" if len(short) > 1 else ""
-        needs = f"shots + queries = {kind.shots} + {kind.queries} = {kind.examples}"
+        needs = f"`shots` + `queries` = {kind.shots} + {kind.queries}"
         if kind.family in SAME_IMAGES:
-            needs = f"shots = {kind.shots}"
+            needs = f"`shots` = {kind.shots}"
         raise UserError(
             f"class {short[0]!r}{more} of dataset {manifest.name} has "
             f"{manifest.classes[short[0]].count} examples, but an episode needs "

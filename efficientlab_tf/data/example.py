@@ -1,4 +1,4 @@
-"""The unit of stored data, an image with its mask, and what readers hand on.
+"""What a dataset stores: examples, each an image with its mask; what readers return.
 
 This module imports nothing heavy, so converters' worker processes start at once.
 """
@@ -10,7 +10,7 @@ REFUSED = "refused"
 LEFT_OUT = "left out"
 
 
-class Pair(NamedTuple):
+class Example(NamedTuple):
     """One image with its mask as a shard stores them.
 
     Attributes:
@@ -32,13 +32,13 @@ class Pair(NamedTuple):
 
 
 class ReportRow(NamedTuple):
-    """One line of a conversion's report: a file that is not stored as it was.
+    """One line of a conversion's report: a file that was changed or not stored.
 
     Attributes:
       class_name: the class, the report's column "class".
       file: the file's name, without folders.
-      action: `CHANGED` (stored, after the change), `REFUSED` (not stored, since
-        something is wrong with it) or `LEFT_OUT` (sound, but not for this dataset).
+      action: `CHANGED` (stored after a change), `REFUSED` (not stored: something is
+        wrong with it) or `LEFT_OUT` (not stored: sound, but not for this dataset).
       reason: what was found and what was done, in words.
     """
 
@@ -53,10 +53,10 @@ class ClassData(NamedTuple):
 
     Attributes:
       class_name: the class.
-      pairs: its usable pairs, in the order they are to be stored.
-      rows: what was changed or refused.
+      examples: its usable examples, in the order to be stored.
+      rows: the report on its files.
     """
 
     class_name: str
-    pairs: list[Pair]
+    examples: list[Example]
     rows: list[ReportRow]

@@ -1,7 +1,7 @@
-"""From an image file and its mask to a pair as shards store it.
+"""Makes examples from image files and their masks.
 
-Images are stored as JPEG or PNG. Whatever needs no change keeps its bytes; each
-change is reported, and so is what is refused.
+Images are stored as JPEG or PNG. A file that needs no change keeps its bytes; every
+change and every refused file is reported.
 """
 
 import io
@@ -23,17 +23,17 @@ from efficientlab_tf.data.cleaning import (
     require_class,
     resize_mask,
 )
-from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, Pair, ReportRow
+from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, Example, ReportRow
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 
 
-def load_pair(
+def load_example(
     class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
-) -> tuple[Pair | None, list[ReportRow]]:
-    """Reads one image and its mask; one of SBD is a .mat file.
+) -> tuple[Example | None, list[ReportRow]]:
+    """Reads one image and its mask file; a mask of SBD is a .mat file.
 
     Returns:
-      The pair, or None if it was refused, and the report's rows about it.
+      The example, or None if it was refused, and the report's rows about it.
     """
 
     def read() -> tuple[np.ndarray, list[str]]:
@@ -48,7 +48,7 @@ def load_pair(
             mask = np.where(mask == UNKNOWN, mask, mask == options.index)
         return mask.astype(np.uint8), notes
 
-    return make_pair(
+    return make_example(
         class_name,
         image_path,
         mask_path.name,
@@ -58,7 +58,7 @@ def load_pair(
     )
 
 
-def make_pair(
+def make_example(
     class_name: str,
     image_path: Path,
     mask_name: str,
@@ -66,8 +66,8 @@ def make_pair(
     options: CleaningOptions,
     *,
     must_mark: bool = False,
-) -> tuple[Pair | None, list[ReportRow]]:
-    """Reads one image and puts it together with its mask.
+) -> tuple[Example | None, list[ReportRow]]:
+    """Reads one image and combines it with its mask.
 
     Args:
       class_name: for the report.
@@ -75,11 +75,11 @@ def make_pair(
       mask_name: what the report calls the mask.
       mask_of: returns the mask, uint8 [H, W], and what was changed in it, in words;
         may raise `Refused` or OSError.
-      options: how pairs are made.
-      must_mark: leaves the pair out if its mask, as stored, marks no pixel.
+      options: how examples are made.
+      must_mark: whether to leave out an example whose stored mask marks no pixel.
 
     Returns:
-      As `load_pair`.
+      As `load_example`.
     """
     rows: list[ReportRow] = []
     name = image_path.name
@@ -109,7 +109,7 @@ def make_pair(
     if mask_notes:
         reason = "; ".join(mask_notes)
         rows.append(ReportRow(class_name, mask_name, CHANGED, reason))
-    pair = Pair(
+    example = Example(
         filename=image_path.name,
         image=data,
         image_format=image.image_format,
@@ -117,7 +117,7 @@ def make_pair(
         height=picture.height,
         width=picture.width,
     )
-    return pair, rows
+    return example, rows
 
 
 def encode_image(picture: Image.Image, image_format: str, quality: int) -> bytes:

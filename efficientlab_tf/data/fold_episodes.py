@@ -1,4 +1,4 @@
-"""Episodes of a fold's stored list of test pairs, see `pair_lists`."""
+"""Meta-test episodes of a fold, one for each test pair of its list (`fold_lists`)."""
 
 import hashlib
 from collections import Counter
@@ -16,7 +16,7 @@ from efficientlab_tf.data.points import annotate
 from efficientlab_tf.data.records import (
     FRAME_BYTES,
     FRAME_HEADER,
-    decode_pair,
+    decode_example,
     parse_record,
     read_shard,
 )
@@ -24,15 +24,15 @@ from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 
 
-class PairEpisodes(NamedTuple):
-    """The episodes of a list.
+class FoldEpisodes(NamedTuple):
+    """The episodes of a fold.
 
     Attributes:
-      episodes: yields (episode of one query, class name, number of the draw within
-        its class), in the list's order. The number counts skipped pairs, too: a pair
-        bears the same one whatever the shots.
-      total: how many it yields.
-      skipped: pairs of the list that name too few support pictures.
+      episodes: yields (episode of one query, class name, number of the pair among
+        those of its class), in the list's order. The number counts skipped pairs,
+        too, so a pair has the same number whatever the shots.
+      total: how many episodes there are.
+      skipped: how many pairs of the list have too few support pictures.
     """
 
     episodes: Iterator[tuple[Episode, str, int]]
@@ -40,16 +40,7 @@ class PairEpisodes(NamedTuple):
     skipped: int
 
 
-def pair_count(manifest: Manifest, fold: int) -> int:
-    """Returns the length of a fold's list of test pairs.
-
-    Raises:
-      UserError: no such fold, or its list cannot be read.
-    """
-    return len(_rows(manifest, fold))
-
-
-def pair_episodes(
+def fold_episodes(
     manifest: Manifest,
     fold: int,
     *,
@@ -59,7 +50,7 @@ def pair_episodes(
     points: tuple[int, int] | None = None,
     seed: int = 0,
     cache_bytes: int | None = None,
-) -> PairEpisodes:
+) -> FoldEpisodes:
     """Returns the episodes of a fold's list of test pairs.
 
     Args:
@@ -67,21 +58,22 @@ def pair_episodes(
       fold: number of the fold.
       shots: support pictures of each episode, the first ones of a pair.
       image_size: side of a square, or (height, width), in pixels.
-      limit: takes only so many pairs, the first of the list.
+      limit: uses only the first so many pairs of the list.
       points: smallest and largest number of annotated pixels of each label in a support
-        mask, all else 255; None for dense masks.
-      seed: of the draws of points.
-      cache_bytes: memory for encoded pictures; None is half of what is free. Those
-        beyond are read again when they are needed.
+        mask, all others are 255; None for dense masks.
+      seed: seed of the draws of points.
+      cache_bytes: memory for encoded pictures; None uses half of the free memory.
+        Pictures that do not fit are read again when they are needed.
 
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
-        that the dataset lacks, no pair has enough support pictures, or a damaged
-        shard; all before the first episode. Later: a picture that cannot be decoded.
+        that the dataset lacks, no pair has enough support pictures, or a shard is
+        damaged. All this is found before the first episode; that a picture cannot be
+        decoded is found when its episode is made.
     """
     for name, value in (("shots", shots), ("limit", limit)):
         if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, received {value}")
+            raise UserError(f"`{name}` must be at least 1, received {value}")
     rows = _rows(manifest, fold)[:limit]
     drawn: Counter[str] = Counter()
     chosen: list[tuple[PairRow, int]] = []
@@ -95,7 +87,7 @@ def pair_episodes(
         most = max((len(row.support) for row in rows), default=0)
         raise UserError(
             f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
-            f"are {most}; lower shots"
+            f"are {most}; lower `shots`"
         )
     pictures = _Pictures(
         manifest,
@@ -109,8 +101,10 @@ def pair_episodes(
         digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
         name_key = int.from_bytes(digest[:8], "little", signed=True)
         with tf.device("CPU:0"):
-            pairs = [pictures(row.class_name, n) for n in (*row.support, row.query)]
-            images, masks = (tf.stack(tensors) for tensors in zip(*pairs, strict=True))
+            examples = [pictures(row.class_name, n) for n in (*row.support, row.query)]
+            images, masks = (
+                tf.stack(tensors) for tensors in zip(*examples, strict=True)
+            )
             key = tf.constant([seed, name_key], tf.int64)
             return Episode(
                 *(images[:-1], annotate(masks[:-1], points, 1, key)),
@@ -119,7 +113,7 @@ def pair_episodes(
             )
 
     episodes = ((episode(row, draw), row.class_name, draw) for row, draw in chosen)
-    return PairEpisodes(episodes, len(chosen), len(rows) - len(chosen))
+    return FoldEpisodes(episodes, len(chosen), len(rows) - len(chosen))
 
 
 def _rows(manifest: Manifest, fold: int) -> list[PairRow]:
@@ -130,7 +124,7 @@ def _rows(manifest: Manifest, fold: int) -> list[PairRow]:
 def _needed(
     manifest: Manifest, fold: int, rows: list[PairRow], path: Path
 ) -> dict[str, set[str]]:
-    """Returns entry to the names of the pictures that some pairs need."""
+    """Returns, by entry, the names of the pictures that the given pairs use."""
     entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
     needed: dict[str, set[str]] = {}
     for row in rows:
@@ -147,9 +141,9 @@ def _needed(
 class _Pictures:
     """Pictures by class and name.
 
-    All shards are read once, at the start, so that a damaged one is found before the
-    work begins. What fits into the memory stays, encoded; of the others the place in
-    their shard is kept.
+    All shards are read once at the start, so a damaged one is found before the work
+    begins. Encoded pictures stay in memory as far as they fit; of the others only the
+    place in their shard is kept.
     """
 
     def __init__(
@@ -193,7 +187,7 @@ class _Pictures:
                 with open(path, "rb") as file:
                     file.seek(offset)
                     record = file.read(length)
-            return decode_pair(tf.constant(record), self._image_size)
+            return decode_example(tf.constant(record), self._image_size)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or error.message.splitlines()[0]
             raise UserError(

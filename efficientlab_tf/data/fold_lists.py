@@ -2,8 +2,9 @@
 
 PASCAL-5i is tested on pairs that are drawn at random (Shaban et al. 2017, section 5).
 They are drawn once, at conversion, and stored beside the shards, so that every method
-and every later run sees the same: pairs-fold0.csv with the columns class, query and
-support_1 to support_5, pictures by file name without suffix. k-shot takes the first k.
+and every later run sees the same pairs. pairs-fold0.csv has the columns class, query
+and support_1 to support_5, which hold file names without suffix. A k-shot test uses
+the first k support pictures.
 """
 
 import csv
@@ -41,17 +42,17 @@ def draw_pairs(
 ) -> list[PairRow]:
     """Draws test pairs as section 4.3 of Shaban et al. (2017) does.
 
-    Query: uniformly, of all pictures that hold a class. Class: uniformly, of those
-    that the query holds. Support: uniformly and without replacement, of the other
-    pictures of the class, `MAX_SHOTS` or as many as there are.
+    The query is drawn uniformly from all pictures that show a class, then the class
+    uniformly from those that the query shows, then the support without replacement
+    from the other pictures of the class: `MAX_SHOTS` of them, or all if fewer.
 
     Each row is a function of (seed, fold, the row's number, names and classes of the
     pictures), so a longer list begins with the shorter one.
 
     Args:
-      pictures: class to its pictures' names; classes of one picture do not count.
+      pictures: class to its pictures' names; a class with a single picture is ignored.
       count: number of pairs.
-      seed: of the draws.
+      seed: seed of the draws.
       fold: number of the fold.
 
     Returns:
@@ -86,7 +87,7 @@ def draw_pairs(
 
 
 def write_pairs(path: Path, rows: Iterable[PairRow]) -> None:
-    """Writes a list; cells without a support picture are empty."""
+    """Writes a list; where a row has fewer support pictures, cells are empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns(MAX_SHOTS))
@@ -99,7 +100,7 @@ def read_pairs(path: Path) -> list[PairRow]:
     """Reads a list.
 
     Raises:
-      UserError: no such file, or not a list of this form.
+      UserError: the file cannot be read, or is not such a list.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
 """Folds: the same classes, divided several times into training and test.
 
-One dataset folder holds all folds, since a class's masks are the same in each. Each
-class has two entries: train-NAME of the training pictures and val-NAME of those that
-are kept for testing. A fold trains on the train- entries of some classes and tests on
-the val- entries of the others.
+One dataset folder holds all folds, since the masks of a class are the same in each. A
+class has two entries: train-NAME with its training pictures and val-NAME with those
+kept for testing. A fold trains on the train- entries of some classes and tests on the
+val- entries of the others.
 """
 
 import re
@@ -20,12 +20,12 @@ Fold = Mapping[str, tuple[str, ...]]
 
 
 class FoldPlan(NamedTuple):
-    """What a conversion makes of the entries.
+    """The folds of a dataset that is to be written.
 
     Attributes:
-      folds: number of the fold to its splits.
-      pairs: length of each fold's list of test pairs.
-      seed: of the lists.
+      folds: the splits of each fold.
+      pairs: number of test pairs of each fold.
+      seed: seed of the test pairs.
     """
 
     folds: tuple[Fold, ...]
@@ -47,7 +47,7 @@ def fold_number(spec: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def fold_lists(
+def make_folds(
     classes: Sequence[str], tests: Sequence[Sequence[str]]
 ) -> tuple[Fold, ...]:
     """Returns the folds that test on `tests` and train on all other classes."""

@@ -1,9 +1,9 @@
 """Random rotation, zoom and perspective of images and masks, in one resampling.
 
 Each operation draws one 3x3 homography an image, which maps a pixel of the result
-to the place in the picture that it comes from, in coordinates from -1 to 1 (so that
-a rotation is one of square images, as the networks take). They are multiplied, and
-a picture is interpolated once however many apply.
+to its place in the picture, in coordinates from -1 to 1 along both axes (the networks
+take square images, so a rotation stays one). The homographies are multiplied, so a
+picture is interpolated only once.
 
 TensorFlow's own ImageProjectiveTransform has no XLA kernel, so an inner loop
 compiled for a GPU could not hold it; gathering does.
@@ -26,8 +26,8 @@ def zoom(factor: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
 
     Args:
       factor: 1 changes nothing, 2 shows half of the width and height.
-      centre: [n, 2] in -1..1: where in the part of the picture that may be left
-        out the part that is shown lies, across and down; 0 is the middle.
+      centre: [n, 2], which part of the picture is shown, across and down: -1 the left
+        or upper end, 0 the middle, 1 the right or lower end.
     """
     scale = 1.0 / factor
     across, down = tf.unstack(centre * (1.0 - scale)[:, tf.newaxis], axis=1)
@@ -49,11 +49,11 @@ def perspective(tilt: tf.Tensor) -> tf.Tensor:
 def resample(
     images: tf.Tensor, masks: tf.Tensor, homographies: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks every pixel up where its homography says.
+    """Samples every pixel at the place that its homography gives.
 
-    What lies outside of the picture is its mirror image, of the mask too, so that
-    no border appears that a network could learn. Images are interpolated
-    bilinearly; of masks the nearest label is taken.
+    Outside of a picture lies its mirror image (for masks, too), so that no border
+    appears that a network could learn. Images are interpolated bilinearly; masks take
+    the nearest label.
 
     Args:
       images: float32 [n, H, W, 3].

@@ -1,9 +1,9 @@
 """Decoded images of many classes, read inside the graph.
 
-All shards are decoded once, at the start: so a damaged record is found before
-the work begins, and named. What fits in a budget of memory stays, as uint8; of the
-other classes the places of the records are kept, and those that are drawn are read and
-decoded again. No such class is in memory as a whole, so a dataset may be of any size.
+All shards are decoded once at the start, so a damaged record is found and named before
+the work begins. Classes that fit into a budget of memory stay there as uint8. Of the
+other classes only the places of the records are kept, and the examples that are drawn
+are read and decoded again; so a dataset may be of any size.
 """
 
 import re
@@ -17,7 +17,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import (
     FRAME_BYTES,
     FRAME_HEADER,
-    decode_pair,
+    decode_example,
     read_shard,
 )
 from efficientlab_tf.errors import UserError
@@ -28,11 +28,11 @@ _CHUNK_BYTES = 256 * 2**20
 
 
 class ImageStore:
-    """The decoded pairs of some classes of a dataset.
+    """The decoded examples of some classes of a dataset.
 
     Attributes:
       class_names: the classes; their order gives `class_index` its meaning.
-      counts: number of pairs of each class.
+      counts: number of examples of each class.
       image_size: (height, width) in pixels.
       cached_classes: how many classes are in memory.
     """
@@ -50,17 +50,17 @@ class ImageStore:
           manifest: of the dataset.
           class_names: classes to serve.
           image_size: side of a square, or (height, width), in pixels.
-          cache_bytes: memory for decoded images; None is half of what is free.
+          cache_bytes: memory for decoded images; None uses half of the free memory.
 
         Raises:
-          UserError: a shard is missing, damaged or of another length than the
+          UserError: a shard is missing, damaged or longer or shorter than the
             manifest says, or one of its records cannot be decoded.
         """
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         height, width = (int(side) for side in image_size)
         if min(height, width) < 1:
-            raise UserError(f"image_size must be positive, received {height}x{width}")
+            raise UserError(f"`image_size` must be positive, received {height}x{width}")
         if cache_bytes is None:
             cache_bytes = psutil.virtual_memory().available // 2
         self.class_names = tuple(class_names)
@@ -72,7 +72,7 @@ class ImageStore:
             self._fill(manifest, cache_bytes)
 
     def _fill(self, manifest: Manifest, cache_bytes: int) -> None:
-        pair_bytes = self.image_size[0] * self.image_size[1] * 4
+        example_bytes = self.image_size[0] * self.image_size[1] * 4
         chunks: list[tuple[tf.Variable, ...]] = []
         parts: list[tuple[tf.Tensor, tf.Tensor]] = []
         places: list[tuple[int, int] | None] = []  # chunk, first row in it
@@ -87,8 +87,8 @@ class ImageStore:
 
         fits = []
         for count in self.counts:
-            fits.append(count * pair_bytes <= cache_bytes)
-            cache_bytes -= count * pair_bytes * fits[-1]
+            fits.append(count * example_bytes <= cache_bytes)
+            cache_bytes -= count * example_bytes * fits[-1]
         decoded = self._decoded_classes(manifest, np.flatnonzero(fits))
         # Class index to the places of its records, (first byte, length).
         self._records: dict[int, np.ndarray] = {}
@@ -100,14 +100,14 @@ class ImageStore:
             places.append((len(chunks), rows))
             parts.append(next(decoded))
             rows += count
-            if rows * pair_bytes >= _CHUNK_BYTES:
+            if rows * example_bytes >= _CHUNK_BYTES:
                 close_chunk()
                 rows = 0
         if parts:
             close_chunk()
         self._chunks = chunks
         self.cached_classes = sum(fits)
-        # A class outside the memory has the place after the last chunk.
+        # A class that is not in memory has the number after the last chunk.
         self._chunk_of_class, self._first_row = zip(
             *(place or (len(chunks), 0) for place in places), strict=True
         )
@@ -122,7 +122,7 @@ class ImageStore:
     def images(
         self, class_index: tf.Tensor, example_indices: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns some pairs of one class; works eagerly and in `tf.data`.
+        """Returns some examples of one class; works eagerly and in `tf.data`.
 
         Args:
           class_index: int32 scalar, of `class_names`.
@@ -155,13 +155,13 @@ class ImageStore:
 
     def _decoded(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.map_fn(
-            lambda record: decode_pair(record, self.image_size),
+            lambda record: decode_example(record, self.image_size),
             records,
             fn_output_signature=(tf.uint8, tf.uint8),
         )
 
     def _read(self, class_index: np.ndarray, example_indices: np.ndarray) -> np.ndarray:
-        """Returns records of a class outside the memory."""
+        """Returns records of a class that is not in memory."""
         records = []
         with open(self._paths[class_index], "rb") as file:
             for first, length in self._records[int(class_index)][example_indices]:
@@ -173,8 +173,8 @@ class ImageStore:
         """Decodes a class one by one; returns the places of its records."""
 
         def check(record):
-            image, mask = decode_pair(record, self.image_size)
-            # What is not returned would not be computed.
+            image, mask = decode_example(record, self.image_size)
+            # Returned, since TensorFlow computes nothing that is not used.
             return tf.strings.length(record), tf.reduce_max(image), tf.reduce_max(mask)
 
         records = tf.data.TFRecordDataset(self._paths[index])
@@ -213,22 +213,22 @@ class ImageStore:
         decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
         for index in indices:
             try:
-                pairs = next(decoded)
+                examples = next(decoded)
             except tf.errors.OpError as error:
                 name = self.class_names[index]
                 raise self._fault(manifest, name, error) from error
-            yield pairs
+            yield examples
 
     def _fault(
         self, manifest: Manifest, name: str, error: tf.errors.OpError | None = None
     ) -> UserError:
-        """Returns what is wrong with a shard, having looked record by record."""
+        """Looks for the first bad record of a shard; returns the error about it."""
         path = manifest.shard_path(name)
         advice = "copy the file again or convert the dataset again"
         index = -1
         try:
             for index, record in enumerate(read_shard(path)):  # noqa: B007
-                decode_pair(tf.constant(record), self.image_size)
+                decode_example(tf.constant(record), self.image_size)
         except tf.errors.OpError as fault:
             return UserError(
                 f"shard {path}, record {index}: cannot decode it ({_reason(fault)}); "

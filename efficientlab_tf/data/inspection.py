@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from efficientlab_tf.data.manifest import ALL, Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.pictures import contact_sheet, outline, overlay
 
@@ -12,9 +12,10 @@ CELL = 128
 
 
 def counts_table(manifest: Manifest) -> str:
-    """Returns a table: classes, pairs, fewest and most pairs a class.
+    """Returns a table: classes, examples, and the fewest and most examples of a class.
 
-    A row a split, of each fold too, one for classes outside, and one for all.
+    It has one row for each split (also of each fold), one for the classes in no split,
+    and one for all classes.
     """
     parts = dict(manifest.splits)
     for number, fold in enumerate(manifest.folds):
@@ -24,12 +25,12 @@ def counts_table(manifest: Manifest) -> str:
         "no split": [name for name in manifest.classes if name not in in_splits],
         ALL: list(manifest.classes),
     }
-    lines = [f"{'split':<12}{'classes':>8}{'pairs':>8}{'fewest':>8}{'most':>8}"]
+    lines = [f"{'split':<12}{'classes':>8}{'examples':>10}{'fewest':>8}{'most':>8}"]
     for part, names in parts.items():
         if names:
             counts = [manifest.classes[name].count for name in names]
             lines.append(
-                f"{part:<12}{len(counts):>8}{sum(counts):>8}"
+                f"{part:<12}{len(counts):>8}{sum(counts):>10}"
                 f"{min(counts):>8}{max(counts):>8}"
             )
     return "\n".join(lines)
@@ -38,7 +39,7 @@ def counts_table(manifest: Manifest) -> str:
 def example_sheet(
     manifest: Manifest, split: str, max_classes: int, max_examples: int
 ) -> Image.Image:
-    """Draws examples of classes spread evenly over a split, one row a class.
+    """Draws examples of classes that are spread evenly over a split, a row for each.
 
     Args:
       manifest: the dataset.
@@ -58,20 +59,20 @@ def example_sheet(
         row = []
         marked = []
         for record in records[:max_examples]:
-            image, mask = (tensor.numpy() for tensor in decode_pair(record, None))
+            image, mask = (tensor.numpy() for tensor in decode_example(record, None))
             marked.append(np.mean((mask > 0) & (mask != IGNORE)))
             image, mask = _enlarge(image, mask)
             row.append(outline(overlay(image, mask, alpha=0.3), mask, width=1))
         rows.append(row)
         captions.append(
-            f"{name}: {len(row)} of {len(records)} pairs; the object covers "
+            f"{name}: {len(row)} of {len(records)} examples; the object covers "
             f"{100 * min(marked):.0f} to {100 * max(marked):.0f} % of the image"
         )
     return contact_sheet(rows, captions, cell=CELL)
 
 
 def _enlarge(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scales a pair to the cell, so that the outline stays one pixel wide."""
+    """Scales an example to the cell, so that the outline stays one pixel wide."""
     scale = CELL / max(mask.shape)
     size = tuple(max(round(side * scale), 1) for side in reversed(mask.shape))
     image = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)

@@ -9,7 +9,7 @@
 }
 ```
 
-A benchmark of several folds has "folds" beside these, a list of such "splits".
+A dataset with folds also has "folds", a list of such "splits".
 """
 
 import json
@@ -39,7 +39,7 @@ class ClassEntry:
 
     Attributes:
       shard: the shard's path, relative to the dataset's folder.
-      count: number of pairs in it.
+      count: number of examples in it.
       sha256: hexadecimal digest of the file.
     """
 
@@ -57,7 +57,7 @@ class Manifest:
       classes: class name to its entry.
       splits: split name to class names, each split's classes in listed order.
       directory: the folder that holds dataset.json and the shards.
-      folds: of a benchmark with folds: their number to the splits of each.
+      folds: the splits of each fold; () for a dataset without folds.
     """
 
     name: str
@@ -75,16 +75,16 @@ class Manifest:
             small sets that the package ships.
 
         Raises:
-          UserError: no such folder or sample, no dataset.json in it, one that
-            cannot be understood, or a shard it lists is missing.
+          UserError: no such folder or sample, it has no dataset.json or one that
+            cannot be understood, or a shard is missing.
         """
         directory = _resolve(dataset_dir)
         path = directory / FILENAME
         if not path.is_file():
             raise UserError(
                 f"{directory} has no {FILENAME}, so it is not a converted dataset "
-                "(or its conversion did not finish); convert it with "
-                "tools/convert_fss1000.py or tools/convert_folder.py"
+                "(or its conversion did not finish); convert the images with "
+                "python -m efficientlab_tf.convert"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ class Manifest:
         return manifest
 
     def save(self) -> None:
-        """Writes dataset.json into `directory`: the new one whole, or none of it.
+        """Writes dataset.json into `directory`, completely or not at all.
 
         Raises:
           UserError: a split is not consistent with the classes, or the file
@@ -165,10 +165,10 @@ class Manifest:
         if name == ALL and ALL not in self.splits:
             return tuple(sorted(self.classes))
         if name not in self.splits:
+            folds = f"; or set `splits` to one of: {self._fold_names()}"
             raise UserError(
-                f"dataset {self.name} ({self.directory}) has no split {name!r}; "
-                f"choose one of: {', '.join([*self.splits, ALL])}"
-                + (f", or a fold: --splits={self._fold_names()}" if self.folds else "")
+                f"dataset {self.name} ({self.directory}) has no split {name!r}; choose "
+                f"one of: {', '.join([*self.splits, ALL])}{folds if self.folds else ''}"
             )
         if not self.splits[name]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Sparse annotations and other task families, made of dense masks.
+"""Makes sparse annotations and other task families from dense masks.
 
     L_s = {(p_j, l_j) : j = 1..P}       (Rakelly et al., section 3: (S, P)-shot support)
 
@@ -67,7 +67,7 @@ def annotate(
       points: smallest and largest P, which is drawn uniformly, once for all masks; None
         leaves them dense.
       classes: K.
-      key: int [2], of the task.
+      key: int [2], the task's random key.
     """
     if points is None:
         return masks
@@ -114,15 +114,15 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def keep_unknown(augment: Callable) -> Callable:
     """Makes an augmentation leave sparse annotations sparse.
 
-    What translation uncovers and erasing fills becomes background, which is what it is
-    to a dense mask. To a mask that knows less than half of its pixels it would be more
-    annotation than all of its points: there it becomes unknown.
+    Pixels that translation uncovers and erasing fills become background in a dense
+    mask. In a mask with fewer than half of its pixels known they become unknown:
+    as background they would be more annotation than all of its points.
 
     Args:
       augment: called as augment(images, masks, seed); it changes each image alone.
 
     Returns:
-      A function with the same arguments and results. Dense masks are as before.
+      A function with the same arguments and results. Dense masks are not affected.
     """
 
     def exchange(masks, sparse):

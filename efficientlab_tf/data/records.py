@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from efficientlab_tf.data.example import Pair
+from efficientlab_tf.data.example import Example
 from efficientlab_tf.errors import UserError
 
 __all__ = [
-    "Pair",
+    "Example",
     "ShardInfo",
-    "decode_pair",
-    "encode_pair",
+    "decode_example",
+    "encode_example",
     "parse_record",
     "read_shard",
     "write_shard",
@@ -28,9 +28,9 @@ __all__ = [
 IMAGE_FORMATS = ("jpeg", "png")
 
 FRAME_HEADER = 12
-"""Bytes before a record in its shard: its length (uint64) and that one's checksum."""
+"""Bytes before a record in its shard: its length (uint64) and the length's checksum."""
 FRAME_BYTES = FRAME_HEADER + 4
-"""Bytes around a record: the header, and the record's checksum after it."""
+"""Bytes around a record: the header before it and the record's checksum after it."""
 
 _FEATURES = {
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
@@ -44,7 +44,7 @@ _FEATURES = {
 
 
 class ShardInfo(NamedTuple):
-    """What a dataset's manifest has to know of a shard that was written.
+    """What dataset.json records about a shard.
 
     Attributes:
       count: number of records.
@@ -57,16 +57,16 @@ class ShardInfo(NamedTuple):
     bytes: int
 
 
-def encode_pair(pair: Pair) -> bytes:
-    """Returns `pair` as a serialized `tf.train.Example`.
+def encode_example(example: Example) -> bytes:
+    """Returns `example` as a serialized `tf.train.Example`.
 
     Raises:
-      UserError: `pair.image_format` is not one of `IMAGE_FORMATS`.
+      UserError: `example.image_format` is not one of `IMAGE_FORMATS`.
     """
-    if pair.image_format not in IMAGE_FORMATS:
+    if example.image_format not in IMAGE_FORMATS:
         raise UserError(
-            f"{pair.filename}: image format is {pair.image_format!r}, expected one of "
-            f"{', '.join(IMAGE_FORMATS)}; re-encode the image"
+            f"{example.filename}: image format is {example.image_format!r}, expected "
+            f"one of {', '.join(IMAGE_FORMATS)}; re-encode the image"
         )
 
     def blob(value: bytes) -> tf.train.Feature:
@@ -76,24 +76,24 @@ def encode_pair(pair: Pair) -> bytes:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
     features = {
-        "image/encoded": blob(pair.image),
-        "image/format": blob(pair.image_format.encode()),
-        "image/filename": blob(pair.filename.encode()),
-        "image/height": integer(pair.height),
-        "image/width": integer(pair.width),
-        "image/segmentation/class/encoded": blob(pair.mask),
+        "image/encoded": blob(example.image),
+        "image/format": blob(example.image_format.encode()),
+        "image/filename": blob(example.filename.encode()),
+        "image/height": integer(example.height),
+        "image/width": integer(example.width),
+        "image/segmentation/class/encoded": blob(example.mask),
         "image/segmentation/class/format": blob(b"png"),
     }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    record = tf.train.Example(features=tf.train.Features(feature=features))
     # Deterministic, since a shard is identified by the digest of its bytes.
-    return example.SerializeToString(deterministic=True)
+    return record.SerializeToString(deterministic=True)
 
 
 def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """Parses one record; works eagerly, in `tf.function` and in `tf.data`.
 
     Args:
-      serialized: string scalar from `encode_pair`.
+      serialized: string scalar from `encode_example`.
 
     Returns:
       A dict of scalars: strings `image`, `image_format`, `filename`, `mask`;
@@ -113,16 +113,16 @@ def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def decode_pair(
+def decode_example(
     serialized: tf.Tensor, image_size: int | tuple[int, int] | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes one record; works eagerly, in `tf.function` and in `tf.data`.
 
-    Pairs of another size are resized: images bilinearly with antialiasing,
+    Examples of another size are resized: images bilinearly with antialiasing,
     masks to the nearest pixel. The result is a deterministic function of the record.
 
     Args:
-      serialized: string scalar from `encode_pair`.
+      serialized: string scalar from `encode_example`.
       image_size: side of the square, or (height, width), in pixels; None keeps
         the stored size.
 
@@ -166,19 +166,19 @@ def decode_pair(
     return image, mask[..., 0]
 
 
-def write_shard(path: str | os.PathLike, pairs: Iterable[Pair]) -> ShardInfo:
-    """Writes `pairs` as one shard; `path` appears complete or not at all.
+def write_shard(path: str | os.PathLike, examples: Iterable[Example]) -> ShardInfo:
+    """Writes `examples` as one shard; `path` appears complete or not at all.
 
     Raises:
-      UserError: the file cannot be written, or a pair cannot be stored.
+      UserError: the file cannot be written, or an example cannot be stored.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     count = 0
     try:
         with tf.io.TFRecordWriter(str(partial)) as writer:
-            for pair in pairs:
-                writer.write(encode_pair(pair))
+            for example in examples:
+                writer.write(encode_example(example))
                 count += 1
         info = ShardInfo(count, file_sha256(partial), partial.stat().st_size)
         os.replace(partial, path)

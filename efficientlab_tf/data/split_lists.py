@@ -1,4 +1,4 @@
-"""Which classes are for training, validation and testing.
+"""Class lists: which classes are for training, validation and testing.
 
 The package ships the published class lists as `splits/*.txt`, one name a line.
 """
@@ -24,11 +24,11 @@ NAMED_SPLITS: dict[str, dict[str, str]] = {
     "fpk": {"test": "fpk_test"},
     "icons": {"train": "icons_train", "val": "icons_val", "test": "icons_test"},
 }
-"""Protocol to split to list. "fss1000": FSS-1000's authors' 240 test classes and
-the other 760. "fss1000_520": 520/240/240, as metric-learning papers use it.
-"fss1000_700": 700/60/240, as Meta-DRN's paper has it; which 60 it does not say, here
-they are the smallest CRC-32s of the names. "fpk": the five FP-k classes among
-FSS-1000's. "icons": the 435/60/100 of icons-fss."""
+"""Protocol to split to list of classes. "fss1000": the 240 test classes of FSS-1000's
+authors and the other 760. "fss1000_520": 520/240/240, as metric-learning papers use it.
+"fss1000_700": 700/60/240, as in Meta-DRN's paper, which does not name the 60; here they
+are those whose names have the smallest CRC-32. "fpk": the five FP-k classes of
+FSS-1000. "icons": the 435/60/100 of icons-fss."""
 
 SPLIT_NAMES = ("train", "val", "test")
 
@@ -36,13 +36,13 @@ SPLIT_NAMES = ("train", "val", "test")
 def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
     """Reads the class lists of a protocol or of files.
 
-    In fss1000_train the class that its publication spells "thors_hammer", quote
-    marks included, bears its folder's name, thor's_hammer.
+    The class that FSS-1000's published list spells "thors_hammer", with the quote
+    marks, is listed under the name of its folder, thor's_hammer.
 
     Args:
       spec: a key of `NAMED_SPLITS`, or files as "train=FILE,val=FILE,test=FILE"
-        (any of the three), one class name a line; blank lines and lines that
-        begin with "#" do not count.
+        (any of the three), with one class name on each line; blank lines and lines
+        that begin with "#" are ignored.
 
     Returns:
       Split name to class names in listed order.
@@ -109,7 +109,7 @@ def check_splits(
 def resolve_splits(
     splits: Mapping[str, Collection[str]], available_classes: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Spells listed classes as the data does where only quote marks differ.
+    """Replaces listed names that differ from the data's in quote marks alone.
 
     FSS-1000's folder thor's_hammer is also published as thors_hammer and as
     "thors_hammer".

@@ -1,4 +1,4 @@
-"""Checks every byte of a dataset and names each fault by shard and record."""
+"""Checks every byte of a dataset; names the shard and the record of each fault."""
 
 import os
 import struct
@@ -15,7 +15,7 @@ from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import ClassEntry, Manifest
 from efficientlab_tf.data.records import (
     IMAGE_FORMATS,
-    decode_pair,
+    decode_example,
     file_sha256,
     parse_record,
     read_shard,
@@ -29,28 +29,28 @@ class Verification(NamedTuple):
     Attributes:
       faults: one line each; empty if the dataset is sound.
       classes: number of classes in the manifest.
-      pairs: number of pairs that can be decoded.
+      examples: number of examples that can be decoded.
       bytes: size of all shards.
     """
 
     faults: list[str]
     classes: int
-    pairs: int
+    examples: int
     bytes: int
 
 
 def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
-    """Compares shards with the manifest and decodes every pair.
+    """Compares shards with the manifest and decodes every example.
 
-    Of a benchmark with folds the lists of test pairs are checked, too: their classes
-    and pictures must be there, and a query must not be among its support.
+    If the dataset has folds, their lists of test pairs are checked, too: the classes
+    and pictures must exist, and no picture may be twice in a pair.
 
     Raises:
       UserError: there is no dataset to check (see `Manifest.load`).
     """
     manifest = Manifest.load(dataset_dir)
     faults: list[str] = []
-    pairs = 0
+    examples = 0
     size = 0
     pictures: dict[str, set[str]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -64,13 +64,13 @@ def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
         progress = tqdm(results, total=total, unit="class", desc="verify")
         for name, (found, stems) in zip(manifest.classes, progress, strict=True):
             faults += found
-            pairs += len(stems)
+            examples += len(stems)
             pictures[name] = set(stems)
     for number in range(len(manifest.folds)):
         faults += _verify_pairs(manifest, number, pictures)
     for name in manifest.classes:
         size += manifest.shard_path(name).stat().st_size
-    return Verification(faults, len(manifest.classes), pairs, size)
+    return Verification(faults, len(manifest.classes), examples, size)
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, bytes | None, str]]:
@@ -173,7 +173,7 @@ def _verify_record(record: bytes) -> tuple[str, str]:
     if declared not in IMAGE_FORMATS:
         return name, f"{name}: image format {declared!r}, expected {IMAGE_FORMATS}"
     try:
-        image, mask = decode_pair(record, None)
+        image, mask = decode_example(record, None)
     except tf.errors.OpError as error:
         return name, f"{name}: cannot be decoded ({error.message.splitlines()[0]})"
     size = (int(features["height"]), int(features["width"]))

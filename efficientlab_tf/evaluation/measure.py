@@ -16,7 +16,7 @@ from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before oth
 from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.data.episodes import fixed_episodes
-from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.evaluation.meta_test import Example, evaluate, sheet, task_seed
@@ -141,7 +141,7 @@ def tasks_of(unit: Unit) -> Tasks:
     config = unit.config
     manifest = Manifest.load(config.dataset_dir)
     if unit.fold is not None:
-        pairs = pair_episodes(
+        tasks = fold_episodes(
             manifest,
             unit.fold,
             shots=unit.shots,
@@ -150,7 +150,7 @@ def tasks_of(unit: Unit) -> Tasks:
             points=parse_points(unit.points),
             seed=config.seed,
         )
-        return Tasks(pairs.episodes, pairs.total, pairs.skipped)
+        return Tasks(*tasks)
     if config.splits:
         manifest = manifest.with_splits(config.splits)
     names = manifest.split(config.eval_split)

@@ -219,6 +219,6 @@ class ResizingAdapted(Adapted):
 
 
 def _resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `data.records` resizes them when it decodes."""
+    """As `data.records.decode_example` resizes them."""
     resized = tf.image.resize(images, size, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()

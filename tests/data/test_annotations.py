@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.data.annotations import drawing, read_support, support
-from efficientlab_tf.data.annotations.rle import brush_mask, coco_mask
+from efficientlab_tf.data import drawing
+from efficientlab_tf.data.annotations import read_support, support
+from efficientlab_tf.data.annotations.rle import brush_mask
 from efficientlab_tf.data.cleaning import stretched
+from efficientlab_tf.data.coco_masks import coco_mask
 from efficientlab_tf.errors import UserError
 
 HEIGHT, WIDTH = 30, 40

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
+from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import report, tool
+from tests.data.test_tools import converter, report
 
 SIZE = (24, 32)
 # Ids with gaps, listed in no order; the names are in the order of the ids.
@@ -131,7 +131,7 @@ def edit(root, change, split="train2014"):
 
 def convert(coco, output, *more):
     argv = ["--coco", coco, "--output_dir", output, "--workers", 1, "--pairs", 10]
-    return tool("convert_coco20i")([str(item) for item in [*argv, *more]])
+    return converter("coco20i")([str(item) for item in [*argv, *more]])
 
 
 def stored(output, entry):
@@ -139,7 +139,7 @@ def stored(output, entry):
     masks = {}
     for record in read_shard(Manifest.load(output).shard_path(entry)):
         name = parse_record(record)["filename"].numpy().decode()
-        masks[Path(name).stem.split("_")[-1]] = decode_pair(record, None)[1].numpy()
+        masks[Path(name).stem.split("_")[-1]] = decode_example(record, None)[1].numpy()
     return masks
 
 
@@ -201,7 +201,7 @@ def test_folds_pairs_and_episodes(coco, tmp_path):
     assert fold.split("train") == ("train-cat", "train-train")
     rows = read_pairs(output / "pairs-fold1.csv")
     assert len(rows) == 10 and {row.class_name for row in rows} == {"car"}
-    result = pair_episodes(manifest, 1, shots=2, image_size=SIZE)
+    result = fold_episodes(manifest, 1, shots=2, image_size=SIZE)
     stems = {f"COCO_val2014_{name}": name for name in ("v1", "v2", "v3")}
     masks = stored(output, "val-car")
     for (episode, name, _), row in zip(result.episodes, rows, strict=True):
@@ -313,7 +313,7 @@ def test_pictures_of_another_size_than_annotated(tmp_path):
 
 def test_the_year_is_the_one_that_is_there(coco, tmp_path):
     write(coco, 2017, train=VAL_PICTURES)
-    with pytest.raises(UserError, match="several years; choose --year: 2014, 2017"):
+    with pytest.raises(UserError, match="several years; `year` must be"):
         coco20i(coco)
     with pytest.raises(UserError, match="of year 2015; there is 2014, 2017"):
         coco20i(coco, "2015")
@@ -334,7 +334,7 @@ def test_large_classes_are_read_in_parts_by_workers(coco, tmp_path, monkeypatch)
 def test_worker_processes_load_no_tensorflow():
     code = """
 import sys
-import efficientlab_tf.data.sources.coco20i, efficientlab_tf.data.sources.pascal5i
+import efficientlab_tf.convert
 sys.exit("tensorflow" in sys.modules)
 """
     root = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.davis import davis_jobs, find_sequences
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import palette_image
-from tests.data.test_tools import report, tool
+from tests.data.test_tools import converter, report
 
 SHARED = Path(
     os.environ.get("EFFICIENTLAB_SHARED", Path(__file__).parents[2].parent / "shared")
@@ -71,16 +71,16 @@ def davis(tmp_path):
 
 
 def convert(davis, output, *more):
-    return tool("convert_davis")(
+    return converter("davis")(
         ["--davis", str(davis), "--output_dir", str(output), "--workers", "1", *more]
     )
 
 
 def stored(output, name):
-    """Decoded pairs of a class."""
+    """Decoded examples of a class."""
     manifest = Manifest.load(output)
     return [
-        tuple(np.squeeze(x.numpy()) for x in decode_pair(record, None)[:2])
+        tuple(np.squeeze(x.numpy()) for x in decode_example(record, None)[:2])
         for record in read_shard(manifest.shard_path(name))
     ]
 
@@ -110,18 +110,20 @@ def test_a_dataset_in_the_order_of_time(davis, tmp_path):
     assert sorted(Manifest.load(tmp_path / "out").classes) == [
         *("bear", "dogs_1", "dogs_2")
     ]
-    pairs = stored(tmp_path / "out", "bear")
-    levels = [float(image.mean()) for image, _ in pairs]
+    examples = stored(tmp_path / "out", "bear")
+    levels = [float(image.mean()) for image, _ in examples]
     np.testing.assert_allclose(levels, [10 * i for i in range(11)], atol=1)
-    for i, (_, mask) in enumerate(pairs):
+    for i, (_, mask) in enumerate(examples):
         expected = np.zeros((24, 40))
         expected[4:12, i : i + 10] = 1
         np.testing.assert_array_equal(mask, expected)
-    pairs = stored(tmp_path / "out", "dogs_2")
-    np.testing.assert_allclose([float(p[0].mean()) for p in pairs], [0, 20, 30], atol=1)
+    examples = stored(tmp_path / "out", "dogs_2")
+    np.testing.assert_allclose(
+        [float(p[0].mean()) for p in examples], [0, 20, 30], atol=1
+    )
     expected = np.zeros((24, 40))
     expected[10:16, 20:30], expected[20:] = 1, 255
-    np.testing.assert_array_equal(pairs[0][1], expected)
+    np.testing.assert_array_equal(examples[0][1], expected)
     assert [row[1] for row in report(tmp_path / "out")] == ["00011.jpg"]
     assert convert(davis, tmp_path / "one", "--sequences", "dogs") == 0
     assert len(Manifest.load(tmp_path / "one").classes) == 2
@@ -136,7 +138,7 @@ def test_bad_input_is_named(davis, tmp_path):
         (lambda: find_sequences(davis, names=["bears"]), "there are bear, dogs"),
         (
             lambda: find_sequences(davis, split="2017/val", names=["bear"]),
-            "no sequence 'bear' in --split=2017/val",
+            "no sequence 'bear' in `split` 2017/val",
         ),
     ):
         with pytest.raises(UserError, match=message):

@@ -218,16 +218,16 @@ def test_fixed_episodes_differ_by_class_draw_and_seed(manifest):
 BAD = [
     ({"split": "trian"}, "has no split 'trian'; choose one of: train, test, all"),
     ({"shots": 3}, "class 'dog' of dataset tiny has 5 examples"),
-    ({"shots": 3}, "shots + queries = 3 + 3 = 6; lower them or add examples"),
+    ({"shots": 3}, "`shots` + `queries` = 3 + 3; lower them or add examples"),
     ({"shots": 4}, "class 'bear' (and 2 other classes)"),
-    ({"ways": 5}, "has 4 classes, but an episode needs ways = 5"),
-    ({"ways": 0}, "ways must be at least 1, received 0"),
-    ({"ways": 255}, "ways must be below 255, received 255"),
-    ({"shots": 0}, "shots must be at least 1, received 0"),
-    ({"queries": 0}, "queries must be at least 1, received 0"),
-    ({"meta_batch": 0}, "meta_batch must be at least 1, received 0"),
-    ({"start_step": -1}, "start_step must be at least 0, received -1"),
-    ({"image_size": 0}, "image_size must be positive, received 0x0"),
+    ({"ways": 5}, "has 4 classes, but `ways` is 5"),
+    ({"ways": 0}, "`ways` must be at least 1, received 0"),
+    ({"ways": 255}, "`ways` must be below 255, received 255"),
+    ({"shots": 0}, "`shots` must be at least 1, received 0"),
+    ({"queries": 0}, "`queries` must be at least 1, received 0"),
+    ({"meta_batch": 0}, "`meta_batch` must be at least 1, received 0"),
+    ({"start_step": -1}, "`start_step` must be at least 0, received -1"),
+    ({"image_size": 0}, "`image_size` must be positive, received 0x0"),
     ({"splits": "nonsense"}, "unknown splits 'nonsense'"),
 ]
 
@@ -245,9 +245,9 @@ def test_bad_options_are_one_clear_line(manifest, options, message):
         ("val", {}, "has no split 'val'"),
         (["bear", "bee"], {}, "has no class 'bee'"),
         ("train", {"shots": 5}, "class 'dog' of dataset tiny has 5 examples"),
-        ("train", {"queries": 4}, "shots + queries = 2 + 4 = 6"),
-        ("train", {"queries": 0}, "queries must be at least 1, received 0"),
-        ("train", {"splits_per_task": 0}, "splits_per_task must be at least 1"),
+        ("train", {"queries": 4}, "`shots` + `queries` = 2 + 4"),
+        ("train", {"queries": 0}, "`queries` must be at least 1, received 0"),
+        ("train", {"splits_per_task": 0}, "`splits_per_task` must be at least 1"),
     ],
 )
 def test_bad_meta_tests_fail_before_the_first_episode(

@@ -7,7 +7,7 @@ from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.records import FRAME_BYTES, read_shard, write_shard
 from efficientlab_tf.errors import UserError
-from tests.data.tiny_dataset import class_number, sources, tiny_dataset, tiny_pairs
+from tests.data.tiny_dataset import class_number, sources, tiny_dataset, tiny_examples
 
 SIZE = (32, 48)
 PAIR_BYTES = 32 * 48 * 4
@@ -89,20 +89,20 @@ def drop_all(path):
 
 
 def drop_record(path):
-    write_shard(path, tiny_pairs("dog", 1, SIZE))
+    write_shard(path, tiny_examples("dog", 1, SIZE))
 
 
 def add_records(path):
-    write_shard(path, tiny_pairs("dog", 5, SIZE))
+    write_shard(path, tiny_examples("dog", 5, SIZE))
 
 
 def break_image(path):
-    first, second = tiny_pairs("dog", 2, SIZE)
+    first, second = tiny_examples("dog", 2, SIZE)
     write_shard(path, [first, second._replace(image=second.image[:40])])
 
 
 def break_mask(path):
-    first, second = tiny_pairs("dog", 2, SIZE)
+    first, second = tiny_examples("dog", 2, SIZE)
     write_shard(path, [first, second._replace(mask=b"not a picture")])
 
 

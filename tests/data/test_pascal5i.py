@@ -12,10 +12,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from efficientlab_tf.data.cleaning import Refused
-from efficientlab_tf.data.fold_episodes import pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, parse_record, read_shard
+from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sbd_masks import read_sbd_mask
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.pascal5i import pascal5i
@@ -23,7 +23,7 @@ from efficientlab_tf.data.sources.voc import VOC_CLASSES
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.episode import require_disjoint
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import fss1000, report, source, tool
+from tests.data.test_tools import converter, fss1000, report, source
 from tests.data.test_voc import BUS, DOG, PLANT, save_mask
 
 SHARED = Path(
@@ -121,7 +121,7 @@ def sbd(tmp_path):
 
 def convert(voc, output, *more):
     argv = ["--voc", voc, "--output_dir", output, "--workers", 1, "--pairs", 20, *more]
-    return tool("convert_pascal5i")([str(item) for item in argv])
+    return converter("pascal5i")([str(item) for item in argv])
 
 
 def stored(output, entry):
@@ -129,7 +129,7 @@ def stored(output, entry):
     records = list(read_shard(Manifest.load(output).shard_path(entry)))
     names = [Path(parse_record(r)["filename"].numpy().decode()).stem for r in records]
     return {
-        name: decode_pair(record, None)[1].numpy()
+        name: decode_example(record, None)[1].numpy()
         for name, record in zip(names, records, strict=True)
     }
 
@@ -193,7 +193,7 @@ def test_without_sbd_it_says_so(voc, tmp_path, capsys):
     assert convert(voc, tmp_path / "out") == 0
     assert "train-pottedplant" not in Manifest.load(tmp_path / "out").classes
     out = capsys.readouterr().out
-    assert "training: 3 pictures, all of VOC's train.txt; the paper's 1,464 and" in out
+    assert "training: 3 pictures, all of VOC's train.txt; the paper trains on" in out
 
 
 def test_masks_of_void_alone_or_without_a_class_are_of_no_class(voc, sbd):
@@ -408,7 +408,7 @@ def test_real_entries_hold_what_the_masks_show(real):
 def test_real_episodes(real):
     manifest = Manifest.load(real)
     for fold, classes in enumerate(TABLE_1):
-        result = pair_episodes(manifest, fold, shots=1, image_size=64, limit=4)
+        result = fold_episodes(manifest, fold, shots=1, image_size=64, limit=4)
         tasks = list(result.episodes)
         assert result.total == len(tasks) == 4
         for episode, name, _ in tasks:

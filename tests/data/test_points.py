@@ -273,11 +273,11 @@ def test_instances_of_an_episode(tmp_path, monkeypatch):
 
 def test_bad_families(manifest):
     for options, message in (
-        ({"family": "video"}, "family must be one of class, interactive, instance"),
-        ({"family": "interactive", "queries": 1}, "as many queries as shots, 2"),
+        ({"family": "video"}, "`family` must be one of class, interactive, instance"),
+        ({"family": "interactive", "queries": 1}, "`queries` must equal `shots`, 2"),
         (
             {"family": "instance", "shots": 6, "queries": 6},
-            "an episode needs shots = 6",
+            "an episode needs `shots` = 6",
         ),
     ):
         with pytest.raises(UserError, match=message):

@@ -14,7 +14,7 @@ from efficientlab_tf.data.cleaning import (
     read_mask,
 )
 from efficientlab_tf.data.example import CHANGED, REFUSED
-from efficientlab_tf.data.example_files import load_pair
+from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.data.sources.folder import folder_jobs
 from efficientlab_tf.data.sources.fss1000 import fss1000_jobs
 from efficientlab_tf.data.sources.jobs import read_classes, run_job
@@ -40,7 +40,7 @@ def bright_half(width=32, height=24):
 
 
 def store(folder, image=None, mask=None, stem="1", suffix=".jpg", **save):
-    """Saves a pair in FSS-1000's layout; returns both paths."""
+    """Saves an example in FSS-1000's layout; returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{stem}{suffix}", folder / f"{stem}.png"
     if image is not None:
@@ -53,17 +53,17 @@ def store(folder, image=None, mask=None, stem="1", suffix=".jpg", **save):
 
 
 def load(image_path, mask_path, options=PLAIN):
-    """Loads a pair; returns its decoded image and mask, itself, and the rows."""
-    pair, rows = load_pair("c", image_path, mask_path, options)
-    if pair is None:
+    """Loads an example; returns its decoded image and mask, itself, and the rows."""
+    example, rows = load_example("c", image_path, mask_path, options)
+    if example is None:
         return None, None, None, rows
-    image = Image.open(io.BytesIO(pair.image))
-    assert image.format.lower() == pair.image_format
+    image = Image.open(io.BytesIO(example.image))
+    assert image.format.lower() == example.image_format
     assert image.mode in ("RGB", "L")
-    mask = Image.open(io.BytesIO(pair.mask))
+    mask = Image.open(io.BytesIO(example.mask))
     assert mask.mode == "L"
-    assert image.size == mask.size == (pair.width, pair.height)
-    return np.asarray(image), np.asarray(mask), pair, rows
+    assert image.size == mask.size == (example.width, example.height)
+    return np.asarray(image), np.asarray(mask), example, rows
 
 
 def png_bytes(values):
@@ -180,9 +180,9 @@ def test_an_object_mask_is_not_one_of_indices(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[2:4] = 255
     paths = store(tmp_path, Image.new("RGB", (8, 8)), mask)
-    _, _, pair, rows = load(*paths, CleaningOptions(index_masks=True))
-    assert pair is None and rows[-1].action == REFUSED
-    assert "without --index_masks" in rows[-1].reason
+    _, _, example, rows = load(*paths, CleaningOptions(index_masks=True))
+    assert example is None and rows[-1].action == REFUSED
+    assert "these are not masks of indices" in rows[-1].reason
     assert load(*paths)[2] is not None
 
 
@@ -191,9 +191,9 @@ def test_an_object_mask_is_not_one_of_indices(tmp_path):
 
 def test_untouched_jpeg_keeps_its_bytes(tmp_path):
     paths = store(tmp_path, photo(), rgb(bright_half()))
-    image, mask, pair, rows = load(*paths)
-    assert pair.image == paths[0].read_bytes()
-    assert (pair.image_format, pair.filename) == ("jpeg", "1.jpg")
+    image, mask, example, rows = load(*paths)
+    assert example.image == paths[0].read_bytes()
+    assert (example.image_format, example.filename) == ("jpeg", "1.jpg")
     np.testing.assert_array_equal(mask, bright_half() // 255)
     assert rows == []
 
@@ -201,8 +201,8 @@ def test_untouched_jpeg_keeps_its_bytes(tmp_path):
 def test_format_comes_from_the_content_not_the_suffix(tmp_path):
     paths = store(tmp_path, mask=bright_half())
     photo().save(paths[0], "PNG")
-    image, _, pair, rows = load(*paths)
-    assert pair.image_format == "png" and rows == []
+    image, _, example, rows = load(*paths)
+    assert example.image_format == "png" and rows == []
     np.testing.assert_array_equal(image, photo())
 
 
@@ -275,14 +275,14 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
 
 def test_grey_jpeg_is_kept(tmp_path):
     paths = store(tmp_path, photo().convert("L"), bright_half())
-    _, _, pair, rows = load(*paths)
-    assert pair.image == paths[0].read_bytes() and rows == []
+    _, _, example, rows = load(*paths)
+    assert example.image == paths[0].read_bytes() and rows == []
 
 
 def test_image_size_resizes_both_and_says_so(tmp_path):
     paths = store(tmp_path, photo(), bright_half())
-    image, mask, pair, rows = load(*paths, CleaningOptions(image_size=16))
-    assert (pair.height, pair.width) == (16, 16)
+    image, mask, example, rows = load(*paths, CleaningOptions(image_size=16))
+    assert (example.height, example.width) == (16, 16)
     np.testing.assert_array_equal(image[..., 0] > 128, mask == 1)
     assert [row.reason for row in rows] == ["resized from 32x24 to 16x16"]
 
@@ -300,8 +300,8 @@ def test_mask_of_another_size_but_the_same_aspect_ratio(tmp_path):
     [((250, 166), True), ((250, 167), True), ((250, 165), False), ((333, 500), False)],
 )
 def test_aspect_ratio_up_to_rounding(tmp_path, size, fits):
-    *_, pair, rows = load(*store(tmp_path, photo(500, 333), bright_half(*size)))
-    assert (pair is not None) == fits
+    *_, example, rows = load(*store(tmp_path, photo(500, 333), bright_half(*size)))
+    assert (example is not None) == fits
     if not fits:
         assert rows[0].action == REFUSED
         assert f"mask is {size[0]}x{size[1]}, image 500x333" in rows[0].reason
@@ -324,8 +324,8 @@ def damage(path):
 def test_unreadable_files_are_refused(tmp_path, name, spoil, expected):
     paths = store(tmp_path, photo(200, 200), bright_half(200, 200), quality=95)
     spoil(tmp_path / name)
-    *_, pair, rows = load(*paths)
-    assert pair is None
+    *_, example, rows = load(*paths)
+    assert example is None
     (row,) = rows
     assert (row.class_name, row.file, row.action) == ("c", name, REFUSED)
     assert expected in row.reason and "\n" not in row.reason
@@ -361,7 +361,7 @@ def test_fss1000_partners(tmp_path):
         ("10.jpeg", REFUSED, "a second image of the same name; 10.JPG used"),
     ]
     data = run_job(job, PLAIN)
-    assert [pair.filename for pair in data.pairs] == [
+    assert [example.filename for example in data.examples] == [
         "1.jpg",
         "2.jpeg",
         "6.png",
@@ -404,7 +404,7 @@ def test_folder_of_several_classes(tmp_path):
         store(tmp_path / name / "images", photo())
         store(tmp_path / name / "masks", mask=bright_half())
     assert [job.class_name for job in folder_jobs(tmp_path, None)] == ["cup", "mug"]
-    with pytest.raises(UserError, match="--class_name cup is for one class"):
+    with pytest.raises(UserError, match="`class_name` cup is for one class"):
         folder_jobs(tmp_path, "cup")
 
 
@@ -444,13 +444,13 @@ def test_mliis_shards_are_kept_exactly(tmp_path):
     )
     (data,) = read_mliis(list_shards(tmp_path))
     assert data.class_name == "bear"
-    assert len(data.pairs) == 2
-    for pair in data.pairs:
-        stored = np.asarray(Image.open(io.BytesIO(pair.image)))
+    assert len(data.examples) == 2
+    for example in data.examples:
+        stored = np.asarray(Image.open(io.BytesIO(example.image)))
         np.testing.assert_array_equal(stored, image)
-        mask = np.asarray(Image.open(io.BytesIO(pair.mask)))
+        mask = np.asarray(Image.open(io.BytesIO(example.mask)))
         np.testing.assert_array_equal(mask, half // 255)
-        assert (pair.height, pair.width) == (224, 224)
+        assert (example.height, example.width) == (224, 224)
     assert [row.action for row in data.rows] == [REFUSED, REFUSED]
     assert "record 2 of bear.tfrecord.gzip: 149856 bytes" in data.rows[0].reason
     assert "record 3" in data.rows[1].reason
@@ -463,8 +463,8 @@ def test_truncated_mliis_shard(tmp_path):
     write_mliis(path, [{"image": image.tobytes(), "mask": half.tobytes()}] * 3)
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
     (data,) = read_mliis(list_shards(tmp_path))
-    assert len(data.pairs) < 3
-    assert f"record {len(data.pairs)}: truncated" in data.rows[-1].reason
+    assert len(data.examples) < 3
+    assert f"record {len(data.examples)}: truncated" in data.rows[-1].reason
 
 
 def test_no_mliis_shards(tmp_path):

@@ -15,10 +15,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientlab_tf import convert as converting
+from efficientlab_tf import inspect_dataset, verify
 from efficientlab_tf.data.convert import convert
-from efficientlab_tf.data.example import ClassData, Pair
+from efficientlab_tf.data.example import ClassData, Example
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, encode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, encode_example, read_shard
 from efficientlab_tf.data.split_lists import load_splits
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError, run_command
@@ -34,6 +36,11 @@ def tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
+
+
+def converter(source):
+    """The command that converts a source, as a function of its options."""
+    return lambda argv: converting.main([source, *argv])
 
 
 def make_arrays(seed):
@@ -68,7 +75,7 @@ def arguments(source, output, *more):
 
 def fss1000(source, output, *more):
     argv = arguments(source, output, "--workers", "1", *more)
-    return tool("convert_fss1000")(argv)
+    return converter("fss1000")(argv)
 
 
 def report(output):
@@ -91,7 +98,7 @@ def test_fss1000_end_to_end(source, tmp_path, capsys):
     output = tmp_path / "deep" / "out"
     splits = lists(tmp_path, train=["ant"], test=["bee"])
     assert fss1000(source, output, "--splits", splits) == 0
-    assert "2 classes, 6 pairs" in capsys.readouterr().out
+    assert "2 classes, 6 examples" in capsys.readouterr().out
     assert report(output) == []
     assert sorted(os.listdir(output)) == [
         "ant.tfrecord",
@@ -103,12 +110,14 @@ def test_fss1000_end_to_end(source, tmp_path, capsys):
     assert manifest.name == "out"
     assert manifest.splits == {"train": ("ant",), "test": ("bee",)}
     for index, record in enumerate(read_shard(manifest.shard_path("bee")), start=1):
-        _, mask = decode_pair(record, None)
+        _, mask = decode_example(record, None)
         np.testing.assert_array_equal(mask, make_arrays(index)[1] // 255)
     assert index == manifest.classes["bee"].count == 3
 
 
-def test_every_bad_pair_is_reported_and_the_rest_is_written(source, tmp_path, capsys):
+def test_every_bad_example_is_reported_and_the_rest_is_written(
+    source, tmp_path, capsys
+):
     ant = source / "ant"
     fill(ant, ant, count=6, first=4)
     (ant / "4.png").unlink()
@@ -141,19 +150,19 @@ def test_every_bad_pair_is_reported_and_the_rest_is_written(source, tmp_path, ca
     assert "1 files changed, 4 refused" in captured.out
 
 
-def test_classes_with_too_few_pairs_are_named_and_left_out(source, tmp_path, capsys):
+def test_classes_with_too_few_examples_are_named_and_left_out(source, tmp_path, capsys):
     (source / "empty").mkdir()
     fill(source / "cat", source / "cat", count=1)
     output = tmp_path / "out"
     splits = lists(tmp_path, train=["ant", "cat", "empty"], test=["bee"])
     assert fss1000(source, output, "--splits", splits) == 1
     errors = capsys.readouterr().err
-    assert "class empty left out: 0 usable pairs" in errors
-    assert "class cat left out: 1 usable pairs" in errors
+    assert "class empty left out: 0 usable examples" in errors
+    assert "class cat left out: 1 usable examples" in errors
     manifest = Manifest.load(output)
     assert set(manifest.classes) == {"ant", "bee"}
     assert manifest.splits == {"train": ("ant",), "test": ("bee",)}
-    assert fss1000(source, output, "--min_pairs", "1", "--overwrite") == 1
+    assert fss1000(source, output, "--min_examples", "1", "--overwrite") == 1
     assert set(Manifest.load(output).classes) == {"ant", "bee", "cat"}
 
 
@@ -215,7 +224,7 @@ def test_a_failed_conversion_leaves_the_older_dataset(source, tmp_path):
     before = Manifest.load(output)
 
     def classes():
-        yield ClassData("ant", [stored_pair(), stored_pair()], [])
+        yield ClassData("ant", [stored_example(), stored_example()], [])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -225,10 +234,10 @@ def test_a_failed_conversion_leaves_the_older_dataset(source, tmp_path):
     assert not (output / ".partial").exists()
 
 
-def stored_pair():
+def stored_example():
     buffer = io.BytesIO()
     Image.new("L", (2, 2)).save(buffer, "PNG")
-    return Pair("1.png", buffer.getvalue(), "png", buffer.getvalue(), 2, 2)
+    return Example("1.png", buffer.getvalue(), "png", buffer.getvalue(), 2, 2)
 
 
 def test_a_killed_conversion_leaves_nothing_half_written(tmp_path):
@@ -265,7 +274,7 @@ def test_folder_end_to_end(tmp_path):
     fill(mugs / "images", mugs / "masks")
     output = tmp_path / "out"
     argv = arguments(mugs, output, "--class_name", "mug", "--workers", "1")
-    assert tool("convert_folder")(argv) == 0
+    assert converter("folder")(argv) == 0
     manifest = Manifest.load(output)
     assert manifest.split("all") == ("mug",)
     assert manifest.classes["mug"].count == 3
@@ -276,7 +285,7 @@ def test_folder_with_a_refused_file_says_so_by_its_status(tmp_path, capsys):
     fill(mugs / "images", mugs / "masks")
     (mugs / "masks" / "2.png").unlink()
     argv = arguments(mugs, tmp_path / "out", "--workers", "1")
-    assert tool("convert_folder")(argv) == 1
+    assert converter("folder")(argv) == 1
     assert "refused: mugs/2.jpg: image without mask" in capsys.readouterr().err
     assert Manifest.load(tmp_path / "out").classes["mugs"].count == 2
 
@@ -289,9 +298,9 @@ def test_folder_of_index_masks(tmp_path):
     for index in (1, 2):
         Image.fromarray(values).save(mugs / "masks" / f"{index}.png")
     argv = arguments(mugs, tmp_path / "out", "--index_masks", "--workers", "1")
-    assert tool("convert_folder")(argv) == 0
+    assert converter("folder")(argv) == 0
     record = next(read_shard(tmp_path / "out" / "mugs.tfrecord"))
-    np.testing.assert_array_equal(decode_pair(record, None)[1], values)
+    np.testing.assert_array_equal(decode_example(record, None)[1], values)
 
 
 def test_mliis_end_to_end(tmp_path):
@@ -299,8 +308,8 @@ def test_mliis_end_to_end(tmp_path):
     record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}
     write_mliis(tmp_path / "bear.tfrecord.gzip", [record] * 2)
     argv = arguments(tmp_path, tmp_path / "out")
-    assert tool("convert_mliis_shards")(argv) == 0
-    assert verify_dataset(tmp_path / "out").pairs == 2
+    assert converter("mliis")(argv) == 0
+    assert verify_dataset(tmp_path / "out").examples == 2
 
 
 def damage(path, position):
@@ -311,7 +320,7 @@ def damage(path, position):
 
 def test_verify_accepts_a_sound_dataset(source, tmp_path, capsys):
     fss1000(source, tmp_path / "out")
-    assert tool("verify_dataset")([str(tmp_path / "out")]) == 0
+    assert verify.main([str(tmp_path / "out")]) == 0
     assert "OK: " in capsys.readouterr().out
 
 
@@ -324,7 +333,7 @@ def test_verify_names_shard_and_record_of_each_fault(source, tmp_path, capsys):
     damage(ant, 200)
     damage(ant, ant.stat().st_size - 50)
     bee.write_bytes(bee.read_bytes()[: first + 300])
-    assert tool("verify_dataset")([str(output)]) == 1
+    assert verify.main([str(output)]) == 1
     captured = capsys.readouterr()
     faults = [line for line in captured.err.splitlines() if line.startswith("fault: ")]
     assert len(faults) == 6
@@ -337,7 +346,7 @@ def test_verify_names_shard_and_record_of_each_fault(source, tmp_path, capsys):
         "bee.tfrecord: 2 records, the manifest says 3",
     ):
         assert any(expected in fault for fault in faults), expected
-    assert "6 faults" in captured.out and "2 pairs" in captured.out
+    assert "6 faults" in captured.out and "2 examples" in captured.out
 
 
 def test_verify_sees_a_damaged_record_length(source, tmp_path):
@@ -358,17 +367,17 @@ def test_verify_sees_a_damaged_record_length(source, tmp_path):
         ({"height": 3}, "image is 2x2, mask 2x2, the record says 3x2"),
     ],
 )
-def test_verify_decodes_every_pair(tmp_path, change, expected):
-    pairs = [stored_pair(), stored_pair()._replace(**change)]
-    convert([ClassData("ant", pairs, [])], ["ant"], tmp_path)
+def test_verify_decodes_every_example(tmp_path, change, expected):
+    examples = [stored_example(), stored_example()._replace(**change)]
+    convert([ClassData("ant", examples, [])], ["ant"], tmp_path)
     (fault,) = verify_dataset(tmp_path).faults
     assert "ant.tfrecord, record 1: " in fault and expected in fault
 
 
 def test_verify_sees_a_foreign_record(tmp_path):
-    convert([ClassData("ant", [stored_pair()] * 2, [])], ["ant"], tmp_path)
+    convert([ClassData("ant", [stored_example()] * 2, [])], ["ant"], tmp_path)
     with tf.io.TFRecordWriter(str(tmp_path / "ant.tfrecord")) as writer:
-        writer.write(encode_pair(stored_pair()))
+        writer.write(encode_example(stored_example()))
         writer.write(b"something else")
     faults = verify_dataset(tmp_path).faults
     assert any("record 1: not an example with DeepLab's" in fault for fault in faults)
@@ -378,7 +387,7 @@ def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):
     output = tmp_path / "out"
     fss1000(source, output, "--splits", lists(tmp_path, train=["ant"]))
     sheet = tmp_path / "sheet.png"
-    assert tool("inspect_dataset")([str(output), "--output", str(sheet)]) == 0
+    assert inspect_dataset.main([str(output), "--output", str(sheet)]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert ["train", "1", "3", "3", "3"] in lines
@@ -389,29 +398,35 @@ def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):
     assert picture.width > 3 * 128 and picture.height > 2 * 128
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 1000
     with pytest.raises(UserError, match="no split 'dev'"):
-        tool("inspect_dataset")([str(output), "--output", str(sheet), "--split", "dev"])
+        inspect_dataset.main([str(output), "--output", str(sheet), "--split", "dev"])
     with pytest.raises(UserError, match="cannot write .*none/sheet.png"):
-        tool("inspect_dataset")([str(output), "--output", f"{tmp_path}/none/sheet.png"])
+        inspect_dataset.main([str(output), "--output", f"{tmp_path}/none/sheet.png"])
 
 
-def test_make_sample(source, tmp_path):
+def sample_arguments(tmp_path):
+    """Makes what tools/make_sample.py reads; returns its command line."""
+    ant = tmp_path / "ant"
+    fill(ant, ant)
     icons = tmp_path / "icons"
     for names in load_splits("icons").values():
         for name in names:
             (icons / name).parent.mkdir(exist_ok=True)
-            (icons / name).symlink_to(source / "ant")
+            (icons / name).symlink_to(ant)
     nuclei = tmp_path / "nuclei"
     for name in ("nucleus", "stained_nucleus"):
         fill(nuclei / name, nuclei / name)
     (tmp_path / "LICENSES.md").write_text("By the artists.\n")
     (tmp_path / "icons.csv").write_text("class,index\nbear,1\nnone,1\n")
     (tmp_path / "nuclei.csv").write_text("class,index\nnucleus,1\n")
-    output = tmp_path / "sample"
-    argv = f"""--icons {icons} --icons_licences {tmp_path}/LICENSES.md
+    return f"""--icons {icons} --icons_licences {tmp_path}/LICENSES.md
         --icons_provenance {tmp_path}/icons.csv --nuclei {nuclei}
-        --nuclei_provenance {tmp_path}/nuclei.csv --output_dir {output}
+        --nuclei_provenance {tmp_path}/nuclei.csv --output_dir {tmp_path}/sample
         --train 3 --val 1 --test 2""".split()
-    assert tool("make_sample")(argv) == 0
+
+
+def test_make_sample(tmp_path):
+    output = tmp_path / "sample"
+    assert tool("make_sample")(sample_arguments(tmp_path)) == 0
     sample = Manifest.load(output / "icons")
     assert {split: len(names) for split, names in sample.splits.items()} == {
         "train": 3,
@@ -419,7 +434,7 @@ def test_make_sample(source, tmp_path):
         "test": 2,
     }
     record = next(read_shard(sample.shard_path(sample.split("test")[0])))
-    assert decode_pair(record, None)[0].shape == (96, 96, 3)
+    assert decode_example(record, None)[0].shape == (96, 96, 3)
     assert Manifest.load(output / "nuclei").split("test")[0] == "nucleus"
     licences = (output / "LICENSES.md").read_text()
     assert "> By the artists." in licences and "Changes made" in licences
@@ -427,20 +442,19 @@ def test_make_sample(source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, argv",
+    "main, argv",
     [
-        ("convert_fss1000", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("convert_folder", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("convert_mliis_shards", ["--input_dir", "nowhere", "--output_dir", "out"]),
-        ("verify_dataset", ["nowhere"]),
-        ("inspect_dataset", ["nowhere"]),
+        (converter("fss1000"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (converter("folder"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (converter("mliis"), ["--input_dir", "nowhere", "--output_dir", "out"]),
+        (verify.main, ["nowhere"]),
+        (inspect_dataset.main, ["nowhere"]),
     ],
 )
 def test_no_such_folder_is_one_line_and_status_2(
-    name, argv, tmp_path, monkeypatch, capsys
+    main, argv, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    main = tool(name)
     with pytest.raises(SystemExit) as info:
         run_command(lambda: main(argv))
     assert info.value.code == 2

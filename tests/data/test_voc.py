@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_pair, read_shard
+from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import fill, report, tool
+from tests.data.test_tools import converter, fill, report
 
 BUS, PLANT, DOG = 6, 16, 12
 
@@ -42,7 +42,7 @@ def voc(tmp_path):
 
 
 def convert(voc, output, *more):
-    return tool("convert_voc")(
+    return converter("voc")(
         ["--input_dir", str(voc), "--output_dir", str(output), "--workers", "1", *more]
     )
 
@@ -51,7 +51,7 @@ def stored(output, name):
     """Decoded masks of a class."""
     manifest = Manifest.load(output)
     return [
-        decode_pair(record, None)[1].numpy()
+        decode_example(record, None)[1].numpy()
         for record in read_shard(manifest.shard_path(name))
     ]
 
@@ -73,7 +73,7 @@ def test_a_set_and_classes_to_keep_to(voc):
 
 
 def test_other_classes_become_background_and_void_stays(voc, tmp_path):
-    assert convert(voc, tmp_path / "out", "--min_pairs", "1") == 0
+    assert convert(voc, tmp_path / "out", "--min_examples", "1") == 0
     first, second = (np.squeeze(mask) for mask in stored(tmp_path / "out", "bus"))
     expected = np.zeros([24, 32])
     expected[4:12, 4:12] = 1
@@ -86,7 +86,7 @@ def test_rare_classes_are_left_out_unless_asked_for(voc, tmp_path, capsys):
     assert list(Manifest.load(tmp_path / "out").classes) == ["bus"]
     assert "left out: dog, pottedplant" in capsys.readouterr().out
     assert convert(voc, tmp_path / "more", "--classes", "bus,dog") == 1
-    assert "class dog left out: 1 usable pairs" in capsys.readouterr().err
+    assert "class dog left out: 1 usable examples" in capsys.readouterr().err
 
 
 def test_labels_of_ones_own(voc, tmp_path):
@@ -102,7 +102,7 @@ def test_bad_input_is_named(voc, tmp_path):
     labels.write_text("6 bus\ndog\n")
     for call, message in (
         (lambda: read_labels(labels), "labels.txt:2: expected an index"),
-        (lambda: read_labels(tmp_path / "none"), "cannot read --labels"),
+        (lambda: read_labels(tmp_path / "none"), "cannot read `labels`"),
         (lambda: voc_jobs(tmp_path), "no folder JPEGImages"),
         (lambda: voc_jobs(voc, image_set="train"), "no such image set.*there are val"),
         (lambda: voc_jobs(voc, classes=["buss"]), "unknown class 'buss'"),
@@ -128,7 +128,7 @@ def test_fpk_joins_both_sets(voc, tmp_path):
     for name in names:
         fill(fss / name, fss / name)
     argv = ["--fss1000", str(fss), "--voc", str(voc), "--workers", "1"]
-    build = tool("build_fpk")
+    build = converter("fpk")
     assert build([*argv, "--output_dir", str(tmp_path / "fpk")]) == 0
     manifest = Manifest.load(tmp_path / "fpk")
     counts = {name: entry.count for name, entry in manifest.classes.items()}

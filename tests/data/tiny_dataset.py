@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.data.manifest import ClassEntry, Manifest
-from efficientlab_tf.data.records import Pair, write_shard
+from efficientlab_tf.data.records import Example, write_shard
 
 
 def class_number(name):
@@ -23,12 +23,12 @@ def tiny_mask(size):
     return mask
 
 
-def tiny_pairs(name, count, size=(32, 48)):
-    """Pairs whose image has the colour (class, example, 0) everywhere."""
+def tiny_examples(name, count, size=(32, 48)):
+    """Examples whose image has the colour (class, example, 0) everywhere."""
     for example in range(count):
         image = np.zeros([*size, 3], np.uint8)
         image[..., 0], image[..., 1] = class_number(name), example
-        yield Pair(
+        yield Example(
             filename=f"{example}.png",
             image=tf.io.encode_png(image).numpy(),
             image_format="png",
@@ -39,13 +39,13 @@ def tiny_pairs(name, count, size=(32, 48)):
 
 
 def tiny_dataset(directory, counts, splits=None, size=(32, 48)):
-    """Writes a dataset of `counts` (class name to number of pairs)."""
+    """Writes a dataset of `counts` (class name to number of examples)."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     classes = {}
     for name, count in counts.items():
         shard = f"{name}.tfrecord"
-        info = write_shard(directory / shard, tiny_pairs(name, count, size))
+        info = write_shard(directory / shard, tiny_examples(name, count, size))
         classes[name] = ClassEntry(shard, info.count, info.sha256)
     splits = splits or {"train": tuple(counts)}
     manifest = Manifest("tiny", classes, splits, directory)

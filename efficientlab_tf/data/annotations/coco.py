@@ -3,9 +3,6 @@
 from collections import Counter
 from pathlib import Path, PureWindowsPath
 
-import numpy as np
-
-from efficientlab_tf.data.annotations.drawing import blank, fill_polygon
 from efficientlab_tf.data.annotations.export import (
     Drawn,
     Export,
@@ -16,7 +13,8 @@ from efficientlab_tf.data.annotations.export import (
     read_picture,
     reading,
 )
-from efficientlab_tf.data.annotations.rle import coco_mask
+from efficientlab_tf.data.coco_masks import paint
+from efficientlab_tf.data.drawing import blank
 from efficientlab_tf.errors import UserError
 
 FORMAT = "COCO"
@@ -116,25 +114,3 @@ def _draw(path, image, annotations, finder, names, labels, notes) -> Drawn:
             value = labels.number(names[annotation["category_id"]])
             paint(mask, annotation["segmentation"], value)
     return drawn(PureWindowsPath(file).name, picture, mask, f"{path}, {file}", notes)
-
-
-def paint(mask: np.ndarray, segmentation: list | dict, value: int) -> None:
-    """Paints what an annotation outlines: polygons, or run lengths.
-
-    Args:
-      mask: [H, W], changed in place.
-      segmentation: as in an annotation; arrays in the place of lists will do.
-      value: what to write.
-
-    Raises:
-      ValueError, KeyError, TypeError: malformed, or of another size.
-    """
-    if isinstance(segmentation, dict):
-        if tuple(segmentation["size"]) != mask.shape:
-            raise ValueError(
-                f"run lengths of size {segmentation['size']}, image {list(mask.shape)}"
-            )
-        mask[coco_mask(segmentation)] = value
-        return
-    for outline in segmentation:
-        fill_polygon(mask, np.asarray(outline, np.float64).reshape(-1, 2), value)

@@ -4,12 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientlab_tf.data.annotations.drawing import (
-    blank,
-    fill_ellipse,
-    fill_polygon,
-    fill_rectangle,
-)
 from efficientlab_tf.data.annotations.export import (
     Drawn,
     Export,
@@ -21,6 +15,12 @@ from efficientlab_tf.data.annotations.export import (
     reading,
 )
 from efficientlab_tf.data.annotations.rle import brush_mask
+from efficientlab_tf.data.drawing import (
+    blank,
+    fill_ellipse,
+    fill_polygon,
+    fill_rectangle,
+)
 from efficientlab_tf.errors import UserError
 
 FORMAT = "Label Studio"

@@ -6,12 +6,6 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from efficientlab_tf.data.annotations.drawing import (
-    blank,
-    fill_ellipse,
-    fill_polygon,
-    fill_rectangle,
-)
 from efficientlab_tf.data.annotations.export import (
     Drawn,
     Export,
@@ -22,6 +16,12 @@ from efficientlab_tf.data.annotations.export import (
     reading,
 )
 from efficientlab_tf.data.cleaning import Upright, open_picture, read_image
+from efficientlab_tf.data.drawing import (
+    blank,
+    fill_ellipse,
+    fill_polygon,
+    fill_rectangle,
+)
 
 FORMAT = "LabelMe"
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientlab_tf.data import cleaning
 from efficientlab_tf.data.annotations.export import (
     UNKNOWN,
     Drawn,
@@ -24,17 +25,21 @@ from efficientlab_tf.data.annotations.export import (
     read_picture,
     reading,
 )
+from efficientlab_tf.data.cleaning import UNKNOWN as UNKNOWN_INDEX
 from efficientlab_tf.data.cleaning import (
-    THRESHOLD,
     Refused,
-    open_picture,
+    holds_indices,
     read_mask,
     require_class,
 )
-from efficientlab_tf.data.cleaning import UNKNOWN as UNKNOWN_INDEX
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS, folder_jobs
 from efficientlab_tf.data.sources.fss1000 import class_job, fss1000_jobs
-from efficientlab_tf.data.sources.jobs import ClassJob, list_images, match_files
+from efficientlab_tf.data.sources.jobs import (
+    ClassJob,
+    by_stem,
+    list_images,
+    match_files,
+)
 from efficientlab_tf.errors import UserError
 
 FORMAT = "images and masks"
@@ -81,14 +86,6 @@ def _class_folders(folder: Path) -> list[ClassJob]:
     if any(list_images(f) for f in folders):
         return [job for job in fss1000_jobs(folder) if job.files or job.rows]
     return []
-
-
-def by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Returns the image files of a folder by their names without suffix."""
-    files: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        files.setdefault(path.stem, []).append(path)
-    return files
 
 
 def read(folder: Path, jobs: list[ClassJob], mask_values: str = "auto") -> Export:
@@ -147,37 +144,13 @@ def read(folder: Path, jobs: list[ClassJob], mask_values: str = "auto") -> Expor
 
 
 def mask_levels(path: Path) -> set[int]:
-    """Returns the indices or grey levels of a mask file; none of a coloured one.
+    """Returns the values of a mask file, see `cleaning.mask_levels`.
 
     Raises:
       UserError: it cannot be read.
     """
     with reading(str(path)):
-        picture = open_picture(path.read_bytes())
-        if picture.mode in ("P", "PA"):
-            colors = np.asarray(picture.convert("RGB"))
-            if (colors == colors[..., :1]).all():
-                return set(np.unique(colors).tolist())
-            return set(np.unique(np.asarray(picture.getchannel(0))).tolist())
-        values = np.asarray(picture)
-        if values.dtype == bool:
-            return {0, 255}
-        if values.ndim == 3:
-            colors = values[..., :3] if values.shape[-1] > 2 else values[..., :1]
-            if (colors != colors[..., :1]).any():
-                return set()
-            values = colors[..., 0]
-        return set(np.unique(values).tolist())
-
-
-def holds_indices(levels: set[int]) -> bool:
-    """Whether levels are indices of classes rather than object on background.
-
-    Grey levels of an object's border, or of lossy compression, reach above 128 as
-    well; the indices of classes start at 1.
-    """
-    between = levels - {0, UNKNOWN_INDEX}
-    return bool(between) and max(between) < THRESHOLD
+        return cleaning.mask_levels(path.read_bytes())
 
 
 def read_mask_file(

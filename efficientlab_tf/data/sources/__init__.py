@@ -1,1 +1,1 @@
-"""Readers of foreign data layouts; each yields pairs for `data.records`."""
+"""Readers of published and common data layouts; each yields examples."""

@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.data.annotations.coco import paint
-from efficientlab_tf.data.annotations.drawing import blank
 from efficientlab_tf.data.cleaning import UNKNOWN, CleaningOptions, Refused
+from efficientlab_tf.data.coco_masks import paint
+from efficientlab_tf.data.drawing import blank
 from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
-from efficientlab_tf.data.example_files import make_pair
-from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, fold_lists
+from efficientlab_tf.data.example_files import make_example
+from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.errors import UserError
@@ -41,7 +41,7 @@ class Outline(NamedTuple):
     Attributes:
       number: its id, for messages.
       crowd: whether it is a region of many things, not told apart.
-      segmentation: polygons or run lengths, as `annotations.coco.paint` takes them.
+      segmentation: polygons or run lengths, as `coco_masks.paint` takes them.
     """
 
     number: object
@@ -80,10 +80,10 @@ class CocoJob(NamedTuple):
 
     def read(self, options: CleaningOptions) -> ClassData:
         """Reads the pictures and draws their masks."""
-        pairs = []
+        examples = []
         rows = list(self.rows)
         for picture in self.pictures:
-            pair, pair_rows = make_pair(
+            example, example_rows = make_example(
                 self.class_name,
                 picture.image,
                 picture.image.name,
@@ -91,10 +91,10 @@ class CocoJob(NamedTuple):
                 options,
                 must_mark=True,
             )
-            rows += pair_rows
-            if pair is not None:
-                pairs.append(pair)
-        return ClassData(self.class_name, pairs, rows)
+            rows += example_rows
+            if example is not None:
+                examples.append(example)
+        return ClassData(self.class_name, examples, rows)
 
 
 def draw_mask(picture: Labelled) -> tuple[np.ndarray, list[str]]:
@@ -163,7 +163,7 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
             entry = prefix + name
             pictures[entry], class_rows[entry] = instances.of_class(name, entry)
         rows += instances.rows(prefix.removesuffix("-"))
-    folds = fold_lists(classes, [classes[fold::FOLDS] for fold in range(FOLDS)])
+    folds = make_folds(classes, [classes[fold::FOLDS] for fold in range(FOLDS)])
     return folded_source(pictures, CocoJob, folds, class_rows, rows, notes)
 
 
@@ -289,7 +289,7 @@ def _year(root: Path, year: str | None) -> str:
         )
     there = ", ".join(sorted(found))
     if year is None and len(found) > 1:
-        raise UserError(f"{root} holds several years; choose --year: {there}")
+        raise UserError(f"{root} holds several years; `year` must be one of {there}")
     if year is not None and year not in found:
         raise UserError(f"{root} has no annotations of year {year}; there is {there}")
     return year if year is not None else found.pop()

@@ -4,9 +4,9 @@
     ROOT/Annotations/480p/SEQ/00000.png
     ROOT/ImageSets/.../val.txt
 
-DAVIS 2016 has one object, 0/255. DAVIS 2017 has several, as indices of a palette PNG
-(255: unknown). Every object of a sequence is a class of its own, its examples the
-frames that show it, in the order of time.
+Masks of DAVIS 2016 show one object as 0 and 255; those of DAVIS 2017 show several
+objects by the indices of a palette PNG, with 255 for unknown. Every object of a video
+is a class of its own. Its examples are the frames that show it, in the order of time.
 """
 
 import dataclasses
@@ -15,11 +15,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.annotations.mask_files import by_stem, holds_indices
-from efficientlab_tf.data.annotations.mask_files import mask_levels as levels_of
-from efficientlab_tf.data.cleaning import THRESHOLD, UNKNOWN
+from efficientlab_tf.data.cleaning import (
+    THRESHOLD,
+    UNKNOWN,
+    Refused,
+    holds_indices,
+    mask_levels,
+)
 from efficientlab_tf.data.example import LEFT_OUT, ReportRow
-from efficientlab_tf.data.sources.jobs import ClassJob, list_folders, match_files
+from efficientlab_tf.data.sources.jobs import (
+    ClassJob,
+    by_stem,
+    list_folders,
+    match_files,
+)
 from efficientlab_tf.errors import UserError
 
 IMAGES, MASKS, SETS = "JPEGImages", "Annotations", "ImageSets"
@@ -53,9 +62,10 @@ def find_sequences(
     Args:
       root: holds JPEGImages and Annotations.
       resolution: the folder below them.
-      split: a list in ImageSets, such as 2017/val, or "" for all sequences. A line
-        is a sequence's name, or the paths of a frame and its mask (DAVIS 2016).
-      names: sequences to keep to; () takes all.
+      split: use only the sequences of this list in ImageSets, such as 2017/val; ""
+        takes all. A line of it is a sequence's name, or the paths of a frame and its
+        mask (DAVIS 2016).
+      names: use only these sequences; () takes all.
 
     Raises:
       UserError: not this layout, or no such list or sequence.
@@ -74,7 +84,7 @@ def find_sequences(
         raise UserError(f"{images} has no folders of sequences")
     wanted = _split(root, split) if split else list(found)
     if names:
-        _check(names, wanted, f"--split={split}" if split else str(images))
+        _check(names, wanted, f"`split` {split}" if split else str(images))
         wanted = [name for name in wanted if name in names]
     _check(wanted, list(found), str(images))
     _check(wanted, [f.name for f in list_folders(masks)], str(masks))
@@ -94,7 +104,7 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
         job = match_files(
             sequence.name, by_stem(sequence.frames), by_stem(sequence.masks)
         )
-        levels = {mask: levels_of(mask) for _, mask in job.files}
+        levels = {mask: _levels(mask) for _, mask in job.files}
         union = set().union(*levels.values())
         if holds_indices(union):
             for index in sorted(union - {0, UNKNOWN}):
@@ -118,6 +128,13 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
         files = [pair for pair in job.files if pair[1] in shown]
         jobs.append(ClassJob(sequence.name, files, job.rows + rows))
     return jobs
+
+
+def _levels(path: Path) -> set[int]:
+    try:
+        return mask_levels(path.read_bytes())
+    except (Refused, OSError) as error:
+        raise UserError(f"cannot read mask {path}: {error}; replace it") from error
 
 
 def _split(root: Path, split: str) -> list[str]:

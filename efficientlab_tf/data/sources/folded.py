@@ -1,4 +1,4 @@
-"""Sets with folds (see `efficientlab_tf.data.folds`), as their readers find them."""
+"""What readers of sets with folds return, see `efficientlab_tf.data.folds`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -7,21 +7,21 @@ from efficientlab_tf.data.example import LEFT_OUT, ReportRow
 from efficientlab_tf.data.folds import Fold
 from efficientlab_tf.data.sources.jobs import PART, Job
 
-MIN_PAIRS = 2
+MIN_EXAMPLES = 2
 """Pictures that an entry needs: a query and its support."""
 
 Item = TypeVar("Item")
 
 
 class FoldedSource(NamedTuple):
-    """A set of pictures as a reader found it.
+    """A set of pictures with folds.
 
     Attributes:
-      jobs: the entries, several jobs of the same name for a large one.
+      jobs: the entries to read; a large entry has several jobs.
       names: of the entries, in the order of the jobs.
-      folds: number of the fold to its splits; entries without pictures are in them.
-      rows: the report on files that are of no entry, and on entries left out.
-      notes: what to tell whoever converts, a line each.
+      folds: the splits of each fold; they also list entries without pictures.
+      rows: the report on files that belong to no entry, and on entries left out.
+      notes: lines to print before the conversion.
     """
 
     jobs: list[Job]
@@ -39,20 +39,22 @@ def folded_source(
     rows: list[ReportRow],
     notes: list[str],
 ) -> FoldedSource:
-    """Makes jobs of entries; those with too few pictures are left out and reported.
+    """Makes the jobs of all entries that have enough pictures.
 
     Args:
       pictures: entry to its pictures, in the order to be stored.
-      job: makes the job of an entry's name, some of its pictures and its rows.
-      folds: number of the fold to its splits.
-      class_rows: entry to what the report is to say of its files.
-      rows: the report on all else.
-      notes: what to tell whoever converts.
+      job: makes a job from an entry's name, some of its pictures and report rows.
+      folds: the splits of each fold.
+      class_rows: entry to the report on its files.
+      rows: the report on files that belong to no entry.
+      notes: lines to print before the conversion.
     """
     jobs, names, rows, notes = [], [], list(rows), list(notes)
     for entry, items in pictures.items():
-        if len(items) < MIN_PAIRS:
-            reason = f"pictures of the class: {len(items)}, at least {MIN_PAIRS} needed"
+        if len(items) < MIN_EXAMPLES:
+            reason = (
+                f"pictures of the class: {len(items)}, at least {MIN_EXAMPLES} needed"
+            )
             rows += [*class_rows.get(entry, ()), ReportRow(entry, "", LEFT_OUT, reason)]
             notes.append(f"left out: {entry}, {reason}")
             continue

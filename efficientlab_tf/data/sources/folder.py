@@ -1,11 +1,11 @@
-"""A user's own pictures: images/ and masks/ side by side, partners by stem."""
+"""A user's own pictures: images/ and masks/ side by side, with the same names."""
 
 from pathlib import Path
 
 from efficientlab_tf.data.sources.jobs import (
     ClassJob,
+    by_stem,
     list_folders,
-    list_images,
     match_files,
 )
 from efficientlab_tf.errors import UserError
@@ -23,7 +23,8 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
       class_name: the class if there is one; None names it like the folder.
 
     Raises:
-      UserError: no such folder, neither layout, or a class name for several.
+      UserError: no such folder, neither of these layouts, or `class_name` is given
+        for several classes.
     """
     input_dir = Path(input_dir)
     folders = list_folders(input_dir)
@@ -43,20 +44,18 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
         )
     if class_name is not None:
         raise UserError(
-            f"--class_name {class_name} is for one class, but {input_dir} holds "
-            f"{len(classes)} class folders; leave it out, they bear their own names"
+            f"`class_name` {class_name} is for one class, but {input_dir} holds "
+            f"{len(classes)} class folders; leave it out, each class has its folder's "
+            "name"
         )
     return [_class_job(folder.name, folder) for folder in classes]
 
 
 def _class_job(class_name: str, folder: Path) -> ClassJob:
-    return match_files(class_name, _by_stem(folder / IMAGES), _by_stem(folder / MASKS))
+    return match_files(class_name, _files(folder / IMAGES), _files(folder / MASKS))
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _files(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}; {IMAGES}/ and {MASKS}/ go together")
-    files: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        files.setdefault(path.stem, []).append(path)
-    return files
+    return by_stem(folder)

@@ -1,6 +1,6 @@
-"""FSS-1000's layout: CLASS/1.jpg with its mask CLASS/1.png, ten pairs a class.
+"""FSS-1000's layout: CLASS/1.jpg with its mask CLASS/1.png, ten of each in a class.
 
-As its authors ship it a few classes hold second images (10.jpeg beside 10.jpg),
+As its authors publish it, a few classes hold second images (10.jpeg beside 10.jpg),
 photos where masks should be, and pictures of other sizes.
 """
 
@@ -37,7 +37,7 @@ def fss1000_jobs(input_dir: Path) -> list[ClassJob]:
 
 
 def class_job(folder: Path) -> ClassJob:
-    """Pairs the files of one class folder."""
+    """Matches images and masks of one class folder."""
     images: dict[str, list[Path]] = {}
     masks: dict[str, list[Path]] = {}
     pngs = []

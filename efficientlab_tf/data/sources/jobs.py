@@ -1,9 +1,9 @@
 """Reads classes of image and mask files, several at a time.
 
-One class is one job, or several of the same name, one after another, where it has
-too many pictures for the memory. Jobs run in spawned processes, since decoding holds
-the interpreter lock too often for threads; neither this module nor what it imports
-needs TensorFlow, so a process starts in a fraction of a second.
+A class is one job, or several jobs of the same name in a row if it has too many
+pictures for the memory. Jobs run in spawned processes, since decoding holds the
+interpreter lock too often for threads. Neither this module nor what it imports needs
+TensorFlow, so a process starts in a fraction of a second.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from typing import NamedTuple, Protocol
 
 from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
-from efficientlab_tf.data.example_files import load_pair
+from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 PART = 100
-"""Pictures a job, where a class is read in parts."""
+"""Pictures of one job, where a class is read in parts."""
 
 
 class Job(Protocol):
-    """What can be read in another process: it has to be pickled for it."""
+    """What a worker process reads; it is pickled on its way there."""
 
     def read(self, options: CleaningOptions) -> ClassData:
         """Reads a class, or a part of it."""
@@ -42,9 +42,9 @@ class ClassJob(NamedTuple):
     Attributes:
       class_name: the class.
       files: (image, mask) paths in the order to be stored.
-      rows: files that were refused while partners were looked for.
-      index: the class's index in masks that hold those of many; None for masks of
-        the one class.
+      rows: the report on files that were refused because they have no partner.
+      index: the index of the class, for masks that hold several classes; None for
+        masks that show one class.
     """
 
     class_name: str
@@ -56,20 +56,22 @@ class ClassJob(NamedTuple):
         """Reads the class."""
         if self.index is not None:
             options = dataclasses.replace(options, index_masks=True, index=self.index)
-        pairs = []
+        examples = []
         rows = list(self.rows)
         for image_path, mask_path in self.files:
-            pair, pair_rows = load_pair(self.class_name, image_path, mask_path, options)
-            rows += pair_rows
-            if pair is not None:
-                pairs.append(pair)
-        return ClassData(self.class_name, pairs, rows)
+            example, example_rows = load_example(
+                self.class_name, image_path, mask_path, options
+            )
+            rows += example_rows
+            if example is not None:
+                examples.append(example)
+        return ClassData(self.class_name, examples, rows)
 
 
 def read_classes(
     jobs: Sequence[Job], options: CleaningOptions, workers: int
 ) -> Iterator[ClassData]:
-    """Runs jobs in `workers` processes (1: in this one); keeps the jobs' order."""
+    """Runs jobs in `workers` processes (1: in this one) and yields in their order."""
     workers = min(workers, len(jobs))
     if workers <= 1:
         for job in jobs:
@@ -91,22 +93,22 @@ def read_classes(
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, likely for lack of memory; give fewer "
-            f"--workers than {workers}"
+            "a worker process was killed, probably for lack of memory; `workers` must "
+            f"be below {workers} here"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def run_job(job: Job, options: CleaningOptions) -> ClassData:
-    """Reads what a job stands for."""
+    """Runs one job; a function, so that worker processes can be given it."""
     return job.read(options)
 
 
 def match_files(
     class_name: str, images: dict[str, list[Path]], masks: dict[str, list[Path]]
 ) -> ClassJob:
-    """Matches images and masks of one class by stem.
+    """Matches the images and masks of one class by file name without suffix.
 
     Args:
       class_name: the class.
@@ -160,6 +162,14 @@ def list_images(directory: Path) -> list[Path]:
         and path.is_file()
         and not path.name.startswith(".")
     )
+
+
+def by_stem(directory: Path) -> dict[str, list[Path]]:
+    """Returns the visible image files in `directory` by name without suffix."""
+    files: dict[str, list[Path]] = {}
+    for path in list_images(directory):
+        files.setdefault(path.stem, []).append(path)
+    return files
 
 
 def _prepare_worker() -> None:

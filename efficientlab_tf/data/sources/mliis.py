@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.data.cleaning import Refused, binary_mask, encode_mask
-from efficientlab_tf.data.example import CHANGED, REFUSED, ClassData, Pair, ReportRow
+from efficientlab_tf.data.example import CHANGED, REFUSED, ClassData, Example, ReportRow
 from efficientlab_tf.errors import UserError
 
 SIZE = 224
@@ -46,17 +46,17 @@ def list_shards(input_dir: Path) -> dict[str, Path]:
 
 
 def read_mliis(shards: dict[str, Path]) -> Iterator[ClassData]:
-    """Reads shards one after another; images are kept exactly, as PNG."""
+    """Reads shards one after another; images are stored as PNG, without loss."""
     for class_name, path in shards.items():
-        pairs = []
+        examples = []
         rows = []
         index = 0
         try:
             for serialized in tf.data.TFRecordDataset(str(path), "GZIP"):
                 name = f"{index + 1}.png"
                 try:
-                    pair, notes = _pair(name, serialized)
-                    pairs.append(pair)
+                    example, notes = _example(name, serialized)
+                    examples.append(example)
                     if notes:
                         reason = "mask: " + "; ".join(notes)
                         rows.append(ReportRow(class_name, name, CHANGED, reason))
@@ -67,10 +67,10 @@ def read_mliis(shards: dict[str, Path]) -> Iterator[ClassData]:
         except tf.errors.OpError:
             reason = f"record {index}: truncated or corrupt; the rest cannot be read"
             rows.append(ReportRow(class_name, path.name, REFUSED, reason))
-        yield ClassData(class_name, pairs, rows)
+        yield ClassData(class_name, examples, rows)
 
 
-def _pair(name: str, serialized: tf.Tensor) -> tuple[Pair, list[str]]:
+def _example(name: str, serialized: tf.Tensor) -> tuple[Example, list[str]]:
     try:
         features = tf.io.parse_single_example(serialized, _FEATURES)
     except tf.errors.InvalidArgumentError:
@@ -86,7 +86,7 @@ def _pair(name: str, serialized: tf.Tensor) -> tuple[Pair, list[str]]:
     indices, notes = binary_mask(mask.reshape(SIZE, SIZE, -1))
     buffer = io.BytesIO()
     Image.fromarray(image.reshape(SIZE, SIZE, 3)).save(buffer, "PNG")
-    pair = Pair(
+    example = Example(
         filename=name,
         image=buffer.getvalue(),
         image_format="png",
@@ -94,4 +94,4 @@ def _pair(name: str, serialized: tf.Tensor) -> tuple[Pair, list[str]]:
         height=SIZE,
         width=SIZE,
     )
-    return pair, notes
+    return example, notes

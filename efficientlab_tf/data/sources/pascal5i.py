@@ -1,11 +1,11 @@
 """PASCAL-5i (Shaban et al. 2017, section 5): PASCAL VOC 2012, and SBD to train on.
 
-Four folds; fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the other
-fifteen. The training pictures are those of VOC's train.txt, and those that SBD (the
-Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation, less
-all of VOC's val.txt, which is for testing alone. Where both sets label a picture, VOC's
-finer mask is taken. In a class's masks all other classes are background, and VOC's
-void stays unknown; SBD has no void.
+There are four folds: fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the
+other fifteen. The training pictures are those of VOC's train.txt, and those that SBD
+(the Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation,
+except the pictures of VOC's val.txt, which are for testing alone. Where both sets label
+a picture, VOC's finer mask is taken. In the masks of a class all other classes are
+background, and VOC's void stays unknown; SBD has no void.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.example import LEFT_OUT, REFUSED, ReportRow
-from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, fold_lists
+from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
@@ -73,8 +73,8 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     rows = []
     if sbd is None:
         notes = [
-            f"training: {training} pictures, all of VOC's train.txt; the paper's 1,464 "
-            "and those of SBD beside them (--sbd)"
+            f"training: {training} pictures, all of VOC's train.txt; the paper trains "
+            "on its 1,464 and on those of SBD"
         ]
     else:
         labelled = _sbd(Path(sbd))
@@ -101,7 +101,7 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     return folded_source(
         {entry: sorted(files) for entry, files in entries.files.items()},
         _job,
-        fold_lists(classes, tests),
+        make_folds(classes, tests),
         entries.class_rows,
         rows + entries.rows,
         notes,

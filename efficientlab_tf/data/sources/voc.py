@@ -1,9 +1,8 @@
 """PASCAL VOC's segmentation layout: many classes in one picture, one index each.
 
-JPEGImages/NAME.jpg with SegmentationClass/NAME.png, whose values (of a palette PNG
-too) are 0 for background, 1.. for classes and 255 for "void". Every class becomes a
-task of its own: its pictures are those with a pixel of it, and in them all other
-classes are background.
+JPEGImages/NAME.jpg has its mask in SegmentationClass/NAME.png, whose values (also of a
+palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void". Every class
+gets the pictures that show it, and in their masks all other classes are background.
 """
 
 from collections.abc import Collection, Mapping
@@ -44,7 +43,7 @@ def read_labels(path: Path) -> dict[int, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"cannot read --labels {path}: {error.strerror}") from error
+        raise UserError(f"cannot read `labels` {path}: {error.strerror}") from error
     labels = {}
     for number, line in enumerate(lines, start=1):
         index, _, name = line.strip().partition(" ")
@@ -71,14 +70,14 @@ def voc_jobs(
     Args:
       root: holds JPEGImages and SegmentationClass.
       labels: index to class name.
-      image_set: a list of ImageSets/Segmentation to keep to, such as "trainval"; None
-        takes every mask.
-      classes: names to keep to; None takes every one that occurs.
+      image_set: use only the pictures of this list in ImageSets/Segmentation, such as
+        "trainval"; None takes all.
+      classes: use only these classes; None takes all that occur.
 
     Returns:
-      One job a class that occurs, in the order of the indices, its files in the
-      order of their names. A mask without picture is a row of every class's report
-      that it holds.
+      One job for each class that occurs, in the order of the indices, its files in
+      the order of their names. A mask without picture is reported for every class
+      that it shows.
 
     Raises:
       UserError: not this layout, an unknown set or class name, or a mask that
@@ -130,7 +129,7 @@ def check_layout(root: Path) -> None:
 
 
 def mask_indices(path: Path) -> set[int]:
-    """Returns which indices a mask holds; one of SBD is a .mat file.
+    """Returns which indices a mask holds; a mask of SBD is a .mat file.
 
     Raises:
       Refused: it cannot be read, or has several channels.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.data.fold_episodes import pair_count, pair_episodes
+from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import (
     MAX_SHOTS,
     PairRow,
@@ -24,7 +24,7 @@ from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.episode import require_disjoint
 from efficientlab_tf.errors import UserError
 from tests.data.folded_dataset import ROWS, folded_dataset
-from tests.data.tiny_dataset import class_number, sources, tiny_mask, tiny_pairs
+from tests.data.tiny_dataset import class_number, sources, tiny_examples, tiny_mask
 
 SIZE = (32, 48)
 PICTURES = {
@@ -136,7 +136,7 @@ def test_names_of_entries_and_folds():
 @pytest.mark.parametrize("cache_bytes", [0, 900, None])
 @pytest.mark.parametrize("shots", [1, 3])
 def test_episodes_are_those_of_the_list(shared_manifest, shots, cache_bytes):
-    result = pair_episodes(
+    result = fold_episodes(
         *(shared_manifest, 0), shots=shots, image_size=SIZE, cache_bytes=cache_bytes
     )
     rows = [row for row in ROWS if len(row.support) >= shots]
@@ -161,8 +161,8 @@ def test_episodes_are_those_of_the_list(shared_manifest, shots, cache_bytes):
 
 def test_points_of_pairs_are_a_function_of_seed_fold_class_and_draw(shared_manifest):
     def masks(**options):
-        pairs = pair_episodes(shared_manifest, 0, shots=1, image_size=SIZE, **options)
-        return [(e.support_masks.numpy(), e.query_masks) for e, _, _ in pairs.episodes]
+        tasks = fold_episodes(shared_manifest, 0, shots=1, image_size=SIZE, **options)
+        return [(e.support_masks.numpy(), e.query_masks) for e, _, _ in tasks.episodes]
 
     dense, sparse = masks(), masks(points=(3, 3))
     for (whole, query), (points, same_query) in zip(dense, sparse, strict=True):
@@ -178,8 +178,7 @@ def test_points_of_pairs_are_a_function_of_seed_fold_class_and_draw(shared_manif
 
 
 def test_the_first_pairs_alone(shared_manifest):
-    assert pair_count(shared_manifest, 0) == 5 and pair_count(shared_manifest, 1) == 0
-    result = pair_episodes(shared_manifest, 0, shots=3, image_size=16, limit=3)
+    result = fold_episodes(shared_manifest, 0, shots=3, image_size=16, limit=3)
     tasks = [(name, draw) for _, name, draw in result.episodes]
     assert (result.total, result.skipped) == (2, 1)
     assert tasks == [("bee", 0), ("bee", 1)]
@@ -188,7 +187,7 @@ def test_the_first_pairs_alone(shared_manifest):
 def test_a_pair_keeps_its_number_whatever_the_shots(manifest):
     rows = [PairRow("bee", "0", ("1",)), PairRow("bee", "0", ("1", "2"))]
     write_pairs(manifest.directory / pairs_filename(0), rows)
-    result = pair_episodes(manifest, 0, shots=2, image_size=16)
+    result = fold_episodes(manifest, 0, shots=2, image_size=16)
     assert [draw for _, _, draw in result.episodes] == [1]
 
 
@@ -197,15 +196,15 @@ def test_what_cannot_be_drawn_is_said_before_the_first_episode(manifest):
 
     def fails(match, fold=0, shots=1, dataset=manifest, **options):
         with pytest.raises(UserError, match=match) as info:
-            pair_episodes(dataset, fold, shots=shots, image_size=16, **options)
+            fold_episodes(dataset, fold, shots=shots, image_size=16, **options)
         assert "\n" not in str(info.value)
 
     fails("none of 5 pairs has 4 support pictures, the most are 3; lower", shots=4)
     fails("none of 0 pairs", fold=1)
     fails("has no fold2; choose one of: fold0, fold1", fold=2)
     fails("has no fold-1", fold=-1)
-    fails("shots must be at least 1", shots=0)
-    fails("limit must be at least 1", limit=0)
+    fails("`shots` must be at least 1", shots=0)
+    fails("`limit` must be at least 1", limit=0)
     plain = dataclasses.replace(manifest, folds=())
     fails("has no folds, so no fold0; its splits are: dev, all", dataset=plain)
     for row, match in (
@@ -219,10 +218,10 @@ def test_what_cannot_be_drawn_is_said_before_the_first_episode(manifest):
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(manifest):
-    pairs = [pair._replace(image=b"no image") for pair in tiny_pairs("val-cow", 2)]
-    write_shard(manifest.shard_path("val-cow"), pairs)
+    broken = [e._replace(image=b"no image") for e in tiny_examples("val-cow", 2)]
+    write_shard(manifest.shard_path("val-cow"), broken)
     for cache_bytes in (0, None):
-        result = pair_episodes(
+        result = fold_episodes(
             manifest, 0, shots=1, image_size=16, cache_bytes=cache_bytes
         )
         assert next(result.episodes)[1] == "bee"
@@ -271,5 +270,7 @@ def test_a_fold_takes_the_place_of_the_splits(manifest):
     assert loaded == manifest
     assert loaded.with_splits("fold1").split("test") == ("val-ant",)
     assert loaded.with_splits("fold1").folds == loaded.folds
-    with pytest.raises(UserError, match="no split 'test'.*a fold: --splits=fold0, fol"):
+    with pytest.raises(
+        UserError, match="no split 'test'.*`splits` to one of: fold0, fold1"
+    ):
         loaded.split("test")

@@ -1,0 +1,119 @@
+"""What the tools write to stderr, as whoever types them sees it: their own lines."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.data.test_pascal5i import voc
+from tests.data.test_sources import bright_half, write_mliis
+from tests.data.test_tools import TOOLS, fill, sample_arguments
+from tests.data.tiny_dataset import tiny_dataset
+from tests.models.shared import shared_path
+
+__all__ = ["voc"]  # A fixture.
+
+SHIMS = {
+    "build_fpk": "convert fpk",
+    "convert_coco20i": "convert coco20i",
+    "convert_davis": "convert davis",
+    "convert_folder": "convert folder",
+    "convert_fss1000": "convert fss1000",
+    "convert_mliis_shards": "convert mliis",
+    "convert_pascal5i": "convert pascal5i",
+    "convert_voc": "convert voc",
+    "inspect_dataset": "inspect",
+    "verify_dataset": "verify",
+}
+
+
+def started(name, *arguments):
+    """Runs tools/NAME.py in a process of its own."""
+    command = [sys.executable, *map(str, (TOOLS / f"{name}.py", *arguments))]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def lines(stderr):
+    """The lines of stderr, without those of progress bars."""
+    written = re.split(r"[\r\n]+", stderr)
+    return [line for line in written if line and not re.match(r"\w+: +\d+%\|", line)]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return tiny_dataset(tmp_path / "tiny", {"bear": 3, "cup": 4}).directory
+
+
+@pytest.mark.parametrize("name", SHIMS)
+def test_tools_are_the_commands_of_the_package(name):
+    done = started(name, "--help")
+    assert done.stdout.startswith(f"usage: efficientlab {SHIMS[name]} ")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_conversion_with_worker_processes(tmp_path):
+    for name in ("ant", "bee"):
+        fill(tmp_path / "in" / name, tmp_path / "in" / name)
+    (tmp_path / "in" / "bee" / "3.jpg").unlink()
+    folders = ["--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out"]
+    done = started("convert_fss1000", *folders, "--workers", 2)
+    assert lines(done.stderr) == ["refused: bee/3.png: mask without image"]
+    assert done.returncode == 0 and "2 classes, 5 examples" in done.stdout
+
+
+def test_a_conversion_of_shards(tmp_path):
+    image = np.zeros((224, 224, 3), np.uint8)
+    record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}
+    write_mliis(tmp_path / "bear.tfrecord.gzip", [record] * 2)
+    folders = ["--input_dir", tmp_path, "--output_dir", tmp_path / "out"]
+    done = started("convert_mliis_shards", *folders)
+    assert lines(done.stderr) == []
+    assert done.returncode == 0 and "1 classes, 2 examples" in done.stdout
+
+
+def test_a_conversion_to_folds(voc, tmp_path):
+    done = started(
+        "convert_pascal5i", "--voc", voc, "--output_dir", tmp_path, "--workers", 2
+    )
+    assert lines(done.stderr) == []
+    assert done.returncode == 0 and "fold3: train" in done.stdout
+
+
+def test_verify(dataset):
+    done = started("verify_dataset", dataset)
+    assert lines(done.stderr) == []
+    assert done.returncode == 0 and done.stdout.startswith("OK: ")
+
+
+def test_inspect(dataset, tmp_path):
+    done = started("inspect_dataset", dataset, "--output", tmp_path / "sheet.png")
+    assert (done.returncode, lines(done.stderr)) == (0, [])
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_make_sample(tmp_path):
+    done = started("make_sample", *sample_arguments(tmp_path))
+    assert (done.returncode, lines(done.stderr)) == (0, [])
+
+
+def test_import_of_a_checkpoint(tmp_path):
+    index = shared_path("golden/efficientlab_b0_nodecoder/model.ckpt.index")
+    output = tmp_path / "model.keras"
+    done = started(
+        "import_efficientlab_checkpoint",
+        *("--checkpoint", index.with_suffix(""), "--output", output),
+        *("--image_size", 32),
+    )
+    assert (done.returncode, lines(done.stderr)) == (0, [])
+    assert output.is_file()
+
+
+def test_a_benchmark(dataset):
+    done = started(
+        *("benchmark", "episodes", "--dataset_dir", dataset, "--image_size", 32),
+        *("--shots", 1, "--queries", 2, "--seconds", 0.1),
+    )
+    assert (done.returncode, lines(done.stderr)) == (0, [])
+    assert "2 classes" in done.stdout
