@@ -1,10 +1,12 @@
 """Few-shot image segmentation by meta-learning, in TensorFlow and Keras.
 
-import efficientlab_tf as el
+Give a model a few labelled pictures of a thing, and it segments that thing in others:
 
-model = el.load("icons_fomaml_lite0")
-adapted = model.adapt(images, masks)
-masks = adapted.predict(pictures)
+    import efficientlab_tf as el
+
+    model = el.load("icons_fomaml_lite0")
+    adapted = model.adapt(images, masks)
+    masks = adapted.predict(pictures)
 """
 
 import os
