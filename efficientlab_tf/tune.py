@@ -4,8 +4,7 @@
 
 Searches inner learning rates, with early stopping for the number of steps (Hendryx et
 al., appendix C), and keeps the best with the checkpoint: `evaluate`, `adapt` and
-`export` then use it. The same command again goes on with a search that was stopped;
-run on several machines with one shared --output_dir, they share the search.
+`export` then use it. The same command again goes on with a search that was stopped.
 """
 
 import os
@@ -33,7 +32,7 @@ def main() -> None:
         )
     # Only now, as these need Optuna.
     from efficientlab_tf.hyperparameters import report, search, uho
-    from efficientlab_tf.hyperparameters.journal import alone, check_sampler
+    from efficientlab_tf.hyperparameters.study import check_sampler
 
     path = flags.FLAGS.model_path
     if not path:
@@ -52,6 +51,7 @@ def main() -> None:
         flags.override(run.data),
         flags.override(EvalConfig()),
         tune,
+        flags.FLAGS.storage,
     )
     ready = search.Search(job, network, weights, run)
     print(
@@ -60,7 +60,8 @@ def main() -> None:
         f"{job.evaluation.batch_norm}"
     )
     workers = search.start_workers(job)
-    journal = search.work(job, ready, untuned=True)
+    untuned = ready.score_untuned()
+    results = ready.run_trials()
     for worker in workers:
         worker.join()
         if worker.exitcode:
@@ -70,8 +71,6 @@ def main() -> None:
                 file=sys.stderr,
             )
 
-    results = journal.results()
-    untuned = uho.Result(-1, ready.own, journal.untuned_score)
     # The checkpoint's own settings stay if nothing beat them.
     best = uho.ranking([*results, untuned])[0]
     tuned = Tuned(
@@ -89,12 +88,10 @@ def main() -> None:
     rounds = tune.samples if tune.sampler == "random" else 0
     for result in results:
         report.log_trial(output_dir / "logs", result)
-    # All machines that shared the search arrive here at once.
-    with alone(output_dir):
-        report.write_table(output_dir, results, rounds, untuned)
-        report.draw(output_dir / report.FIGURE_FILE, results, untuned, best)
-        write_text(output_dir / TUNED_FILE, tuned.to_json())
-        where = save_tuned(path, tuned)
+    report.write_table(output_dir, results, rounds, untuned)
+    report.draw(output_dir / report.FIGURE_FILE, results, untuned, best)
+    write_text(output_dir / TUNED_FILE, tuned.to_json())
+    where = save_tuned(path, tuned)
     kept = "nothing was better than the checkpoint's own: "
     print(
         f"untuned: {search.describe(untuned)}\n"
@@ -126,6 +123,14 @@ def define_flags() -> None:
         "output_dir",
         "",
         "Where the search goes; if empty, tune/ in the run's folder or beside it.",
+    )
+    flags.define_text(
+        "storage",
+        "",
+        "Database that holds the search, as an SQLAlchemy URL; if empty, a file in the "
+        "output folder. One that several machines reach, such as "
+        "postgresql://user:password@host/name, lets them share a search: run the same "
+        "command on each, with an output folder and a copy of the model of its own.",
     )
 
 

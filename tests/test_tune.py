@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
-from efficientlab_tf.checkpoint import tuned  # noqa: E402
+from efficientlab_tf.checkpoint import files, tuned  # noqa: E402
 from efficientlab_tf.checkpoint.files import load_model, save_keras, save_tuned
 from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
 from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
@@ -32,13 +33,11 @@ from efficientlab_tf.hyperparameters.search import (  # noqa: E402
     Job,
     Search,
     search_space,
-    work,
 )
 from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
 from efficientlab_tf.learners import build_learner  # noqa: E402
 from efficientlab_tf.segmenters.network import Network, Weights  # noqa: E402
-from efficientlab_tf.training import checkpoints  # noqa: E402
-from efficientlab_tf.training.checkpoints import Checkpoints
+from efficientlab_tf.training.checkpoints import Checkpoints  # noqa: E402
 from tests.models.tiny import tiny_network  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +113,7 @@ def test_a_keras_file_keeps_the_values_beside_what_it_held(tmp_path):
 
 
 def test_a_run_keeps_the_values_until_it_is_trained_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints, "build_network", lambda config: _network())
+    monkeypatch.setattr(files, "build_network", lambda config: _network())
     RUN.save(tmp_path)
     state = build_learner(_network(), RUN.learner, meta_steps=10).init()
     saved = Checkpoints(tmp_path, state)
@@ -153,7 +152,7 @@ def test_learned_rates_are_scaled(tmp_path):
     for rate in scaled.rates:
         np.testing.assert_allclose(rate, 0.15, rtol=1e-6)
     # Still those of this initialization, for one who asks again.
-    assert checkpoints.load_tuned(str(path), scaled) is not None
+    assert files.load_tuned(str(path), scaled) is not None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -185,7 +184,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 )
 def test_tuned_values_that_cannot_be_read_say_so(tmp_path, text):
     (tmp_path / "tuned.json").write_text(text)
-    with pytest.raises(UserError, match="tuned.json cannot be read.*--tuned=false"):
+    with pytest.raises(UserError, match="tuned.json cannot be read.*tuned"):
         tuned.read_tuned(tmp_path)
 
 
@@ -231,18 +230,18 @@ def test_ranges_are_around_the_trainings_rate_unless_given():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": 0.0}, "--keep must be between 0 and 1"),
-        ({"keep": 1.0}, "--keep must be between 0 and 1"),
-        ({"samples": 1}, "--samples must be at least 2"),
-        ({"rounds": 0}, "--rounds must be at least 1"),
-        ({"min_steps": 5, "max_steps": 4}, "--max_steps must be at least --min_st.*5"),
-        ({"tasks": 0}, "--tasks must be at least 1"),
-        ({"tune_seed": -1}, "--tune_seed must not be negative"),
-        ({"learning_rate_range": "0.5,0.1"}, "--learning_rate_range.*give 0.1,0.5"),
-        ({"learning_rate_range": "0,0.1"}, "--learning_rate_range: expected positive"),
-        ({"dropout_range": "0,1"}, "--dropout_range: expected numbers from 0"),
-        ({"augment_range": "0.2,1.2"}, "--augment_range: expected numbers from 0 to 1"),
-        ({"inner_batch_range": "0,4"}, "--inner_batch_range: expected whole numbers"),
+        ({"keep": 0.0}, "keep.? must be between 0 and 1"),
+        ({"keep": 1.0}, "keep.? must be between 0 and 1"),
+        ({"samples": 1}, "samples.? must be at least 2"),
+        ({"rounds": 0}, "rounds.? must be at least 1"),
+        ({"min_steps": 5, "max_steps": 4}, "max_steps.? must be at least .*min_st.*5"),
+        ({"tasks": 0}, "tasks.? must be at least 1"),
+        ({"tune_seed": -1}, "tune_seed.? must not be negative"),
+        ({"learning_rate_range": "0.5,0.1"}, "`learning_rate_range`.*give 0.1,0.5"),
+        ({"learning_rate_range": "0,0.1"}, "`learning_rate_range`: expected positive"),
+        ({"dropout_range": "0,1"}, "`dropout_range`: expected numbers from 0"),
+        ({"augment_range": "0.2,1.2"}, "`augment_range`: expected numbers from 0 to 1"),
+        ({"inner_batch_range": "0,4"}, "`inner_batch_range`: expected whole numbers"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
@@ -266,26 +265,25 @@ def test_bad_data_are_refused(tmp_path):
     with pytest.raises(UserError, match="shots \\+ queries = 10 \\+ 1"):
         Search(many, *model)
     nothing = dataclasses.replace(job, data=DataConfig())
-    with pytest.raises(UserError, match="--dataset_dir is needed"):
+    with pytest.raises(UserError, match="`dataset_dir` is needed"):
         Search(nothing, *model)
 
 
 def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     job = _job(tmp_path, tmp_path / "file" / "out", tune_split="test")
-    search = Search(job, _network(), _network().weights(), RUN)
-    with pytest.raises(UserError, match="cannot write to --output_dir"):
-        work(job, search, untuned=True)
+    with pytest.raises(UserError, match="Not a directory.*another `output_dir`"):
+        Search(job, _network(), _network().weights(), RUN)
 
 
 def test_learned_rates_are_tuned_by_a_factor(tmp_path):
     network, weights, run = load_model(str(_keras(tmp_path, rates=True)))
     job = _job(tmp_path, tmp_path / "out", tune_split="test", rounds=1)
-    journal = work(job, Search(job, network, weights, run), untuned=True)
-    results = journal.results()
+    search = Search(job, network, weights, run)
+    results = search.run_trials()
     assert len(results) == 2
     assert all(0.1 <= r.values["rates_factor"] <= 10 for r in results)
-    assert 0 <= journal.untuned_score <= 1
+    assert 0 <= search.score_untuned().score <= 1
 
 
 def _python(*arguments: str) -> str:
@@ -332,7 +330,6 @@ def test_the_best_of_a_search_is_kept(tuned_model):
         assert getattr(run.learner, name) == record["values"][name]
     assert "kept with" in out and (search / "uho.png").stat().st_size > 5000
     assert len(list((search / "logs").iterdir())) == 6
-    assert not list((search / "alive").iterdir())
     # The ranges of the second round are those of the best two of the first.
     rates = [float(row["inner_learning_rate"]) for row in rows]
     scores = [float(row["mean_iou"]) for row in rows]
@@ -350,15 +347,15 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
         **dict(tune_split="test", tasks=3, samples=3, max_steps=6, tune_seed=1),
     )
     loaded = load_model(str(model), tuned=False)
-    before = (search / "journal.log").stat().st_size
-    again = work(job, Search(job, *loaded), untuned=True)
-    assert len(again.results()) == 6 and "trial" not in capsys.readouterr().out
-    # Nothing but that somebody came by.
-    assert (search / "journal.log").stat().st_size - before < 2000
+    again = Search(job, *loaded)
+    record = json.loads((search / "tuned.json").read_text())
+    assert again.score_untuned().score == record["untuned_score"]
+    assert len(again.run_trials()) == 6
+    assert not re.search("trial|untuned", capsys.readouterr().out)
     other = dataclasses.replace(job, evaluation=EvalConfig(batch_norm="running"))
     message = "another search: batch_norm was 'support' and is 'running'; give"
     with pytest.raises(UserError, match=message):
-        work(other, Search(other, *loaded), untuned=True)
+        Search(other, *loaded)
 
 
 _EVALUATE = """

@@ -151,7 +151,7 @@ def test_a_factor_scales_learned_rates(network, tasks, objective):
 def test_tuning_dropout_needs_one(tasks):
     network = Network(tiny_network(32))
     objective = Objective(network, network.weights(), RUN, tasks, "running")
-    with pytest.raises(UserError, match="no final dropout.*leave --dropout_range out"):
+    with pytest.raises(UserError, match="no final dropout.*leave .*dropout_range"):
         objective({DROPOUT: 0.5}, Range(1, 1), patience=1)
 
 
