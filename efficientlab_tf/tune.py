@@ -32,7 +32,7 @@ def main() -> None:
         )
     # Only now, as these need Optuna.
     from efficientlab_tf.hyperparameters import report, search, uho
-    from efficientlab_tf.hyperparameters.study import check_sampler
+    from efficientlab_tf.hyperparameters.study import PATIENCE, check_sampler
 
     path = flags.FLAGS.model_path
     if not path:
@@ -59,6 +59,11 @@ def main() -> None:
         f"{tune.tune_split}, {job.data.shots}-shot, batch norm "
         f"{job.evaluation.batch_norm}"
     )
+    if running := ready.running():
+        print(
+            f"note: trials that run elsewhere: {running}; one that was killed is run "
+            f"again {PATIENCE} seconds after its last sign of life"
+        )
     workers = search.start_workers(job)
     untuned = ready.score_untuned()
     results = ready.run_trials()

@@ -134,6 +134,10 @@ class Search:
         # Several processes would overwrite each other's progress bars.
         self._bars = tune.workers == 1
 
+    def running(self) -> int:
+        """Returns how many trials run in other processes, or were killed there."""
+        return study.count_running(self._study)
+
     def score_untuned(self) -> uho.Result:
         """Returns the score of the checkpoint's own settings, measured once."""
         score = self._study.user_attrs.get(_UNTUNED)

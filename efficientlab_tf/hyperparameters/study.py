@@ -173,6 +173,11 @@ def _connect(url: str) -> optuna.Study:
     )
 
 
+def count_running(study: optuna.Study) -> int:
+    """Returns how many trials run, or ran when their process was killed."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
 def results_of(study: optuna.Study, plan: Plan) -> list[Result]:
     """Returns the results of a search so far, ordered by slot."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
