@@ -22,7 +22,6 @@ from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
 from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
 from efficientlab_tf.config import (  # noqa: E402
     DataConfig,
-    EvalConfig,
     LearnerConfig,
     ModelConfig,
     TuneConfig,
@@ -36,8 +35,10 @@ from efficientlab_tf.hyperparameters.search import (  # noqa: E402
 )
 from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
 from efficientlab_tf.learners import build_learner  # noqa: E402
+from efficientlab_tf.models import build_model  # noqa: E402
 from efficientlab_tf.segmenters.network import Network, Weights  # noqa: E402
 from efficientlab_tf.training.checkpoints import Checkpoints  # noqa: E402
+from tests.models.narrow import NARROW  # noqa: E402
 from tests.models.tiny import tiny_network  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -193,7 +194,8 @@ def _job(model: Path, output_dir: Path, splits: str = "", **options) -> Job:
         str(model),
         str(output_dir),
         dataclasses.replace(RUN.data, splits=splits),
-        EvalConfig(batch_norm="support"),
+        0,
+        "support",
         TuneConfig(**{"tasks": 2, "samples": 2, "max_steps": 4, **options}),
     )
 
@@ -230,13 +232,16 @@ def test_ranges_are_around_the_trainings_rate_unless_given():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": 0.0}, "keep.? must be between 0 and 1"),
-        ({"keep": 1.0}, "keep.? must be between 0 and 1"),
-        ({"samples": 1}, "samples.? must be at least 2"),
-        ({"rounds": 0}, "rounds.? must be at least 1"),
-        ({"min_steps": 5, "max_steps": 4}, "max_steps.? must be at least .*min_st.*5"),
-        ({"tasks": 0}, "tasks.? must be at least 1"),
-        ({"tune_seed": -1}, "tune_seed.? must not be negative"),
+        ({"keep": 0.0}, "`keep` must be between 0 and 1"),
+        ({"keep": 1.0}, "`keep` must be between 0 and 1"),
+        ({"samples": 1}, "`samples` must be at least 2"),
+        ({"rounds": 0}, "`rounds` must be at least 1"),
+        (
+            {"min_steps": 5, "max_steps": 4},
+            "`max_steps` must be .* `min_steps` = 5",
+        ),
+        ({"tasks": 0}, "`tasks` must be at least 1"),
+        ({"seed": -1}, "`seed` must not be negative"),
         ({"learning_rate_range": "0.5,0.1"}, "`learning_rate_range`.*give 0.1,0.5"),
         ({"learning_rate_range": "0,0.1"}, "`learning_rate_range`: expected positive"),
         ({"dropout_range": "0,1"}, "`dropout_range`: expected numbers from 0"),
@@ -262,17 +267,20 @@ def test_bad_data_are_refused(tmp_path):
         Search(_job(tmp_path, tmp_path, splits), *model)
     job = _job(tmp_path, tmp_path, tune_split="test")
     many = dataclasses.replace(job, data=dataclasses.replace(job.data, shots=10))
-    with pytest.raises(UserError, match="shots \\+ queries = 10 \\+ 1"):
+    with pytest.raises(UserError, match="`shots` \\+ `queries` = 10 \\+ 1"):
         Search(many, *model)
     nothing = dataclasses.replace(job, data=DataConfig())
     with pytest.raises(UserError, match="`dataset_dir` is needed"):
         Search(nothing, *model)
+    forward = Network(build_model("siamese", **NARROW))
+    with pytest.raises(UserError, match="siamese adapts in a forward .* no inner loop"):
+        Search(job, forward, forward.weights(), RUN)
 
 
 def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     job = _job(tmp_path, tmp_path / "file" / "out", tune_split="test")
-    with pytest.raises(UserError, match="Not a directory.*another `output_dir`"):
+    with pytest.raises(UserError, match="Not a directory.*another `output`"):
         Search(job, _network(), _network().weights(), RUN)
 
 
@@ -305,9 +313,9 @@ def tuned_model(tmp_path_factory):
     model, search = _keras(folder), folder / "search"
     out = _python(
         *("-m", "efficientlab_tf.tune", "--workers=2"),
-        *(f"--model_path={model}", f"--output_dir={search}", "--tune_split=test"),
+        *(f"--model={model}", f"--output={search}", "--tune_split=test"),
         *("--tasks=3", "--rounds=2", "--samples=3", "--max_steps=6"),
-        *("--batch_norm=support", "--tune_seed=1"),
+        *("--batch_norm=support", "--seed=1"),
     )
     return model, search, out
 
@@ -344,7 +352,7 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
     model, search, _ = tuned_model
     job = _job(
         *(model, search),
-        **dict(tune_split="test", tasks=3, samples=3, max_steps=6, tune_seed=1),
+        **dict(tune_split="test", tasks=3, samples=3, max_steps=6, seed=1),
     )
     loaded = load_model(str(model), tuned=False)
     again = Search(job, *loaded)
@@ -352,7 +360,7 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
     assert again.score_untuned().score == record["untuned_score"]
     assert len(again.run_trials()) == 6
     assert not re.search("trial|untuned", capsys.readouterr().out)
-    other = dataclasses.replace(job, evaluation=EvalConfig(batch_norm="running"))
+    other = dataclasses.replace(job, batch_norm="running")
     message = "another search: batch_norm was 'support' and is 'running'; give"
     with pytest.raises(UserError, match=message):
         Search(other, *loaded)
@@ -373,16 +381,18 @@ for line in sys.argv[1:]:
 
 def test_evaluate_uses_the_tuned_values_unless_told_otherwise(tuned_model, tmp_path):
     model, search, _ = tuned_model
-    values = json.loads((search / "tuned.json").read_text())["values"]
-    names = Manifest.load("sample:icons").split("test")[:2]
-    (tmp_path / "names.txt").write_text("\n".join(names))
+    record = json.loads((search / "tuned.json").read_text())
+    names = {"inner_learning_rate": "learning_rate", "inner_steps": "steps"}
+    values = {names[name]: value for name, value in record["values"].items()}
+    classes = Manifest.load("sample:icons").split("test")[:2]
+    (tmp_path / "names.txt").write_text("\n".join(classes))
     common = (
-        f"--model_path={model} --splits_per_task=1 "
-        f"--splits=test={tmp_path / 'names.txt'} --output_dir={tmp_path}"
+        f"--model={model} --splits_per_task=1 "
+        f"--splits=test={tmp_path / 'names.txt'} --output={tmp_path}"
     )
     out = _python(
         *("-c", _EVALUATE, f"{common}/1"),
-        *(f"--tuned=false {common}/2", f"--inner_steps=1 {common}/3"),
+        *(f"--tuned=false {common}/2", f"--steps=1 {common}/3"),
     )
     used, ignored, overridden = out.split("== ")[1:]
     protocols = [
@@ -393,7 +403,7 @@ def test_evaluate_uses_the_tuned_values_unless_told_otherwise(tuned_model, tmp_p
     assert {name: protocols[0][name] for name in values} == values
     assert protocols[0]["tuned"]
     assert "tuned values" not in ignored and not protocols[1]["tuned"]
-    for name in values:
-        assert protocols[1][name] == getattr(RUN.learner, name)
-    assert "--inner_steps overrides the tuned value" in overridden
-    assert protocols[2] == {**protocols[0], "inner_steps": 1}
+    for name, setting in names.items():
+        assert protocols[1][setting] == getattr(RUN.learner, name)
+    assert "--steps overrides the tuned value" in overridden
+    assert protocols[2] == {**protocols[0], "steps": 1}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.checkpoint.tuned import final_dropout, fingerprint
-from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
+from efficientlab_tf.config import DataConfig, TuneConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.hyperparameters import study, uho
@@ -26,6 +26,7 @@ from efficientlab_tf.hyperparameters.objective import (
     load_tasks,
 )
 from efficientlab_tf.hyperparameters.report import log_trial
+from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.segmenters.network import Network, Weights
 
 _UNTUNED = "untuned_score"
@@ -36,18 +37,20 @@ class Job:
     """What a worker process is told: plain values, the same for all of them.
 
     Attributes:
-      model_path: as `load_model`.
-      output_dir: the folder of the search.
+      model: its path, as `load_model`.
+      output: the folder of the search.
       data: the dataset, and the shots of a task.
-      evaluation: the queries of a task, and the batch norm.
+      queries: of a task; 0 takes all examples of the class that are not support.
+      batch_norm: see `GradientSegmenter`.
       tune: the search.
       storage: URL of a database; if empty, a file in the output folder.
     """
 
-    model_path: str
-    output_dir: str
+    model: str
+    output: str
     data: DataConfig
-    evaluation: EvalConfig
+    queries: int
+    batch_norm: str
     tune: TuneConfig
     storage: str = ""
 
@@ -78,6 +81,11 @@ class Search:
             raise UserError(
                 "`dataset_dir` is needed: a converted dataset, or sample:icons"
             )
+        if is_conditioned(network.model):
+            raise UserError(
+                f"network {network.model.name} adapts in a forward pass and has no "
+                "inner loop to tune; give a model that was trained with one"
+            )
         if network.classes > 1:
             raise UserError(
                 f"tuning is one-way, but the network tells {network.classes} classes "
@@ -89,14 +97,14 @@ class Search:
         names = {
             name for part in tune.tune_split.split(",") for name in manifest.split(part)
         }
-        draws = choose_tasks(sorted(names), tune.tasks, tune.tune_seed)
+        draws = choose_tasks(sorted(names), tune.tasks, tune.seed)
         self.dataset = manifest.name
         space = search_space(tune, run, weights)
         self._gp = tune.sampler == "gp"
         rounds, samples = tune.rounds, tune.samples
         # The Gaussian process knows no rounds.
         sizes = (1, rounds * samples) if self._gp else (rounds, samples)
-        self.plan = uho.Plan(space, *sizes, tune.keep, tune.tune_seed)
+        self.plan = uho.Plan(space, *sizes, tune.keep, tune.seed)
         self.own = _own_values(space, network, run)
         self.settings = {
             "initialization": fingerprint(weights),
@@ -106,30 +114,28 @@ class Search:
                 for name in sorted(draws)
             ),
             "image_size": network.image_shape[0],
-            "seed": run.train.seed,
+            "task_seed": run.train.seed,
             "shots": job.data.shots,
-            "eval_queries": job.evaluation.eval_queries,
-            "batch_norm": job.evaluation.batch_norm,
+            "eval_queries": job.queries,
+            "batch_norm": job.batch_norm,
             "ranges": {name: (r.low, r.high) for name, r in space.items()},
             "final_dropout": run.model.final_dropout,
             **_fields(run.learner, "loss l2 augmentation adapt"),
             **_fields(run.learner, f"{uho.RATE} {uho.STEPS} {uho.BATCH} {uho.AUGMENT}"),
-            **_fields(tune, "tune_split tasks sampler samples keep tune_seed patience"),
+            **_fields(tune, "tune_split tasks sampler samples keep seed patience"),
         }
-        folder = Path(job.output_dir)
+        folder = Path(job.output)
         self._log_dir = folder / "logs"
         self._study = study.open_study(folder, self.settings, job.storage)
         tasks = load_tasks(
             manifest,
             draws,
             shots=job.data.shots,
-            queries=job.evaluation.eval_queries or None,
+            queries=job.queries or None,
             seed=run.train.seed,
             image_size=network.image_shape[:2],
         )
-        self._objective = Objective(
-            network, weights, run, tasks, job.evaluation.batch_norm
-        )
+        self._objective = Objective(network, weights, run, tasks, job.batch_norm)
         self._patience = tune.patience
         # Several processes would overwrite each other's progress bars.
         self._bars = tune.workers == 1
@@ -307,6 +313,6 @@ def _work_in_process(job: Job) -> None:
     share_device(job.tune.workers)
 
     def main() -> None:
-        Search(job, *load_model(job.model_path, tuned=False)).run_trials()
+        Search(job, *load_model(job.model, tuned=False)).run_trials()
 
     run_command(main)

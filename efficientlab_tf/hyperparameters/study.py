@@ -126,7 +126,7 @@ def open_study(folder: Path, settings: dict, url: str = "") -> optuna.Study:
         reason = str(getattr(error, "orig", None) or error).split("\n")[0]
         where = "the database of `storage`" if url else f"{folder / DATABASE_FILE}"
         raise UserError(
-            f"cannot keep the search in {where}: {reason}; give another `output_dir` "
+            f"cannot keep the search in {where}: {reason}; give another `output` "
             "or `storage`"
         ) from error
     # Plain values as JSON has them, so that equal settings compare equal.
@@ -143,7 +143,7 @@ def open_study(folder: Path, settings: dict, url: str = "") -> optuna.Study:
         raise UserError(
             f"{'the database' if url else folder} holds another search: "
             f"{'; '.join(differing)}; give the same settings to go on with it, or "
-            "another `output_dir` or `storage`"
+            "another `output` or `storage`"
         )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not trial.params:

@@ -184,5 +184,5 @@ def test_tasks_hold_as_many_draws_as_were_chosen(draws):
 
 def test_too_many_shots_are_refused(draws):
     manifest = Manifest.load("sample:icons")
-    with pytest.raises(UserError, match="shots \\+ queries = 99 \\+ 1"):
+    with pytest.raises(UserError, match="`shots` \\+ `queries` = 99 \\+ 1"):
         load_tasks(manifest, draws, shots=99, queries=None, seed=0, image_size=(32, 32))
