@@ -1,11 +1,10 @@
 """Tunes the update routine of a learned initialization, after its meta-training.
 
-    python -m efficientlab_tf.tune --model_path=runs/x --tune_split=val --tasks=100
+    python -m efficientlab_tf.tune --model=runs/x --tune_split=val --tasks=100
 
 Searches inner learning rates, with early stopping for the number of steps (Hendryx et
 al., appendix C), and keeps the best with the checkpoint: `evaluate`, `adapt` and
-`export` then use it. The same command again goes on with a search that was stopped;
-run on several machines with one shared --output_dir, they share the search.
+`export` then use it. The same command again goes on with a search that was stopped.
 """
 
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from efficientlab_tf import flags
 from efficientlab_tf.checkpoint.files import load_model, save_tuned
 from efficientlab_tf.checkpoint.tuned import TUNED_FILE, Tuned
-from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
+from efficientlab_tf.config import DataConfig, EvalConfig, Settings, TuneConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import write_text
 
@@ -26,18 +25,18 @@ except ImportError:
 
 
 def main() -> None:
-    """Tunes --model_path as the flags say."""
+    """Tunes --model as the flags say."""
     if optuna is None:
         raise UserError(
             'tuning needs optuna, which is not installed: pip install ".[tune]"'
         )
     # Only now, as these need Optuna.
     from efficientlab_tf.hyperparameters import report, search, uho
-    from efficientlab_tf.hyperparameters.journal import alone, check_sampler
+    from efficientlab_tf.hyperparameters.study import PATIENCE, check_sampler
 
-    path = flags.FLAGS.model_path
+    path = flags.FLAGS.model
     if not path:
-        raise UserError("--model_path is needed: a run's folder or a .keras file")
+        raise UserError("`model` is needed: a run's folder or a .keras file")
     tune = flags.read(TuneConfig)
     check_sampler(tune.sampler)
     search.share_device(tune.workers)
@@ -45,22 +44,30 @@ def main() -> None:
     model_path = Path(path)
     beside = model_path if model_path.is_dir() else model_path.parent
     _require_writable(beside)
-    output_dir = Path(flags.FLAGS.output_dir or beside / "tune")
+    output = Path(flags.FLAGS.output or beside / "tune")
     job = search.Job(
         path,
-        str(output_dir),
+        str(output),
         flags.override(run.data),
-        flags.override(EvalConfig()),
+        flags.read(EvalConfig).eval_queries,
+        flags.read(Settings).batch_norm or run.learner.batch_norm,
         tune,
+        flags.FLAGS.storage,
     )
     ready = search.Search(job, network, weights, run)
     print(
         f"{ready.plan.trials} configurations on {tune.tasks} tasks of {ready.dataset}/"
         f"{tune.tune_split}, {job.data.shots}-shot, batch norm "
-        f"{job.evaluation.batch_norm}"
+        f"{job.batch_norm}"
     )
+    if running := ready.running():
+        print(
+            f"note: trials that run elsewhere: {running}; one that was killed is run "
+            f"again {PATIENCE} seconds after its last sign of life"
+        )
     workers = search.start_workers(job)
-    journal = search.work(job, ready, untuned=True)
+    untuned = ready.score_untuned()
+    results = ready.run_trials()
     for worker in workers:
         worker.join()
         if worker.exitcode:
@@ -70,8 +77,6 @@ def main() -> None:
                 file=sys.stderr,
             )
 
-    results = journal.results()
-    untuned = uho.Result(-1, ready.own, journal.untuned_score)
     # The checkpoint's own settings stay if nothing beat them.
     best = uho.ranking([*results, untuned])[0]
     tuned = Tuned(
@@ -81,20 +86,18 @@ def main() -> None:
         split=tune.tune_split,
         tasks=tune.tasks,
         shots=job.data.shots,
-        batch_norm=job.evaluation.batch_norm,
+        batch_norm=job.batch_norm,
         trials=len(results),
         score=best.score,
         untuned_score=untuned.score,
     )
     rounds = tune.samples if tune.sampler == "random" else 0
     for result in results:
-        report.log_trial(output_dir / "logs", result)
-    # All machines that shared the search arrive here at once.
-    with alone(output_dir):
-        report.write_table(output_dir, results, rounds, untuned)
-        report.draw(output_dir / report.FIGURE_FILE, results, untuned, best)
-        write_text(output_dir / TUNED_FILE, tuned.to_json())
-        where = save_tuned(path, tuned)
+        report.log_trial(output / "logs", result)
+    report.write_table(output, results, rounds, untuned)
+    report.draw(output / report.FIGURE_FILE, results, untuned, best)
+    write_text(output / TUNED_FILE, tuned.to_json())
+    where = save_tuned(path, tuned)
     kept = "nothing was better than the checkpoint's own: "
     print(
         f"untuned: {search.describe(untuned)}\n"
@@ -102,8 +105,8 @@ def main() -> None:
         f"The best of {len(results)} on the tasks it was chosen by is somewhat too "
         f"good; evaluate says what it is worth on other classes.\n"
         f"kept with: {where}\n"
-        f"written:   {output_dir}/{report.TABLE_FILE}, {report.FIGURE_FILE}, "
-        f"{TUNED_FILE}; tensorboard --logdir {output_dir / 'logs'}"
+        f"written:   {output}/{report.TABLE_FILE}, {report.FIGURE_FILE}, "
+        f"{TUNED_FILE}; tensorboard --logdir {output / 'logs'}"
     )
 
 
@@ -120,13 +123,23 @@ def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(TuneConfig)
     flags.define(DataConfig, only=("dataset_dir", "splits", "shots"))
-    flags.define(EvalConfig, only=("batch_norm", "eval_queries"))
-    flags.define_text("model_path", "", "A run's folder, or a .keras file.")
+    flags.define(EvalConfig, only=("eval_queries",))
+    flags.define(Settings, only=("batch_norm",))
+    flags.define_text("model", "", "A run's folder, or a .keras file.")
     flags.define_text(
-        "output_dir",
+        "output",
         "",
         "Where the search goes; if empty, tune/ in the run's folder or beside it.",
     )
+    flags.define_text(
+        "storage",
+        "",
+        "Database that holds the search, as an SQLAlchemy URL; if empty, a file in the "
+        "output folder. One that several machines reach, such as "
+        "postgresql://user:password@host/name, lets them share a search: run the same "
+        "command on each, with an output folder and a copy of the model of its own.",
+    )
+    flags.alias(model_path="model", output_dir="output", tune_seed="seed")
 
 
 if __name__ == "__main__":

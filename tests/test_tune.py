@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,13 +16,12 @@ import pytest
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
-from efficientlab_tf.checkpoint import tuned  # noqa: E402
+from efficientlab_tf.checkpoint import files, tuned  # noqa: E402
 from efficientlab_tf.checkpoint.files import load_model, save_keras, save_tuned
 from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
 from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
 from efficientlab_tf.config import (  # noqa: E402
     DataConfig,
-    EvalConfig,
     LearnerConfig,
     ModelConfig,
     TuneConfig,
@@ -32,13 +32,13 @@ from efficientlab_tf.hyperparameters.search import (  # noqa: E402
     Job,
     Search,
     search_space,
-    work,
 )
 from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
 from efficientlab_tf.learners import build_learner  # noqa: E402
+from efficientlab_tf.models import build_model  # noqa: E402
 from efficientlab_tf.segmenters.network import Network, Weights  # noqa: E402
-from efficientlab_tf.training import checkpoints  # noqa: E402
-from efficientlab_tf.training.checkpoints import Checkpoints
+from efficientlab_tf.training.checkpoints import Checkpoints  # noqa: E402
+from tests.models.narrow import NARROW  # noqa: E402
 from tests.models.tiny import tiny_network  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +114,7 @@ def test_a_keras_file_keeps_the_values_beside_what_it_held(tmp_path):
 
 
 def test_a_run_keeps_the_values_until_it_is_trained_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints, "build_network", lambda config: _network())
+    monkeypatch.setattr(files, "build_network", lambda config: _network())
     RUN.save(tmp_path)
     state = build_learner(_network(), RUN.learner, meta_steps=10).init()
     saved = Checkpoints(tmp_path, state)
@@ -153,7 +153,7 @@ def test_learned_rates_are_scaled(tmp_path):
     for rate in scaled.rates:
         np.testing.assert_allclose(rate, 0.15, rtol=1e-6)
     # Still those of this initialization, for one who asks again.
-    assert checkpoints.load_tuned(str(path), scaled) is not None
+    assert files.load_tuned(str(path), scaled) is not None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 )
 def test_tuned_values_that_cannot_be_read_say_so(tmp_path, text):
     (tmp_path / "tuned.json").write_text(text)
-    with pytest.raises(UserError, match="tuned.json cannot be read.*--tuned=false"):
+    with pytest.raises(UserError, match="tuned.json cannot be read.*tuned"):
         tuned.read_tuned(tmp_path)
 
 
@@ -194,7 +194,8 @@ def _job(model: Path, output_dir: Path, splits: str = "", **options) -> Job:
         str(model),
         str(output_dir),
         dataclasses.replace(RUN.data, splits=splits),
-        EvalConfig(batch_norm="support"),
+        0,
+        "support",
         TuneConfig(**{"tasks": 2, "samples": 2, "max_steps": 4, **options}),
     )
 
@@ -231,18 +232,21 @@ def test_ranges_are_around_the_trainings_rate_unless_given():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": 0.0}, "--keep must be between 0 and 1"),
-        ({"keep": 1.0}, "--keep must be between 0 and 1"),
-        ({"samples": 1}, "--samples must be at least 2"),
-        ({"rounds": 0}, "--rounds must be at least 1"),
-        ({"min_steps": 5, "max_steps": 4}, "--max_steps must be at least --min_st.*5"),
-        ({"tasks": 0}, "--tasks must be at least 1"),
-        ({"tune_seed": -1}, "--tune_seed must not be negative"),
-        ({"learning_rate_range": "0.5,0.1"}, "--learning_rate_range.*give 0.1,0.5"),
-        ({"learning_rate_range": "0,0.1"}, "--learning_rate_range: expected positive"),
-        ({"dropout_range": "0,1"}, "--dropout_range: expected numbers from 0"),
-        ({"augment_range": "0.2,1.2"}, "--augment_range: expected numbers from 0 to 1"),
-        ({"inner_batch_range": "0,4"}, "--inner_batch_range: expected whole numbers"),
+        ({"keep": 0.0}, "`keep` must be between 0 and 1"),
+        ({"keep": 1.0}, "`keep` must be between 0 and 1"),
+        ({"samples": 1}, "`samples` must be at least 2"),
+        ({"rounds": 0}, "`rounds` must be at least 1"),
+        (
+            {"min_steps": 5, "max_steps": 4},
+            "`max_steps` must be .* `min_steps` = 5",
+        ),
+        ({"tasks": 0}, "`tasks` must be at least 1"),
+        ({"seed": -1}, "`seed` must not be negative"),
+        ({"learning_rate_range": "0.5,0.1"}, "`learning_rate_range`.*give 0.1,0.5"),
+        ({"learning_rate_range": "0,0.1"}, "`learning_rate_range`: expected positive"),
+        ({"dropout_range": "0,1"}, "`dropout_range`: expected numbers from 0"),
+        ({"augment_range": "0.2,1.2"}, "`augment_range`: expected numbers from 0 to 1"),
+        ({"inner_batch_range": "0,4"}, "`inner_batch_range`: expected whole numbers"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
@@ -263,29 +267,31 @@ def test_bad_data_are_refused(tmp_path):
         Search(_job(tmp_path, tmp_path, splits), *model)
     job = _job(tmp_path, tmp_path, tune_split="test")
     many = dataclasses.replace(job, data=dataclasses.replace(job.data, shots=10))
-    with pytest.raises(UserError, match="shots \\+ queries = 10 \\+ 1"):
+    with pytest.raises(UserError, match="`shots` \\+ `queries` = 10 \\+ 1"):
         Search(many, *model)
     nothing = dataclasses.replace(job, data=DataConfig())
-    with pytest.raises(UserError, match="--dataset_dir is needed"):
+    with pytest.raises(UserError, match="`dataset_dir` is needed"):
         Search(nothing, *model)
+    forward = Network(build_model("siamese", **NARROW))
+    with pytest.raises(UserError, match="siamese adapts in a forward .* no inner loop"):
+        Search(job, forward, forward.weights(), RUN)
 
 
 def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     job = _job(tmp_path, tmp_path / "file" / "out", tune_split="test")
-    search = Search(job, _network(), _network().weights(), RUN)
-    with pytest.raises(UserError, match="cannot write to --output_dir"):
-        work(job, search, untuned=True)
+    with pytest.raises(UserError, match="Not a directory.*another `output`"):
+        Search(job, _network(), _network().weights(), RUN)
 
 
 def test_learned_rates_are_tuned_by_a_factor(tmp_path):
     network, weights, run = load_model(str(_keras(tmp_path, rates=True)))
     job = _job(tmp_path, tmp_path / "out", tune_split="test", rounds=1)
-    journal = work(job, Search(job, network, weights, run), untuned=True)
-    results = journal.results()
+    search = Search(job, network, weights, run)
+    results = search.run_trials()
     assert len(results) == 2
     assert all(0.1 <= r.values["rates_factor"] <= 10 for r in results)
-    assert 0 <= journal.untuned_score <= 1
+    assert 0 <= search.score_untuned().score <= 1
 
 
 def _python(*arguments: str) -> str:
@@ -307,9 +313,9 @@ def tuned_model(tmp_path_factory):
     model, search = _keras(folder), folder / "search"
     out = _python(
         *("-m", "efficientlab_tf.tune", "--workers=2"),
-        *(f"--model_path={model}", f"--output_dir={search}", "--tune_split=test"),
+        *(f"--model={model}", f"--output={search}", "--tune_split=test"),
         *("--tasks=3", "--rounds=2", "--samples=3", "--max_steps=6"),
-        *("--batch_norm=support", "--tune_seed=1"),
+        *("--batch_norm=support", "--seed=1"),
     )
     return model, search, out
 
@@ -332,7 +338,6 @@ def test_the_best_of_a_search_is_kept(tuned_model):
         assert getattr(run.learner, name) == record["values"][name]
     assert "kept with" in out and (search / "uho.png").stat().st_size > 5000
     assert len(list((search / "logs").iterdir())) == 6
-    assert not list((search / "alive").iterdir())
     # The ranges of the second round are those of the best two of the first.
     rates = [float(row["inner_learning_rate"]) for row in rows]
     scores = [float(row["mean_iou"]) for row in rows]
@@ -347,18 +352,18 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
     model, search, _ = tuned_model
     job = _job(
         *(model, search),
-        **dict(tune_split="test", tasks=3, samples=3, max_steps=6, tune_seed=1),
+        **dict(tune_split="test", tasks=3, samples=3, max_steps=6, seed=1),
     )
     loaded = load_model(str(model), tuned=False)
-    before = (search / "journal.log").stat().st_size
-    again = work(job, Search(job, *loaded), untuned=True)
-    assert len(again.results()) == 6 and "trial" not in capsys.readouterr().out
-    # Nothing but that somebody came by.
-    assert (search / "journal.log").stat().st_size - before < 2000
-    other = dataclasses.replace(job, evaluation=EvalConfig(batch_norm="running"))
+    again = Search(job, *loaded)
+    record = json.loads((search / "tuned.json").read_text())
+    assert again.score_untuned().score == record["untuned_score"]
+    assert len(again.run_trials()) == 6
+    assert not re.search("trial|untuned", capsys.readouterr().out)
+    other = dataclasses.replace(job, batch_norm="running")
     message = "another search: batch_norm was 'support' and is 'running'; give"
     with pytest.raises(UserError, match=message):
-        work(other, Search(other, *loaded), untuned=True)
+        Search(other, *loaded)
 
 
 _EVALUATE = """
@@ -376,16 +381,18 @@ for line in sys.argv[1:]:
 
 def test_evaluate_uses_the_tuned_values_unless_told_otherwise(tuned_model, tmp_path):
     model, search, _ = tuned_model
-    values = json.loads((search / "tuned.json").read_text())["values"]
-    names = Manifest.load("sample:icons").split("test")[:2]
-    (tmp_path / "names.txt").write_text("\n".join(names))
+    record = json.loads((search / "tuned.json").read_text())
+    names = {"inner_learning_rate": "learning_rate", "inner_steps": "steps"}
+    values = {names[name]: value for name, value in record["values"].items()}
+    classes = Manifest.load("sample:icons").split("test")[:2]
+    (tmp_path / "names.txt").write_text("\n".join(classes))
     common = (
-        f"--model_path={model} --splits_per_task=1 "
-        f"--splits=test={tmp_path / 'names.txt'} --output_dir={tmp_path}"
+        f"--model={model} --splits_per_task=1 "
+        f"--splits=test={tmp_path / 'names.txt'} --output={tmp_path}"
     )
     out = _python(
         *("-c", _EVALUATE, f"{common}/1"),
-        *(f"--tuned=false {common}/2", f"--inner_steps=1 {common}/3"),
+        *(f"--tuned=false {common}/2", f"--steps=1 {common}/3"),
     )
     used, ignored, overridden = out.split("== ")[1:]
     protocols = [
@@ -396,7 +403,7 @@ def test_evaluate_uses_the_tuned_values_unless_told_otherwise(tuned_model, tmp_p
     assert {name: protocols[0][name] for name in values} == values
     assert protocols[0]["tuned"]
     assert "tuned values" not in ignored and not protocols[1]["tuned"]
-    for name in values:
-        assert protocols[1][name] == getattr(RUN.learner, name)
-    assert "--inner_steps overrides the tuned value" in overridden
-    assert protocols[2] == {**protocols[0], "inner_steps": 1}
+    for name, setting in names.items():
+        assert protocols[1][setting] == getattr(RUN.learner, name)
+    assert "--steps overrides the tuned value" in overridden
+    assert protocols[2] == {**protocols[0], "steps": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.hyperparameters.uho import FACTOR, RATE, STEPS, Result
 
 TABLE_FILE = "trials.csv"
@@ -112,6 +112,4 @@ def draw(path: Path, results: Sequence[Result], untuned: Result, best: Result) -
     axes.legend(loc="best", fontsize="small")
     bar = figure.colorbar(points, ax=axes, label="steps chosen by early stopping")
     bar.ax.yaxis.get_major_locator().set_params(integer=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+    save_figure(figure, path)

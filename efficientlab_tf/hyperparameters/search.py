@@ -1,16 +1,13 @@
-"""A search on one machine: what is searched, and the worker that runs trials.
+"""A search on one machine: what is searched, and the processes that run its trials."""
 
-journal = a file in the output folder, which workers on any machine may share
-worker:   until all are tried:  claim -> objective -> finish
-"""
-
+import contextlib
 import dataclasses
 import hashlib
 import multiprocessing
 import os
 import sys
 import threading
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -19,40 +16,43 @@ from tqdm import tqdm
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.checkpoint.tuned import final_dropout, fingerprint
-from efficientlab_tf.config import DataConfig, EvalConfig, TuneConfig
+from efficientlab_tf.config import DataConfig, TuneConfig
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError, run_command
-from efficientlab_tf.hyperparameters import uho
-from efficientlab_tf.hyperparameters.journal import (
-    Claim,
-    Journal,
-    Plan,
-    Superseded,
-    quiet_optuna,
-)
-from efficientlab_tf.hyperparameters.liveness import Liveness, this_process
+from efficientlab_tf.hyperparameters import study, uho
 from efficientlab_tf.hyperparameters.objective import (
     Objective,
     choose_tasks,
     load_tasks,
 )
 from efficientlab_tf.hyperparameters.report import log_trial
+from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.segmenters.network import Network, Weights
 
-JOURNAL_FILE = "journal.log"
-ALIVE_DIR = "alive"
-_POLL = 1.0
+_UNTUNED = "untuned_score"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a worker process is told: plain values, the same for all of them."""
+    """What a worker process is told: plain values, the same for all of them.
 
-    model_path: str
-    output_dir: str
+    Attributes:
+      model: its path, as `load_model`.
+      output: the folder of the search.
+      data: the dataset, and the shots of a task.
+      queries: of a task; 0 takes all examples of the class that are not support.
+      batch_norm: see `GradientSegmenter`.
+      tune: the search.
+      storage: URL of a database; if empty, a file in the output folder.
+    """
+
+    model: str
+    output: str
     data: DataConfig
-    evaluation: EvalConfig
+    queries: int
+    batch_norm: str
     tune: TuneConfig
+    storage: str = ""
 
 
 class Search:
@@ -69,23 +69,27 @@ class Search:
       plan: the configurations to try.
       own: the checkpoint's own values of what is searched, the number of steps among
         them.
-      settings: all that a score depends on, see `Journal`.
-      objective: the score.
+      settings: all that a score depends on, see `open_study`.
 
     Raises:
-      UserError: bad input.
+      UserError: bad input, or a search with other settings is in the output folder.
     """
 
     def __init__(self, job: Job, network: Network, weights: Weights, run: RunConfig):
         tune = job.tune
         if not job.data.dataset_dir:
             raise UserError(
-                "--dataset_dir is needed: a converted dataset, or sample:icons"
+                "`dataset_dir` is needed: a converted dataset, or sample:icons"
+            )
+        if is_conditioned(network.model):
+            raise UserError(
+                f"network {network.model.name} adapts in a forward pass and has no "
+                "inner loop to tune; give a model that was trained with one"
             )
         if network.classes > 1:
             raise UserError(
                 f"tuning is one-way, but the network tells {network.classes} classes "
-                "apart; give a model with --num_classes=1"
+                "apart; give a model with `num_classes` 1"
             )
         manifest = Manifest.load(job.data.dataset_dir)
         if job.data.splits:
@@ -93,17 +97,15 @@ class Search:
         names = {
             name for part in tune.tune_split.split(",") for name in manifest.split(part)
         }
-        draws = choose_tasks(sorted(names), tune.tasks, tune.tune_seed)
+        draws = choose_tasks(sorted(names), tune.tasks, tune.seed)
         self.dataset = manifest.name
-        self.plan = Plan(
-            search_space(tune, run, weights),
-            tune.rounds,
-            tune.samples,
-            tune.keep,
-            tune.sampler,
-            tune.tune_seed,
-        )
-        self.own = _own_values(self.plan.space, network, run)
+        space = search_space(tune, run, weights)
+        self._gp = tune.sampler == "gp"
+        rounds, samples = tune.rounds, tune.samples
+        # The Gaussian process knows no rounds.
+        sizes = (1, rounds * samples) if self._gp else (rounds, samples)
+        self.plan = uho.Plan(space, *sizes, tune.keep, tune.seed)
+        self.own = _own_values(space, network, run)
         self.settings = {
             "initialization": fingerprint(weights),
             "dataset": manifest.name,
@@ -112,110 +114,86 @@ class Search:
                 for name in sorted(draws)
             ),
             "image_size": network.image_shape[0],
-            "seed": run.train.seed,
+            "task_seed": run.train.seed,
             "shots": job.data.shots,
-            "eval_queries": job.evaluation.eval_queries,
-            "batch_norm": job.evaluation.batch_norm,
-            "ranges": {
-                name: (bounds.low, bounds.high)
-                for name, bounds in self.plan.space.items()
-            },
-            **{
-                name: getattr(run.learner, name)
-                for name in ("loss", "l2", "augmentation", "adapt")
-            },
-            **{
-                name: getattr(run.learner, name)
-                for name in (uho.RATE, uho.STEPS, uho.BATCH, uho.AUGMENT)
-            },
+            "eval_queries": job.queries,
+            "batch_norm": job.batch_norm,
+            "ranges": {name: (r.low, r.high) for name, r in space.items()},
             "final_dropout": run.model.final_dropout,
-            **{
-                name: getattr(tune, name)
-                for name in ("tune_split", "tasks", "sampler", "samples", "keep")
-            },
-            **{name: getattr(tune, name) for name in ("tune_seed", "patience")},
+            **_fields(run.learner, "loss l2 augmentation adapt"),
+            **_fields(run.learner, f"{uho.RATE} {uho.STEPS} {uho.BATCH} {uho.AUGMENT}"),
+            **_fields(tune, "tune_split tasks sampler samples keep seed patience"),
         }
-        self.objective = Objective(
-            network,
-            weights,
-            run,
-            load_tasks(
-                manifest,
-                draws,
-                shots=job.data.shots,
-                queries=job.evaluation.eval_queries or None,
-                seed=run.train.seed,
-                image_size=network.image_shape[:2],
-            ),
-            job.evaluation.batch_norm,
+        folder = Path(job.output)
+        self._log_dir = folder / "logs"
+        self._study = study.open_study(folder, self.settings, job.storage)
+        tasks = load_tasks(
+            manifest,
+            draws,
+            shots=job.data.shots,
+            queries=job.queries or None,
+            seed=run.train.seed,
+            image_size=network.image_shape[:2],
         )
+        self._objective = Objective(network, weights, run, tasks, job.batch_norm)
         self._patience = tune.patience
-        self._total = self.plan.trials
+        # Several processes would overwrite each other's progress bars.
+        self._bars = tune.workers == 1
 
-    def score_untuned(self, journal: Journal) -> None:
-        """Notes the score of the checkpoint's own settings, at its own steps."""
-        if journal.untuned_score is not None:
-            return
-        steps = self.own[uho.STEPS]
-        with _bar("untuned", steps) as bar:
-            stop = self.objective(
-                self.own,
-                uho.Range(steps, steps, integer=True),
-                patience=self._patience,
-                on_step=_on_step(bar),
-            )
-        journal.untuned_score = stop.score
-        own = uho.Result(-1, self.own, stop.score)
-        tqdm.write(f"untuned: {describe(own)}")
+    def running(self) -> int:
+        """Returns how many trials run in other processes, or were killed there."""
+        return study.count_running(self._study)
 
-    def run_trials(self, journal: Journal, log_dir: Path, *, quiet: bool) -> None:
-        """Runs trials until all are finished, by this worker or by others.
+    def score_untuned(self) -> uho.Result:
+        """Returns the score of the checkpoint's own settings, measured once."""
+        score = self._study.user_attrs.get(_UNTUNED)
+        if score is None:
+            steps = self.own[uho.STEPS]
+            bounds = uho.Range(steps, steps, integer=True)
+            with _bar("untuned", steps) as show:
+                stop = self._objective(
+                    self.own, bounds, patience=self._patience, on_step=show
+                )
+            score = stop.score
+            self._study.set_user_attr(_UNTUNED, score)
+            tqdm.write(f"untuned: {describe(uho.Result(-1, self.own, score))}")
+        return uho.Result(-1, self.own, score)
 
-        Args:
-          journal: the search's.
-          log_dir: the folder of TensorBoard's runs.
-          quiet: no progress bars, as several would overwrite each other; the line
-            after each trial remains.
+    def run_trials(self) -> list[uho.Result]:
+        """Runs trials until all are finished, by this process or by others.
+
+        Returns:
+          The results of all, in the order of the search.
         """
-        while not journal.finished():
-            claim = journal.claim()
-            if claim is None:
-                time.sleep(_POLL)
-                continue
-            try:
-                self._run_trial(journal, claim, quiet)
-            except Superseded:
-                continue
-            except BaseException:
-                journal.give_up(claim)
-                raise
-            results = journal.results()
-            mine = next(r for r in results if r.slot == claim.slot)
-            log_trial(log_dir, mine)
-            best = uho.ranking(results)[0]
-            tqdm.write(
-                f"{self._label(claim.slot)}: {describe(mine)}; best so far "
-                f"{best.score:.4f}, trial {best.slot + 1}"
+        return study.run_trials(
+            self._study, self.plan, self._evaluate, gp=self._gp, on_result=self._note
+        )
+
+    def _evaluate(
+        self, slot: int, values: dict[str, float], steps: uho.Range, report
+    ) -> tuple[int, float]:
+        with _bar(self._label(slot), int(steps.high), self._bars) as show:
+
+            def on_step(step: int, score: float) -> None:
+                show(step, score)
+                report(step, score)
+
+            stop = self._objective(
+                values, steps, patience=self._patience, on_step=on_step
             )
+        return stop.steps, stop.score
 
-    def _run_trial(self, journal: Journal, claim: Claim, quiet: bool) -> None:
-        with _bar(self._label(claim.slot), int(claim.steps.high), quiet) as bar:
-            show = _on_step(bar)
-
-            def on_step(steps: int, score: float) -> None:
-                show(steps, score)
-                journal.report(claim, steps, score)
-
-            stop = self.objective(
-                claim.values, claim.steps, patience=self._patience, on_step=on_step
-            )
-        journal.finish(claim, stop.steps, stop.score)
+    def _note(self, result: uho.Result) -> None:
+        log_trial(self._log_dir, result)
+        best = uho.ranking(study.results_of(self._study, self.plan))[0]
+        tqdm.write(
+            f"{self._label(result.slot)}: {describe(result)}; best so far "
+            f"{best.score:.4f}, trial {best.slot + 1}"
+        )
 
     def _label(self, slot: int) -> str:
-        label = f"trial {slot + 1}/{self._total}"
-        if self.plan.sampler == "random":
-            label += f" (round {slot // self.plan.samples + 1})"
-        return label
+        number = "" if self._gp else f" (round {slot // self.plan.samples + 1})"
+        return f"trial {slot + 1}/{self.plan.trials}{number}"
 
 
 def describe(result: uho.Result) -> str:
@@ -237,10 +215,10 @@ def search_space(tune: TuneConfig, run: RunConfig, weights: Weights) -> uho.Spac
       tune: the ranges that are given.
       run: the checkpoint's configuration.
       weights: the initialization; where it has learned rates a factor on them is
-        searched in the place of the one learning rate, which there is not.
+        searched in place of the one learning rate, which they do not have.
 
     Raises:
-      UserError: a range that is none.
+      UserError: a bad range.
     """
     text = tune.learning_rate_range
     if text:
@@ -280,56 +258,28 @@ def _digest(lines) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _bar(label: str, steps: int, quiet: bool = False) -> tqdm:
-    return tqdm(
+def _fields(config, names: str) -> dict:
+    return {name: getattr(config, name) for name in names.split()}
+
+
+@contextlib.contextmanager
+def _bar(
+    label: str, steps: int, shown: bool = True
+) -> Iterator[Callable[[int, float], None]]:
+    with tqdm(
         total=steps,
         unit="step",
         desc=label,
         leave=False,
-        disable=quiet or None,
+        disable=None if shown else True,
         dynamic_ncols=True,
-    )
+    ) as bar:
 
+        def show(step: int, score: float) -> None:
+            bar.set_postfix(IoU=f"{score:.4f}", refresh=False)
+            bar.update(min(step, 1))
 
-def _on_step(bar: tqdm):
-    def show(steps: int, score: float) -> None:
-        bar.set_postfix(IoU=f"{score:.4f}", refresh=False)
-        bar.update(min(steps, 1))
-
-    return show
-
-
-def work(job: Job, search: Search, *, untuned: bool) -> Journal:
-    """Runs trials of a job in this process until the search is finished.
-
-    Args:
-      job: what to search.
-      search: the job, loaded.
-      untuned: first score the checkpoint's own settings, if nobody has.
-
-    Returns:
-      The journal, with all results.
-
-    Raises:
-      UserError: bad input, or a journal of another search.
-    """
-    quiet_optuna()
-    folder, owner = Path(job.output_dir), this_process()
-    try:
-        liveness = Liveness(folder / ALIVE_DIR, owner)
-        with liveness:
-            journal = Journal(
-                folder / JOURNAL_FILE, search.settings, search.plan, liveness, owner
-            )
-            if untuned:
-                search.score_untuned(journal)
-            search.run_trials(journal, folder / "logs", quiet=job.tune.workers > 1)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to --output_dir {folder}: {error.strerror}; choose a folder "
-            "that you may write to"
-        ) from error
-    return journal
+        yield show
 
 
 def share_device(workers: int) -> None:
@@ -363,7 +313,6 @@ def _work_in_process(job: Job) -> None:
     share_device(job.tune.workers)
 
     def main() -> None:
-        search = Search(job, *load_model(job.model_path, tuned=False))
-        work(job, search, untuned=False)
+        Search(job, *load_model(job.model, tuned=False)).run_trials()
 
     run_command(main)

@@ -10,7 +10,7 @@ number of steps j is a hyperparameter too, but it is not sampled: `evaluate` fin
 by early stopping, between the bounds that the space has for it.
 
 Everything here is a pure function, so that workers that share their results agree
-on the space of a round without talking to each other.
+on the space of a round without talking to each other. `study` runs it with Optuna.
 """
 
 import dataclasses
@@ -62,6 +62,31 @@ Space = dict[str, Range]
 
 
 @dataclasses.dataclass(frozen=True)
+class Plan:
+    """A search.
+
+    Attributes:
+      space: the ranges of the first round, by the hyperparameter's name.
+      rounds: b, how often configurations are sampled.
+      samples: n, the configurations of a round, at least 2.
+      keep: x, the part of all configurations that spans the next round's ranges, in
+        (0, 1).
+      seed: decides the configurations; not negative.
+    """
+
+    space: Space
+    rounds: int
+    samples: int
+    keep: float
+    seed: int = 0
+
+    @property
+    def trials(self) -> int:
+        """The number of configurations in all."""
+        return self.rounds * self.samples
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """One configuration and what it came to.
 
@@ -79,7 +104,7 @@ class Result:
 
 
 def parse_range(
-    flag: str,
+    name: str,
     text: str,
     *,
     least: float,
@@ -90,7 +115,7 @@ def parse_range(
     """Reads a range, "low,high", and checks it.
 
     Args:
-      flag: the flag that it was given to, for messages.
+      name: of the setting, for messages.
       text: two numbers.
       least: smallest allowed; must itself be exceeded where `log` is true and it is 0.
       most: largest allowed.
@@ -105,13 +130,13 @@ def parse_range(
         low, high = (int(t) if integer else float(t) for t in text.split(","))
     except ValueError as error:
         raise UserError(
-            f"--{flag} must be two {kind} joined by a comma, the smaller first, such "
+            f"`{name}` must be two {kind} joined by a comma, the smaller first, such "
             f"as {'2,8' if integer else '0.1,0.4'}; received {text!r}"
         ) from error
     if not low < high:
         advice = f"give {high:g},{low:g}" if high < low else "widen it"
         raise UserError(
-            f"--{flag}: expected two different {kind}, the smaller first, received "
+            f"`{name}`: expected two different {kind}, the smaller first, received "
             f"{text!r}; {advice}, or leave it out to keep the default"
         )
     positive = log and least == 0
@@ -119,7 +144,7 @@ def parse_range(
         expected = "positive numbers" if positive else f"{kind} from {least:g}"
         if most < math.inf:
             expected += f" to {most:g}"
-        raise UserError(f"--{flag}: expected {expected}, received {text!r}")
+        raise UserError(f"`{name}`: expected {expected}, received {text!r}")
     return Range(low, high, log, integer)
 
 
@@ -135,10 +160,8 @@ def sample(space: Space, seed: Sequence[int]) -> dict[str, float]:
 
 
 def ranking(results: Sequence[Result]) -> list[Result]:
-    """Orders results from the best; of equals, and of NaN, the earliest first."""
-    return sorted(
-        results, key=lambda r: (-r.score if r.score == r.score else math.inf, r.slot)
-    )
+    """Orders results from the best; of equals the earliest first."""
+    return sorted(results, key=lambda result: (-result.score, result.slot))
 
 
 def refine_search_space(space: Space, results: Sequence[Result], keep: float) -> Space:
@@ -150,8 +173,6 @@ def refine_search_space(space: Space, results: Sequence[Result], keep: float) ->
       keep: x, the part of them that is best, in (0, 1). At least two are kept, as
         one alone would leave nothing to search.
     """
-    if not results:
-        return space
     count = max(2, math.ceil(keep * len(results)))
     best = ranking(results)[:count]
     return {
@@ -164,25 +185,23 @@ def refine_search_space(space: Space, results: Sequence[Result], keep: float) ->
     }
 
 
-def space_of_round(
-    space: Space, results: Sequence[Result], number: int, samples: int, keep: float
-) -> Space:
-    """Returns the search space of a round, a function of the rounds before it.
+def space_of_slot(plan: Plan, results: Sequence[Result], slot: int) -> Space:
+    """Returns the ranges of a configuration: those of its round.
 
     Args:
-      space: that of the first round.
+      plan: the search.
       results: those of the rounds before, at least; later ones change nothing.
-      number: of the round, from 0.
-      samples: n, the configurations of a round.
-      keep: x, see `refine_search_space`.
+      slot: which configuration, from 0.
 
     Raises:
       ValueError: a round before is not finished.
     """
-    before = [result for result in results if result.slot < number * samples]
-    if len(before) != number * samples:
+    first = slot - slot % plan.samples
+    before = [result for result in results if result.slot < first]
+    if len(before) != first:
         raise ValueError(
-            f"round {number} follows {number * samples} configurations, received "
-            f"{len(before)}"
+            f"configuration {slot} follows {first} others, received {len(before)}"
         )
-    return refine_search_space(space, before, keep)
+    if not before:
+        return plan.space
+    return refine_search_space(plan.space, before, plan.keep)

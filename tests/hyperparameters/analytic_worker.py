@@ -8,46 +8,50 @@ import math
 import time
 from pathlib import Path
 
-from efficientlab_tf.hyperparameters.journal import Journal, Plan, quiet_optuna
-from efficientlab_tf.hyperparameters.liveness import Liveness, this_process
-from efficientlab_tf.hyperparameters.uho import RATE, STEPS, Range
+from efficientlab_tf.hyperparameters.study import open_study, run_trials
+from efficientlab_tf.hyperparameters.uho import AUGMENT, RATE, STEPS, Plan, Range
 
 PLAN = Plan(
-    {RATE: Range(1e-4, 1.0, log=True), STEPS: Range(1, 50, integer=True)},
+    {
+        RATE: Range(1e-4, 1.0, log=True),
+        AUGMENT: Range(0.0, 1.0),
+        STEPS: Range(1, 50, integer=True),
+    },
     rounds=3,
     samples=5,
     keep=0.4,
-    # With five samples a round, other seeds refine away from the optimum.
     seed=1,
 )
 SETTINGS = {"shots": 5, "ranges": {RATE: (1e-4, 1.0)}}
 
 
-def score(rate: float) -> tuple[float, int]:
-    """A hill over the logarithm of the rate, its top at 0.01 and 8 steps."""
+def score(rate: float, augment: float, low: float, high: float) -> tuple[int, float]:
+    """A hill with its top at a rate of 0.01, and fewer steps for higher rates."""
     distance = math.log10(rate) + 2
-    return math.exp(-(distance**2)), min(50, max(1, round(8 * 10 ** (-distance / 2))))
+    steps = round(8 * 10 ** (-distance / 2))
+    return min(max(steps, low), high), math.exp(-(distance**2)) - 0.1 * augment
 
 
-def open_journal(
-    folder: Path, owner: str, settings: dict = SETTINGS, plan: Plan = PLAN
-) -> Journal:
-    """Opens the journal in a folder as `owner`."""
-    quiet_optuna()
-    liveness = Liveness(folder / "alive", owner)
-    return Journal(folder / "journal.log", settings, plan, liveness, owner)
+def run(folder: Path, plan: Plan = PLAN, before=lambda slot: None, **options):
+    """Runs a search to its end; returns its results and which slots it ran itself.
 
+    Args:
+      folder: of the database.
+      plan: the search.
+      before: called with the slot before it is scored.
+      **options: of `run_trials`.
+    """
+    slots = []
 
-def run_one(journal: Journal) -> int | None:
-    """Runs a trial; returns its slot, or None if there was none to take."""
-    claim = journal.claim()
-    if claim is None:
-        return None
-    value, steps = score(claim.values[RATE])
-    steps = min(max(steps, claim.steps.low), claim.steps.high)
-    journal.report(claim, steps, value)
-    journal.finish(claim, steps, value)
-    return claim.slot
+    def evaluate(slot, values, steps, report):
+        before(slot)
+        slots.append(slot)
+        chosen, value = score(values[RATE], values[AUGMENT], steps.low, steps.high)
+        report(chosen, value)
+        return chosen, value
+
+    results = run_trials(open_study(folder, SETTINGS), plan, evaluate, **options)
+    return results, slots
 
 
 def main() -> None:
@@ -57,22 +61,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--hang", type=int, default=-1)
     options = parser.parse_args()
-    owner = this_process()
-    journal = open_journal(options.folder, owner)
-    with Liveness(options.folder / "alive", owner):
-        while not journal.finished():
-            claim = journal.claim()
-            if claim is None:
-                time.sleep(0.02)
-                continue
-            print(f"claimed {claim.slot}", flush=True)
-            while claim.slot == options.hang:
-                time.sleep(0.1)
-            time.sleep(options.seconds)
-            value, steps = score(claim.values[RATE])
-            steps = min(max(steps, claim.steps.low), claim.steps.high)
-            journal.report(claim, steps, value)
-            journal.finish(claim, steps, value)
+
+    def before(slot: int) -> None:
+        print(slot, flush=True)
+        while slot == options.hang:
+            time.sleep(0.1)
+        time.sleep(options.seconds)
+
+    run(options.folder, before=before)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_a_factor_scales_learned_rates(network, tasks, objective):
 def test_tuning_dropout_needs_one(tasks):
     network = Network(tiny_network(32))
     objective = Objective(network, network.weights(), RUN, tasks, "running")
-    with pytest.raises(UserError, match="no final dropout.*leave --dropout_range out"):
+    with pytest.raises(UserError, match="no final dropout.*leave .*dropout_range"):
         objective({DROPOUT: 0.5}, Range(1, 1), patience=1)
 
 
@@ -184,5 +184,5 @@ def test_tasks_hold_as_many_draws_as_were_chosen(draws):
 
 def test_too_many_shots_are_refused(draws):
     manifest = Manifest.load("sample:icons")
-    with pytest.raises(UserError, match="shots \\+ queries = 99 \\+ 1"):
+    with pytest.raises(UserError, match="`shots` \\+ `queries` = 99 \\+ 1"):
         load_tasks(manifest, draws, shots=99, queries=None, seed=0, image_size=(32, 32))

@@ -7,13 +7,14 @@ import pytest
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.hyperparameters.uho import (
+    Plan,
     Range,
     Result,
     parse_range,
     ranking,
     refine_search_space,
     sample,
-    space_of_round,
+    space_of_slot,
 )
 
 SPACE = {
@@ -53,8 +54,8 @@ def test_refinement_keeps_two_or_there_would_be_nothing_to_search():
     assert refined["inner_steps"] == Range(6, 8, integer=True)
 
 
-def test_ranking_puts_the_earliest_of_equals_first_and_nan_last():
-    order = ranking(_results([0.5, math.nan, 0.7, 0.7], x=[0, 0, 0, 0]))
+def test_ranking_puts_the_earliest_of_equals_first():
+    order = ranking(_results([0.5, 0.1, 0.7, 0.7], x=[0, 0, 0, 0]))
     assert [result.slot for result in order] == [2, 3, 0, 1]
 
 
@@ -88,15 +89,19 @@ def _score(rate: float) -> tuple[float, int]:
     return math.exp(-(distance**2)), steps
 
 
-def _search(seed: int, rounds: int, samples: int, keep: float):
+def _plan(rounds: int, samples: int, keep: float, seed: int = 0) -> Plan:
     space = {name: SPACE[name] for name in ("inner_learning_rate", "inner_steps")}
+    return Plan(space, rounds, samples, keep, seed)
+
+
+def _search(plan: Plan):
     results, spaces = [], []
-    for slot in range(rounds * samples):
-        spaces.append(space_of_round(space, results, slot // samples, samples, keep))
-        values = sample(spaces[-1], (seed, slot))
+    for slot in range(plan.trials):
+        spaces.append(space_of_slot(plan, results, slot))
+        values = sample(spaces[-1], (plan.seed, slot))
         score, steps = _score(values["inner_learning_rate"])
         results.append(Result(slot, {**values, "inner_steps": steps}, score))
-    return results, spaces[::samples]
+    return results, spaces[:: plan.samples]
 
 
 def test_the_search_closes_in_on_the_optimum_and_refining_helps():
@@ -104,7 +109,7 @@ def test_the_search_closes_in_on_the_optimum_and_refining_helps():
         return [
             abs(math.log10(best.values["inner_learning_rate"]) + 2)
             for seed in range(60)
-            for best in [ranking(_search(seed, rounds, samples, 0.25)[0])[0]]
+            for best in [ranking(_search(_plan(rounds, samples, 0.25, seed))[0])[0]]
         ]
 
     # As many configurations; in a round of few one may refine away from the optimum.
@@ -115,7 +120,7 @@ def test_the_search_closes_in_on_the_optimum_and_refining_helps():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_ranges_shrink_round_by_round(seed):
-    results, spaces = _search(seed, rounds=3, samples=16, keep=0.25)
+    results, spaces = _search(_plan(3, 16, 0.25, seed))
     best = ranking(results)[0].values
     for name in ("inner_learning_rate", "inner_steps"):
         widths = [space[name].high / space[name].low for space in spaces]
@@ -130,12 +135,13 @@ def test_the_ranges_shrink_round_by_round(seed):
 
 
 def test_a_round_needs_the_rounds_before_it():
-    results, spaces = _search(0, rounds=2, samples=4, keep=0.5)
-    space = {name: SPACE[name] for name in ("inner_learning_rate", "inner_steps")}
+    plan = _plan(2, 4, 0.5)
+    results, spaces = _search(plan)
     # Later rounds, and the order of the results, change nothing.
-    assert space_of_round(space, results[::-1], 1, 4, 0.5) == spaces[1]
-    with pytest.raises(ValueError, match="round 1 follows 4 configurations, rec.* 3"):
-        space_of_round(space, results[:3], 1, 4, 0.5)
+    for slot in range(4, 8):
+        assert space_of_slot(plan, results[::-1], slot) == spaces[1]
+    with pytest.raises(ValueError, match="configuration 5 follows 4 others, rec.* 3"):
+        space_of_slot(plan, results[:3], 5)
 
 
 def test_ranges_are_read():
@@ -161,5 +167,5 @@ def test_ranges_are_read():
     ],
 )
 def test_bad_ranges_are_refused(text, options, message):
-    with pytest.raises(UserError, match=f"--some_range.*{message}"):
+    with pytest.raises(UserError, match=f"`some_range`.*{message}"):
         parse_range("some_range", text, **options)
