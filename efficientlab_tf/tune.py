@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 
 from efficientlab_tf import flags
-from efficientlab_tf.checkpoint.files import load_model, save_tuned
+from efficientlab_tf.checkpoint.files import save_tuned
 from efficientlab_tf.checkpoint.tuned import TUNED_FILE, Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, Settings, TuneConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import write_text
+from efficientlab_tf.shipped import shipped_path
 
 try:
     import optuna  # noqa: F401
@@ -40,21 +41,25 @@ def main() -> None:
     tune = flags.read(TuneConfig)
     check_sampler(tune.sampler)
     search.share_device(tune.workers)
-    network, weights, run = load_model(path, tuned=False)
+    model = search.load_tunable(path)
     model_path = Path(path)
+    if not model_path.exists():
+        raise UserError(
+            f"{path} comes with the package; tune a copy of {shipped_path(path)}"
+        )
     beside = model_path if model_path.is_dir() else model_path.parent
     _require_writable(beside)
     output = Path(flags.FLAGS.output or beside / "tune")
     job = search.Job(
         path,
         str(output),
-        flags.override(run.data),
+        flags.override(model.run.data),
         flags.read(EvalConfig).eval_queries,
-        flags.read(Settings).batch_norm or run.learner.batch_norm,
+        model.resolve(flags.read(Settings)).batch_norm,
         tune,
         flags.FLAGS.storage,
     )
-    ready = search.Search(job, network, weights, run)
+    ready = search.Search(job, model)
     print(
         f"{ready.plan.trials} configurations on {tune.tasks} tasks of {ready.dataset}/"
         f"{tune.tune_split}, {job.data.shots}-shot, batch norm "

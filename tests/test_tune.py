@@ -16,8 +16,14 @@ import pytest
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
+from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint import files, tuned  # noqa: E402
-from efficientlab_tf.checkpoint.files import load_model, save_keras, save_tuned
+from efficientlab_tf.checkpoint.files import (
+    Checkpoint,
+    load_model,
+    save_keras,
+    save_tuned,
+)
 from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
 from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
 from efficientlab_tf.config import (  # noqa: E402
@@ -254,40 +260,46 @@ def test_bad_settings_are_refused(options, message):
         search_space(TuneConfig(**options), RUN, Weights((), ()))
 
 
+def _model() -> GradientModel:
+    network = _network()
+    return GradientModel("tiny", Checkpoint(network, network.weights(), RUN))
+
+
 def test_bad_data_are_refused(tmp_path):
-    model = (_network(), _network().weights(), RUN)
+    model = _model()
     with pytest.raises(UserError, match="has no split 'nowhere'"):
-        Search(_job(tmp_path, tmp_path, tune_split="test,nowhere"), *model)
+        Search(_job(tmp_path, tmp_path, tune_split="test,nowhere"), model)
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(Manifest.load("sample:icons").split("test")[:2]))
     splits = f"train={names},val={empty}"
     with pytest.raises(UserError, match="empty.txt names no class"):
-        Search(_job(tmp_path, tmp_path, splits), *model)
+        Search(_job(tmp_path, tmp_path, splits), model)
     job = _job(tmp_path, tmp_path, tune_split="test")
     many = dataclasses.replace(job, data=dataclasses.replace(job.data, shots=10))
     with pytest.raises(UserError, match="`shots` \\+ `queries` = 10 \\+ 1"):
-        Search(many, *model)
+        Search(many, model)
     nothing = dataclasses.replace(job, data=DataConfig())
     with pytest.raises(UserError, match="`dataset_dir` is needed"):
-        Search(nothing, *model)
+        Search(nothing, model)
     forward = Network(build_model("siamese", **NARROW))
-    with pytest.raises(UserError, match="siamese adapts in a forward .* no inner loop"):
-        Search(job, forward, forward.weights(), RUN)
+    save_keras(tmp_path / "forward.keras", forward, forward.weights(), RUN)
+    with pytest.raises(UserError, match="forward.keras has no inner loop to tune"):
+        load_tunable(str(tmp_path / "forward.keras"))
 
 
 def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     job = _job(tmp_path, tmp_path / "file" / "out", tune_split="test")
     with pytest.raises(UserError, match="Not a directory.*another `output`"):
-        Search(job, _network(), _network().weights(), RUN)
+        Search(job, _model())
 
 
 def test_learned_rates_are_tuned_by_a_factor(tmp_path):
-    network, weights, run = load_model(str(_keras(tmp_path, rates=True)))
+    model = load_tunable(str(_keras(tmp_path, rates=True)))
     job = _job(tmp_path, tmp_path / "out", tune_split="test", rounds=1)
-    search = Search(job, network, weights, run)
+    search = Search(job, model)
     results = search.run_trials()
     assert len(results) == 2
     assert all(0.1 <= r.values["rates_factor"] <= 10 for r in results)
@@ -354,8 +366,8 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
         *(model, search),
         **dict(tune_split="test", tasks=3, samples=3, max_steps=6, seed=1),
     )
-    loaded = load_model(str(model), tuned=False)
-    again = Search(job, *loaded)
+    loaded = load_tunable(str(model))
+    again = Search(job, loaded)
     record = json.loads((search / "tuned.json").read_text())
     assert again.score_untuned().score == record["untuned_score"]
     assert len(again.run_trials()) == 6
@@ -363,7 +375,7 @@ def test_the_same_search_again_repeats_nothing_and_another_is_refused(
     other = dataclasses.replace(job, batch_norm="running")
     message = "another search: batch_norm was 'support' and is 'running'; give"
     with pytest.raises(UserError, match=message):
-        Search(other, *loaded)
+        Search(other, loaded)
 
 
 _EVALUATE = """

@@ -13,7 +13,8 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.api.loading import load
+from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.checkpoint.tuned import final_dropout, fingerprint
 from efficientlab_tf.config import DataConfig, TuneConfig
@@ -26,7 +27,6 @@ from efficientlab_tf.hyperparameters.objective import (
     load_tasks,
 )
 from efficientlab_tf.hyperparameters.report import log_trial
-from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.segmenters.network import Network, Weights
 
 _UNTUNED = "untuned_score"
@@ -55,14 +55,30 @@ class Job:
     storage: str = ""
 
 
+def load_tunable(source: str) -> GradientModel:
+    """Loads a model, without what was tuned before.
+
+    Args:
+      source: see `api.loading.load`.
+
+    Raises:
+      UserError: no such model, or one without an inner loop.
+    """
+    model = load(source, tuned=False)
+    if not isinstance(model, GradientModel):
+        raise UserError(
+            f"{source} has no inner loop to tune; give a model that was trained with "
+            "one"
+        )
+    return model
+
+
 class Search:
     """A search that is ready to run.
 
     Args:
       job: what to search, and on what.
-      network: the network, as `load_model(..., tuned=False)` returns it.
-      weights: the initialization.
-      run: its configuration.
+      model: the initialization, loaded without what was tuned before.
 
     Attributes:
       dataset: the dataset's name.
@@ -75,16 +91,12 @@ class Search:
       UserError: bad input, or a search with other settings is in the output folder.
     """
 
-    def __init__(self, job: Job, network: Network, weights: Weights, run: RunConfig):
+    def __init__(self, job: Job, model: GradientModel):
         tune = job.tune
+        network, weights, run, _ = model.checkpoint
         if not job.data.dataset_dir:
             raise UserError(
                 "`dataset_dir` is needed: a converted dataset, or sample:icons"
-            )
-        if is_conditioned(network.model):
-            raise UserError(
-                f"network {network.model.name} adapts in a forward pass and has no "
-                "inner loop to tune; give a model that was trained with one"
             )
         if network.classes > 1:
             raise UserError(
@@ -313,6 +325,6 @@ def _work_in_process(job: Job) -> None:
     share_device(job.tune.workers)
 
     def main() -> None:
-        Search(job, *load_model(job.model, tuned=False)).run_trials()
+        Search(job, load_tunable(job.model)).run_trials()
 
     run_command(main)

@@ -145,12 +145,12 @@ def _picture(label: str, picture: Picture) -> np.ndarray:
     if isinstance(picture, Image.Image):
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     array = np.asarray(picture)
-    if array.dtype == np.uint8 and array.ndim == 2:
+    if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] > 3:
         array = np.repeat(array[..., np.newaxis], 3, axis=-1)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
         raise UserError(
-            f"{label}: expected uint8 [H, W, 3] in 0..255, a PIL image or a path; "
-            f"received {array.dtype} {list(array.shape)}"
+            f"{label}: expected uint8 [H, W, 3] in 0..255, a PIL image or a path, in a "
+            f"list of pictures; received {array.dtype} {list(array.shape)}"
         )
     if not array.size:
         raise UserError(f"{label}: expected at least one pixel, received none")
