@@ -34,9 +34,10 @@ from efficientlab_tf.config import (  # noqa: E402
 )
 from efficientlab_tf.data.manifest import Manifest  # noqa: E402
 from efficientlab_tf.errors import UserError  # noqa: E402
-from efficientlab_tf.hyperparameters.search import (  # noqa: E402
+from efficientlab_tf.hyperparameters.search import (
     Job,
     Search,
+    load_tunable,  # noqa: E402
     search_space,
 )
 from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402

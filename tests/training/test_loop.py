@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientlab_tf.checkpoint import files
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_loop
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
-from efficientlab_tf.training import checkpoints, loop
+from efficientlab_tf.training import loop
 from efficientlab_tf.training.checkpoints import Checkpoints
 from tests.models.tiny import tiny_network
 
@@ -26,7 +27,7 @@ def tiny_models(monkeypatch):
         return Network(tiny_network(config.image_size, dropout=config.final_dropout))
 
     monkeypatch.setattr(loop, "build_network", build)
-    monkeypatch.setattr(checkpoints, "build_network", build)
+    monkeypatch.setattr(files, "build_network", build)
 
 
 @pytest.fixture
@@ -269,12 +270,12 @@ def test_unwritable_run_dir(config, tmp_path):
 @pytest.mark.parametrize(
     ("group", "change", "message"),
     [
-        ("data", {"dataset_dir": ""}, "--dataset_dir is needed"),
+        ("data", {"dataset_dir": ""}, "`dataset_dir` is needed"),
         ("data", {"dataset_dir": "nowhere"}, "no dataset folder nowhere"),
-        ("data", {"ways": 2}, "--num_classes=2"),
+        ("data", {"ways": 2}, "`num_classes`=2"),
         ("data", {"shots": 8}, "10"),
         ("data", {"train_split": "none"}, "no split 'none'"),
-        ("train", {"run_dir": ""}, "--run_dir is needed"),
+        ("train", {"run_dir": ""}, "`run_dir` is needed"),
     ],
 )
 def test_bad_settings_are_named(config, group, change, message):
@@ -317,7 +318,7 @@ def test_plateaus_halve_the_meta_learning_rate_also_across_a_stop(
 def test_plateaus_need_a_validation(config):
     learner = dataclasses.replace(config.learner, halve_after=8)
     data = dataclasses.replace(config.data, val_split="")
-    with pytest.raises(UserError, match="--halve_after=8 goes by validation"):
+    with pytest.raises(UserError, match="`halve_after`=8 goes by validation"):
         loop.train(dataclasses.replace(config, learner=learner, data=data))
 
 
