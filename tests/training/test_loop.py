@@ -333,7 +333,7 @@ def test_checkpoint_of_another_architecture(config, tmp_path, monkeypatch):
     _stop_after(monkeypatch, 1)
     loop.train(config)
     monkeypatch.setattr(
-        checkpoints,
+        files,
         "build_network",
         lambda *_: Network(tiny_network(32, num_classes=3)),
     )
