@@ -48,7 +48,7 @@ def test_a_server_under_another_user_can_read_it(exported):
 def test_the_command_refuses_with_a_sentence(tmp_path):
     status, _, err = run_export("--model=nowhere", f"--output={tmp_path / '1'}")
     assert status == 2
-    assert "no such run folder or .keras file" in err.splitlines()[-1]
+    assert "no model 'nowhere'; expected a run's folder" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
@@ -178,7 +178,7 @@ def test_a_model_is_overwritten_only_on_demand(tmp_path, quick):
     output.mkdir()  # empty: nothing to lose
     quick(output)
     (output / "saved_model.pb").write_text("old")
-    with pytest.raises(UserError, match="holds a model already.*--overwrite"):
+    with pytest.raises(UserError, match="holds a model already.*`overwrite`"):
         quick(output)
     assert (output / "saved_model.pb").read_text() == "old"
     quick(output, overwrite=True)

@@ -340,7 +340,7 @@ def test_learned_rates_several_classes_and_running_averages():
     weights = weights._replace(rates=rates)
     inner = build_inner_loop(LearnerConfig(augment_rate=0.0), network)
     model = ServedModel(
-        inner, weights, InnerDefaults(0.01, 4), ExportConfig(batch_norm="running")
+        inner, weights, InnerDefaults(0.01, 4, "running"), ExportConfig()
     )
     adapt = model.signatures()["adapt_and_segment"]
     request = task(8)
