@@ -71,7 +71,7 @@ class RunConfig:
             lines.append(f"# {group.name}")
             for name, value in dataclasses.asdict(getattr(self, group.name)).items():
                 text = str(value).lower() if isinstance(value, bool) else value
-                lines.append(f"`{name}`={text}")
+                lines.append(f"--{name}={text}")
         return "\n".join(lines) + "\n"
 
     def save(self, run_dir: Path) -> None:

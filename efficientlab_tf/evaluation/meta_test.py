@@ -191,6 +191,7 @@ def meta_test(
     Raises:
       UserError: bad input.
     """
+    own = model.resolve(settings)
     if not data.dataset_dir:
         raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
     if model.classes > 1:
@@ -198,7 +199,6 @@ def meta_test(
             f"a meta-test is one-way, but the model tells {model.classes} classes "
             "apart; give one that was trained with `num_classes`=1"
         )
-    own = model.resolve(settings)
     manifest = Manifest.load(data.dataset_dir)
     if data.splits:
         manifest = manifest.with_splits(data.splits)
