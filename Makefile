@@ -1,5 +1,6 @@
 # make quickstart   a network learns to segment classes it has never seen (minutes)
 # make test         the tests (JOBS=1 in one process)
+# make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
 #
 # Each makes .venv first if it is not there yet. PYTHON=... chooses an interpreter.
@@ -12,13 +13,19 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test lint
+.PHONY: quickstart test test-learned lint
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+
+# The default is oneDNN's kernels, which round otherwise: what a network learns must not
+# hang on that.
+test-learned: $(INSTALLED)
+	TF_ENABLE_ONEDNN_OPTS=0 $(VENV)/bin/python -m pytest -n $(JOBS) \
+		-m "learned and not once"
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

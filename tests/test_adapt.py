@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,6 +67,7 @@ def pairs(count, seed, size=(64, 48), classes=1, first=1):
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """A network that has learned what squares are: as good as meta-learned."""
+    keras.utils.set_random_seed(7)
     network = Network(tiny_network(SIZE))
     functions = AdaptFunctions(InnerLoop(network, Objective(l2=0.0)))
     images, masks = squares(6, 0)
@@ -100,6 +102,7 @@ def found(paths, name):
         return np.asarray(image)
 
 
+@pytest.mark.learned
 def test_from_pictures_to_masks(paths, tmp_path, capsys):
     saved = tmp_path / "deep" / "adapted.keras"
     assert adapt(AdaptConfig(**paths, save=str(saved))) == 0
@@ -118,8 +121,9 @@ def test_from_pictures_to_masks(paths, tmp_path, capsys):
     assert document["settings"]["learning_rate"] == 0.1
     steps = document["steps"]
     assert [s["step"] for s in steps] == list(range(13))
-    assert steps[0]["loss"] is None and steps[-1]["loss"] < steps[1]["loss"]
-    assert steps[-1]["iou"] > 0.7
+    assert steps[0]["loss"] is None and steps[-1]["loss"] < 0.5 * steps[1]["loss"]
+    # Before, any square is the object, so that half of what is found is right.
+    assert steps[-1]["iou"] > steps[0]["iou"] + 0.3
     assert document["scores"]["queries"] == 3
     assert document["scores"]["mean_iou"] > 0.6
     assert document["early_stopping"] is None and document["failed"] == []
@@ -176,6 +180,7 @@ def coco(count, seed):
     }
 
 
+@pytest.mark.learned
 def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
     write(tmp_path / "coco", coco(6, 3))
     write(tmp_path / "two/images", {"a.png": squares(1, 4)[0][0]})

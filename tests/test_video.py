@@ -105,6 +105,7 @@ def jaccard(truth, mask):
     return (truth & mask).sum() / (truth | mask).sum()
 
 
+@pytest.mark.learned
 def test_a_square_is_followed(paths, capsys):
     run(VideoConfig(**paths))
     out = capsys.readouterr().out
@@ -144,6 +145,7 @@ def test_a_square_is_followed(paths, capsys):
         assert sheet.width > 6 * 240 and np.asarray(sheet).std() > 10
 
 
+@pytest.mark.learned
 def test_steps_are_those_that_were_asked_for(paths):
     """No steps are the initialization, which takes any square for the object."""
     losses = {}
@@ -179,6 +181,7 @@ def test_a_guided_network_does_what_its_segmenter_does(paths, guided):
             run(VideoConfig(**paths | {"steps": steps}), settings)
 
 
+@pytest.mark.learned
 def test_points_of_two_objects_on_two_frames(paths, tmp_path, capsys, monkeypatch):
     drawn = []
     monkeypatch.setattr(clip.GifClip, "add", lambda self, p: drawn.append(p))

@@ -77,7 +77,7 @@ class TestReptile(LearnerContract):
             seed=seed,
         )
         assert losses.shape == (CONFIG.inner_steps,)
-        assert float(losses[-1]) < float(losses[0])
+        assert float(losses[-1]) < 0.7 * float(losses[0])
         for d, new, old in zip(
             update.displacement, adapted.theta, state.theta, strict=True
         ):

@@ -345,6 +345,7 @@ def test_scores_of_clusters_are_those_of_the_rule(height, width):
         np.testing.assert_allclose(sizes[cluster], (cells == cluster).mean())
 
 
+@pytest.mark.learned
 def test_cosegmentation_finds_the_common_object_and_reads_no_mask(task):
     images, masks, queries, query_masks = task
     method = CoSegmentation(FeatureExtractor(colours()), clusters=4)
@@ -498,6 +499,7 @@ def test_building_by_name(tiny):
         build_baseline("logistic_regression", tiny, C=-1.0)
 
 
+@pytest.mark.learned
 def test_every_method_beats_the_constant_masks(lite0):
     # The first six of the sample's test classes; nothing was chosen on them.
     classes = ("anchor", "bellhop_bell", "books", "chipmunk", "cloud", "dvd")

@@ -1,5 +1,6 @@
 """Meta-testing: what a number may and may not depend on."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from tests.models.tiny import tiny_network
 
 @pytest.fixture(scope="module")
 def network():
+    keras.utils.set_random_seed(7)
     return Network(tiny_network(SIZE, dropout=0.3))
 
 
@@ -102,12 +104,13 @@ def test_support_statistics_are_those_of_the_support_set(functions, network, tas
     )
 
 
+@pytest.mark.learned
 def test_adaptation_learns_and_leaves_the_initialization(functions, network, tasks):
     episode = tasks[0][0]
     before = [t.numpy().copy() for t in network.weights().theta]
     segmenter = _segmenter(functions, network, steps=20)
     adapted = segmenter.adapt(episode.support_images, episode.support_masks)
-    assert np.mean(adapted.losses[-5:]) < np.mean(adapted.losses[:5])
+    assert np.mean(adapted.losses[-5:]) < 0.5 * np.mean(adapted.losses[:5])
     for old, now, own in zip(
         before, network.weights().theta, segmenter.weights.theta, strict=True
     ):
