@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from efficientlab_tf.app.annotations import FOREGROUND, Annotations
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import TURN, Method, OnStep
 from efficientlab_tf.app.picture import (
     SHOWN_SIDE,
-    Limits,
     Picture,
     draw,
     read_layer,
@@ -70,16 +70,14 @@ class Workspace:
       adapted_by: name of the method that was adapted last; "" before.
     """
 
-    def __init__(self, methods: Mapping[str, Method], limits: Limits, folder: Path):
+    def __init__(self, methods: Mapping[str, Method], limits: AppConfig, folder: Path):
         self.methods = dict(methods)
         self.limits = limits
         self.pictures: list[Picture] = []
-        self.stale = True
-        self.adapted_by = ""
-        self._adapted: Any = None
         self._parent = folder
         self._folder: Path | None = None
         self._lock = threading.RLock()
+        self._forget()
 
     def __enter__(self) -> "Workspace":
         return self
@@ -113,10 +111,10 @@ class Workspace:
         Raises:
           UserError: too many, too large, or not a picture.
         """
-        if len(self.pictures) >= self.limits.pictures:
+        if len(self.pictures) >= self.limits.max_pictures:
             raise UserError(
-                f"{name}: there are {self.limits.pictures} pictures already, the most "
-                "that are taken; start anew to work on others"
+                f"{name}: there are {self.limits.max_pictures} pictures already, the "
+                "most that are taken; start anew to work on others"
             )
         sizes = {method.size for method in self.methods.values()}
         picture = read_picture(name, data, sizes, self.limits)
@@ -159,12 +157,7 @@ class Workspace:
 
     @_in_turn
     def set_mask(self, index: int, data: bytes) -> None:
-        """Puts a mask file in place of a picture's marks.
-
-        Args:
-          index: of the picture.
-          data: an image file; grey levels from 128 on are the object, all else is
-            background.
+        """Puts a mask file in place of a picture's marks; see `picture.read_layer`.
 
         Raises:
           UserError: not a mask, or not of the picture's aspect ratio.
@@ -204,19 +197,18 @@ class Workspace:
         Raises:
           UserError: nothing to learn from, or too many steps.
         """
-        if method not in self.methods:
+        chosen = self.methods.get(method)
+        if chosen is None:
             raise UserError(
                 f"method: expected one of {', '.join(self.methods)}; received "
                 f"{method!r}"
             )
-        chosen = self.methods[method]
-        if not 0 <= steps <= self.limits.steps:
+        if not 0 <= steps <= self.limits.max_steps:
             raise UserError(
-                f"steps: expected 0 (the model's own) to {self.limits.steps}, received "
-                f"{steps}"
+                f"steps: expected 0 (the model's own) to {self.limits.max_steps}, "
+                f"received {steps}"
             )
-        masks = self._masks(chosen.size)
-        read = self._read(method)
+        masks, read = self._masks(chosen.size), self._read(method)
         self._adapted = chosen.adapt(read, masks, steps or chosen.steps, on_step)
         self.adapted_by = method
         for picture in self.pictures:
@@ -240,13 +232,7 @@ class Workspace:
     def shown(
         self, index: int, side: int = SHOWN_SIDE, marks: bool = True
     ) -> np.ndarray:
-        """A picture with its mask, uint8 [h, w, 3].
-
-        Args:
-          index: of the picture.
-          side: its longer side in pixels, `SHOWN_SIDE` or `THUMBNAIL_SIDE`.
-          marks: draw the marks over it.
-        """
+        """A picture with its mask, uint8 [h, w, 3]; see `picture.draw`."""
         return draw(self.picture(index), side, self.limits.threshold, marks)
 
     @_in_turn
@@ -291,11 +277,6 @@ class Workspace:
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
 
-    def _own_folder(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
-        return self._folder
-
     def picture(self, index: int) -> Picture:
         """A picture by its number.
 
@@ -310,6 +291,11 @@ class Workspace:
                 f"received {index}"
             )
         return self.pictures[index]
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
+        return self._folder
 
     def _change(self, picture: Picture, annotations: Annotations) -> None:
         picture.history.append(picture.annotations)
@@ -348,9 +334,9 @@ class Workspace:
 
     def _predict(self) -> None:
         """Segments the pictures that have no mask yet."""
-        read = self._read(self.adapted_by)
-        new = [i for i, p in enumerate(self.pictures) if p.probability is None]
-        method = self.methods[self.adapted_by]
-        predicted = method.predict(self._adapted, [read[i] for i in new])
-        for i, probability in zip(new, predicted, strict=True):
-            self.pictures[i].probability = probability
+        self._read(self.adapted_by)
+        new = [picture for picture in self.pictures if picture.probability is None]
+        read = [picture.read[self.adapted_by] for picture in new]
+        predicted = self.methods[self.adapted_by].predict(self._adapted, read)
+        for picture, probability in zip(new, predicted, strict=True):
+            picture.probability = probability

@@ -30,7 +30,7 @@ from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.metrics import PROTOCOL
 from efficientlab_tf.video.report import statistics
-from efficientlab_tf.video.sequence import Done, Options, SequenceResult, run_sequence
+from efficientlab_tf.video.sequence import Options, SequenceResult, run_sequence
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
 _CELL = 240
@@ -81,17 +81,11 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
         "frames": len(frames),
         "frame_size": list(frames.size),
         "settings": dataclasses.asdict(method.model.resolve(method.settings))
-        | {
-            "model": config.model,
-            "image_size": list(method.model.size),
-            "online": config.online,
-            "threshold": config.threshold,
-            "seed": config.seed,
-        },
+        | {"model": config.model, "image_size": list(method.model.size)}
+        | {name: getattr(config, name) for name in ("online", "threshold", "seed")},
         "seconds": {
-            "compilation": result.compilation,
-            "adaptation": result.adaptation,
-            "prediction": result.prediction,
+            name: getattr(result, name)
+            for name in ("compilation", "adaptation", "prediction")
         },
         "online_updates": result.updates,
         "frames_per_second": {
@@ -102,25 +96,20 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
         "scores": statistics([result]),
         "objects": {str(index): statistics([result], index) for index in result.scores},
         "per_frame": [
-            {
-                "frame": frames.paths[i].name,
-                "mask": f"{MASKS}/{frames.names[i]}.png",
-                **_measures(result, i),
-            }
-            for i in range(len(frames))
+            {"frame": path.name, "mask": f"{MASKS}/{name}.png"} | _measures(result, i)
+            for i, (path, name) in enumerate(
+                zip(frames.paths, frames.names, strict=True)
+            )
         ],
         "overlay": done.clip and done.clip.name,
     }
     write_text(output / SUMMARY, json.dumps(document, indent=2))
-    height, width = frames.size
+    captions, aspect = done.captions, frames.size[0] / frames.size[1]
     sheet = contact_sheet(
-        [done.pictures],
-        column_captions=done.captions,
-        cell=_CELL,
-        aspect=height / width,
+        [done.pictures], column_captions=captions, cell=_CELL, aspect=aspect
     )
     sheet.save(output / SHEET)
-    print("\n".join(_lines(done)))
+    _tell(result)
     video = f"{done.clip.name}, " if done.clip else ""
     print(f"written: {output}/{MASKS}, {video}{SHEET}, {SUMMARY}")
 
@@ -136,22 +125,19 @@ def _measures(result: SequenceResult, frame: int) -> dict[str, dict[int, float]]
     }
 
 
-def _lines(done: Done) -> list[str]:
-    result = done.result
-    lines = [
+def _tell(result: SequenceResult) -> None:
+    updates = f"; {result.updates} online updates" if result.updates else ""
+    print(
         f"adaptation {result.adaptation:.2f} s, prediction {result.prediction:.2f} s: "
         f"{result.frames / result.prediction:.1f} frames/s, "
         f"{result.frames / result.seconds:.1f} with adaptation "
-        f"(compiling took {result.compilation:.1f} s more)"
-    ]
-    if result.updates:
-        lines[0] += f"; {result.updates} online updates"
+        f"(compiling took {result.compilation:.1f} s more){updates}"
+    )
     for index, scores in result.scores.items():
         j, f, both = (100 * v for v in (scores.j.mean, scores.f.mean, scores.mean))
-        lines.append(
+        print(
             f"object {index}: J {j:.1f} %, F {f:.1f} %, J&F {both:.1f} % ({PROTOCOL})"
         )
-    return lines
 
 
 def _prepare(config: VideoConfig) -> Path:

@@ -35,8 +35,11 @@ def methods_of(config: VideoConfig, settings: Settings = OWN) -> tuple[Method, .
         if settings.given or config.step_numbers != (None,):
             raise UserError(f"{config.model} has no settings of an inner loop")
         return (Method(config.model),)
-    methods = []
-    for steps in config.step_numbers:
-        label = "model" if steps is None else f"{steps} steps"
-        methods.append(Method(label, config.model, settings | Settings(steps=steps)))
-    return tuple(methods)
+    return tuple(
+        Method(
+            "model" if steps is None else f"{steps} steps",
+            config.model,
+            settings | Settings(steps=steps),
+        )
+        for steps in config.step_numbers
+    )

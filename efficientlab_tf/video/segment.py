@@ -3,7 +3,7 @@
     adapted = segmenter.adapt(annotated frames)          once, or every N frames
     mask    = adapted.predict(frame)                     each frame on its own
 
-Nothing is carried from one frame to the next but through `Online` updates: fine-tuning
+Nothing is carried from one frame to the next but through online updates: fine-tuning
 on the first frame is then what OSVOS does (Caelles et al. 2017), and a network without
 an inner loop is guided as in Rakelly et al. (2018), section 5.1.
 """
@@ -31,26 +31,6 @@ FAR = 0.22
 REMEMBERED = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Online:
-    """Updates from the segmenter's own predictions.
-
-    After OnAVOS (Voigtlaender and Leibe 2017). After every N-th frame its predicted
-    pixels of which the segmenter is certain join the support set: as an object where
-    its probability is at least `CERTAIN`; as background where that is as probable and
-    all objects are farther than `FAR` of the diagonal; all others are unknown. A frame
-    with an object of which no pixel is certain does not join: it may be lost. The
-    segmenter then adapts again, from its initialization, to the annotated frames and
-    the latest `REMEMBERED` that joined. OnAVOS goes on from the weights it has, with
-    more steps on the first frame than on the others.
-
-    Attributes:
-      every: N; 0 for no updates.
-    """
-
-    every: int = 0
-
-
 @dataclasses.dataclass
 class Clock:
     """Seconds of what was done, without reading and writing files.
@@ -64,11 +44,6 @@ class Clock:
     adaptation: float = 0.0
     prediction: float = 0.0
     updates: int = 0
-
-    @property
-    def total(self) -> float:
-        """Adaptation and prediction."""
-        return self.adaptation + self.prediction
 
 
 class Labelled(NamedTuple):
@@ -92,19 +67,26 @@ def follow(
     annotation: Annotation,
     *,
     size: tuple[int, int],
-    online: Online = Online(),
+    online: int = 0,
     threshold: float = 0.5,
     seed: int = 0,
     clock: Clock,
 ) -> Iterator[Labelled]:
     """Labels all frames of a video, in their order, a few in memory at a time.
 
+    Online updates are made after OnAVOS (Voigtlaender and Leibe 2017), which goes on
+    from the weights it has, with more steps on the first frame than on the others.
+    Here, after every `online`-th frame, its pixels that are certain (see
+    `certain_pixels`) join the support set, and the segmenter adapts again, from its
+    initialization, to the annotated frames and the latest `REMEMBERED` that joined. A
+    frame with an object of which no pixel is certain does not join: it may be lost.
+
     Args:
       segmenter: of pictures of `size`, for as many classes as there are objects.
       frames: the video.
       annotation: what is known of some frames.
       size: (height, width) in pixels.
-      online: updates on the way.
+      online: frames from one update to the next; 0 for no updates.
       threshold: of the foreground probability of one object.
       seed: of adaptation.
       clock: counts the time.
@@ -132,8 +114,8 @@ def follow(
     first = 0
     while first < len(frames):
         last = min(first + BATCH, len(frames))
-        if online.every:
-            last = min(last, (first // online.every + 1) * online.every)
+        if online:
+            last = min(last, (first // online + 1) * online)
         pictures = [frames.read(index) for index in range(first, last)]
         small = np.stack([fitted(picture, size) for picture in pictures])
         start = time.perf_counter()
@@ -149,7 +131,7 @@ def follow(
                 mask[known] = annotation.mask[1][known]
             yield Labelled(index, picture, mask)
         first = last
-        is_turn = online.every and first % online.every == 0 and first < len(frames)
+        is_turn = online and first % online == 0 and first < len(frames)
         if is_turn and first - 1 not in annotation.frames:
             start = time.perf_counter()
             certain = certain_pixels(probabilities[-1], frames.size)
@@ -171,7 +153,10 @@ def support_set(
 def certain_pixels(
     probabilities: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | None:
-    """Labels the pixels that a prediction is certain of, see `Online`.
+    """Labels the pixels that a prediction is certain of.
+
+    An object where its probability is at least `CERTAIN`; background where that is as
+    probable and all objects are farther than `FAR` of the diagonal.
 
     Args:
       probabilities: float32 [h, w, K+1].
@@ -196,7 +181,7 @@ def warm_up(
     frames: Frames,
     annotation: Annotation,
     size: tuple[int, int],
-    online: Online = Online(),
+    online: int = 0,
 ) -> float:
     """Compiles what `follow` is going to run; returns the seconds it took.
 
@@ -210,7 +195,7 @@ def warm_up(
     adapted = segmenter.adapt(images, masks, seed=0)
     for count in (1, 2, 3):
         adapted.predict(images[:1].repeat(count, 0))
-    if online.every:
+    if online:
         for more in (1, 2):
             segmenter.adapt(
                 np.concatenate([images, images[:1].repeat(more, 0)]),

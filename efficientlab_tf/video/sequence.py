@@ -20,7 +20,7 @@ from efficientlab_tf.video.annotation import Annotation, Truths
 from efficientlab_tf.video.clip import open_clip
 from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.metrics import Scores, measure_frame, summarize
-from efficientlab_tf.video.segment import Clock, Online, follow, warm_up
+from efficientlab_tf.video.segment import Clock, follow, warm_up
 
 PICTURES = 6
 OVERLAY = "overlay"
@@ -31,7 +31,7 @@ class Options:
     """How a video is done.
 
     Attributes:
-      online: see `Online`.
+      online: frames from one online update to the next; 0 for none.
       threshold: of the foreground probability of one object.
       video: "gif", "mp4" or "none".
       fps: of the overlay video.
@@ -47,14 +47,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceResult:
-    """What came out; seconds are without reading and writing files.
+    """What came out.
 
     Attributes:
       name: of the sequence.
       frames: their number.
       objects: indices of the objects.
-      adaptation: seconds of learning.
-      prediction: seconds from frames at the network's size to masks at their own.
+      adaptation: seconds, see `segment.Clock`.
+      prediction: the same.
       compilation: seconds of compiling, which are in no other.
       updates: online updates.
       per_frame: frame to object to (J, F), of all frames with a ground truth but
@@ -80,13 +80,9 @@ class SequenceResult:
         """Each object's, see `metrics.summarize`; {} without ground truth."""
         return summarize(self.per_frame, self.frames)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SequenceResult":
-        """The inverse of `to_dict`, also by way of JSON."""
+        """The inverse of `dataclasses.asdict`, also by way of JSON."""
         per_frame = {
             int(frame): {int(index): tuple(pair) for index, pair in of_frame.items()}
             for frame, of_frame in values["per_frame"].items()
@@ -136,42 +132,41 @@ def run_sequence(
     """
     clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
     segmenter = method.segmenter(len(annotation.objects))
-    online = Online(options.online)
-    compilation = warm_up(segmenter, frames, annotation, method.model.size, online)
-    clock = Clock()
+    size, online, clock = method.model.size, options.online, Clock()
+    compilation = warm_up(segmenter, frames, annotation, size, online)
     labelled = follow(
         segmenter,
         frames,
         annotation,
-        size=method.model.size,
+        size=size,
         online=online,
         threshold=options.threshold,
         seed=task_seed(name, 0, options.seed),
         clock=clock,
+    )
+    progress = tqdm(
+        labelled, desc=name, total=len(frames), unit="frame", dynamic_ncols=True
     )
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
     points = annotation.point_masks()
     per_frame, pictures, captions = {}, [], []
     try:
         (output / MASKS).mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(frames), desc=name, unit="frame", dynamic_ncols=True) as b:
-            for index, image, mask in labelled:
-                path = output / MASKS / f"{frames.names[index]}.png"
-                palette_image(mask).save(path)
-                picture = marked(image, mask)
-                if index in points:
-                    picture = dots(picture, points[index])
-                clip.add(picture)
-                truth = truths and truths.read(index)
-                if truth is not None and index not in annotation.frames:
-                    per_frame[index] = measure_frame(truth, mask, annotation.objects)
-                if index in wanted:
-                    pictures.append(picture)
+        for index, image, mask in progress:
+            palette_image(mask).save(output / MASKS / f"{frames.names[index]}.png")
+            picture = marked(image, mask)
+            if index in points:
+                picture = dots(picture, points[index])
+            clip.add(picture)
+            truth = truths and truths.read(index)
+            if truth is not None and index not in annotation.frames:
+                per_frame[index] = measure_frame(truth, mask, annotation.objects)
+            if index in wanted:
+                pictures.append(picture)
+                caption = ": annotated"
+                if index not in annotation.frames:
                     caption = _caption(per_frame.get(index, {}))
-                    if index in annotation.frames:
-                        caption = ": annotated"
-                    captions.append(frames.paths[index].stem + caption)
-                b.update()
+                captions.append(frames.paths[index].stem + caption)
         written = clip.close()
     except OSError as error:
         raise UserError(
@@ -179,19 +174,16 @@ def run_sequence(
             "that you may write to"
         ) from error
     result = SequenceResult(
-        name,
-        len(frames),
-        annotation.objects,
-        clock.adaptation,
-        clock.prediction,
-        compilation,
-        clock.updates,
-        per_frame,
+        name=name,
+        frames=len(frames),
+        objects=annotation.objects,
+        compilation=compilation,
+        per_frame=per_frame,
+        **dataclasses.asdict(clock),
     )
     return Done(result, pictures, captions, written)
 
 
 def _caption(measures: dict[int, tuple[float, float]]) -> str:
-    """The region similarity of a frame's objects, as a caption goes on."""
     values = ", ".join(f"{100 * j:.0f}" for j, _ in measures.values())
     return f": J {values}" if values else ""
