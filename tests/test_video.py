@@ -293,7 +293,7 @@ def test_online_updates_learn_from_what_is_certain(unsteady, monkeypatch):
     size = (SIZE, SIZE)
     options = {"size": size, "online": 2, "clock": clock}
     labelled = list(follow(segmenter, frames, annotation, **options))
-    assert [item.index for item in labelled] == list(range(12))
+    assert [index for index, *_ in labelled] == list(range(12))
     # After frames 1, 3, 5, 7 and 9, of which 3 is not certain; the latest two.
     blue = [support[0] for support in segmenter.supports]
     assert blue == [[0], [0, 1], [0, 1, 5], [0, 5, 7], [0, 7, 9]]

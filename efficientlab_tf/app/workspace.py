@@ -142,12 +142,8 @@ class Workspace:
     ) -> None:
         """Adds a point (radius 0) or a disc, or erases; see `Annotations.add`.
 
-        Args:
-          index: of the picture.
-          row: in pixels of the picture, as `Picture.size` counts them.
-          column: the same.
-          label: 1 object, 0 background, 255 eraser.
-          radius: in pixels of the picture.
+        Places and radius are in pixels of the picture, as `Picture.size` counts them;
+        labels are 1 object, 0 background, 255 eraser.
 
         Raises:
           UserError: no such picture, outside of it, or no such label.
@@ -270,10 +266,9 @@ class Workspace:
             raise UserError("the marks have changed since; press adapt first")
         with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
             version = Path(folder) / self.adapted_by / "1"
+            size = self.methods[self.adapted_by].size
             with TURN:
-                size = self.methods[self.adapted_by].size
-                config = ExportConfig(adaptation=False)
-                export_adapted(version, self._adapted, size, 1, config)
+                export_adapted(version, self._adapted, size, 1, ExportConfig())
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
 
@@ -285,10 +280,10 @@ class Workspace:
         """
         if not self.pictures:
             raise UserError(NO_PICTURES)
-        if not 0 <= index < len(self.pictures):
+        last = len(self.pictures) - 1
+        if not 0 <= index <= last:
             raise UserError(
-                f"picture: expected a number from 0 to {len(self.pictures) - 1}, "
-                f"received {index}"
+                f"picture: expected a number from 0 to {last}, received {index}"
             )
         return self.pictures[index]
 

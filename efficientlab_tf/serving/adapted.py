@@ -8,14 +8,15 @@ the guide of a network that adapts in a forward pass, or a linear classifier. Th
 support set itself is not.
 """
 
+import dataclasses
 from pathlib import Path
 
 import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.segmenters.segmenter import Adapted, Served
-from efficientlab_tf.serving.folder import Described, write_version
-from efficientlab_tf.serving.saved_model import InnerDefaults, SegmentationModel
+from efficientlab_tf.serving.folder import export
+from efficientlab_tf.serving.saved_model import SegmentationModel
 
 
 class ServedAdapted(SegmentationModel):
@@ -24,11 +25,15 @@ class ServedAdapted(SegmentationModel):
     Args:
       served: the segmenter as a function.
       size: height and width of its images, in pixels.
+      classes: K.
       config: limits of a request.
     """
 
-    def __init__(self, served: Served, size: tuple[int, int], config: ExportConfig):
-        super().__init__((*size, 3), config)
+    def __init__(
+        self, served: Served, size: tuple[int, int], classes: int, config: ExportConfig
+    ):
+        config = dataclasses.replace(config, adaptation=False)
+        super().__init__(served.about, size, classes, config)
         self._served = served
         self._learned = [
             tf.Variable(tensor, trainable=False)
@@ -51,24 +56,11 @@ def export_adapted(
     classes: int,
     config: ExportConfig,
 ) -> None:
-    """Writes an adapted segmenter for TensorFlow Serving; see `serving.folder`.
+    """Writes what `Segmenter.adapt` returned for TensorFlow Serving.
 
-    Args:
-      output: the version's folder, NAME/1; it appears complete.
-      adapted: of `Segmenter.adapt`.
-      size: height and width of its images, in pixels.
-      classes: K.
-      config: limits of a request; without adaptation.
+    Args and errors are those of `ServedAdapted` and `folder.export`.
 
     Raises:
-      UserError: something is there already, the folder cannot be written, or the
-        segmenter has no form as a graph.
+      UserError: also if the segmenter has no form as a graph.
     """
-    served = adapted.served()
-    write_version(
-        output,
-        ServedAdapted(served, size, config),
-        Described(served.about, (*size, 3), classes),
-        InnerDefaults(0.0, 0),
-        config,
-    )
+    export(output, ServedAdapted(adapted.served(), size, classes, config))

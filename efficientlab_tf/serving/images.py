@@ -49,9 +49,8 @@ def resize(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 def resize_masks(masks: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Resizes uint8 [n, H, W] to the nearest pixel, as the data pipeline does."""
-    return tf.image.resize(masks[..., tf.newaxis], [height, width], method="nearest")[
-        ..., 0
-    ]
+    masks = masks[..., tf.newaxis]
+    return tf.image.resize(masks, [height, width], method="nearest")[..., 0]
 
 
 def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
@@ -83,19 +82,11 @@ def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
         # Reads up to the frame header, with the decoder's own parser.
         lambda: tf.io.extract_jpeg_shape(data)[:2],
     )
+    damaged = ": no picture size in the file's header; it is truncated or damaged"
+    large = f": expected sides of at most {max_side} pixels, the header says height "
     checks = [
-        require(
-            tf.reduce_all(size >= 1),
-            name,
-            ": no picture size in the file's header; it is truncated or damaged",
-        ),
-        require(
-            tf.reduce_all(size <= max_side),
-            name,
-            f": expected sides of at most {max_side} pixels, the header says height "
-            "and width ",
-            size,
-        ),
+        require(tf.reduce_all(size >= 1), name, damaged),
+        require(tf.reduce_all(size <= max_side), name, f"{large}and width ", size),
     ]
     data = behind(checks, data)
     image = tf.cond(

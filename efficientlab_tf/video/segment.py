@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -46,21 +45,6 @@ class Clock:
     updates: int = 0
 
 
-class Labelled(NamedTuple):
-    """A frame with its mask.
-
-    Attributes:
-      index: of the frame.
-      image: uint8 [H, W, 3].
-      mask: uint8 [H, W]; 0 and values of `Annotation.objects`. The known pixels of an
-        annotated mask are as they were annotated.
-    """
-
-    index: int
-    image: np.ndarray
-    mask: np.ndarray
-
-
 def follow(
     segmenter: Segmenter,
     frames: Frames,
@@ -71,7 +55,7 @@ def follow(
     threshold: float = 0.5,
     seed: int = 0,
     clock: Clock,
-) -> Iterator[Labelled]:
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Labels all frames of a video, in their order, a few in memory at a time.
 
     Online updates are made after OnAVOS (Voigtlaender and Leibe 2017), which goes on
@@ -90,6 +74,11 @@ def follow(
       threshold: of the foreground probability of one object.
       seed: of adaptation.
       clock: counts the time.
+
+    Yields:
+      The frame's number; the frame, uint8 [H, W, 3]; and its mask, uint8 [H, W]: 0 and
+      values of `Annotation.objects`. The known pixels of an annotated mask are as they
+      were annotated.
 
     Raises:
       UserError: a frame cannot be read, or an object has no pixel at `size`.
@@ -129,7 +118,7 @@ def follow(
             if annotation.mask and annotation.mask[0] == index:
                 known = annotation.mask[1] != IGNORE
                 mask[known] = annotation.mask[1][known]
-            yield Labelled(index, picture, mask)
+            yield index, picture, mask
         first = last
         is_turn = online and first % online == 0 and first < len(frames)
         if is_turn and first - 1 not in annotation.frames:
@@ -195,11 +184,7 @@ def warm_up(
     adapted = segmenter.adapt(images, masks, seed=0)
     for count in (1, 2, 3):
         adapted.predict(images[:1].repeat(count, 0))
-    if online:
-        for more in (1, 2):
-            segmenter.adapt(
-                np.concatenate([images, images[:1].repeat(more, 0)]),
-                np.concatenate([masks, masks[:1].repeat(more, 0)]),
-                seed=0,
-            )
+    for more in (1, 2) if online else ():
+        larger = [np.r_[part, part[:1].repeat(more, 0)] for part in (images, masks)]
+        segmenter.adapt(*larger, seed=0)
     return time.perf_counter() - start
