@@ -59,13 +59,9 @@ class Method:
     def adapt(
         self, features: Sequence[Any], masks: np.ndarray, steps: int, on_step: OnStep
     ) -> Adapted:
-        """Learns from pictures.
+        """Learns from pictures of `read`, in so many steps, if it takes any.
 
-        Args:
-          features: of `read`.
-          masks: uint8 [n, H, W]; 0, 1, 255 unknown, some of them wholly.
-          steps: to take; without meaning where `steps` is 0.
-          on_step: called after each step.
+        Masks are uint8 [n, H, W]: 0, 1, 255 unknown, some of them wholly.
 
         Raises:
           UserError: no background, for a method that needs some.

@@ -181,16 +181,12 @@ def build_page(
             buttons=[],
             elem_id="gallery",
         )
-        shown = [canvas, gallery, status]
+        shown, private = [canvas, gallery, status], {"api_visibility": "private"}
 
         def on(event: Callable, function: Callable, inputs: list, outputs: list, **how):
-            return event(
-                _friendly(function, lambda: Workspace(methods, config, folder)),
-                [session, *inputs],
-                [session, *outputs],
-                api_visibility="private",
-                **{"concurrency_id": "quick", "concurrency_limit": 4, **how},
-            )
+            how = {"concurrency_id": "quick", "concurrency_limit": 4, **private, **how}
+            own = _friendly(function, lambda: Workspace(methods, config, folder))
+            return event(own, [session, *inputs], [session, *outputs], **how)
 
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
         on(canvas.select, _click, [method, label, radius], shown, **quiet)
@@ -202,15 +198,9 @@ def build_page(
         on(upload.upload, _add, [upload], [*shown, upload])
         on(load.click, _sample, [sample, given], shown)
         on(anew.click, _start_anew, [], shown)
-        on(
-            adapt.click,
-            _adapt,
-            [method, steps],
-            shown,
-            show_progress_on=status,
-            concurrency_id="adapt",
-            concurrency_limit=1,
-        )
+        alone = {"concurrency_id": "adapt", "concurrency_limit": 1}
+        progress = {"show_progress_on": status}
+        on(adapt.click, _adapt, [method, steps], shown, **alone, **progress)
         writers = Workspace.write_masks, Workspace.write_model
         for button, link, write in zip(buttons, links, writers, strict=True):
 
@@ -218,14 +208,14 @@ def build_page(
                 return str(write(session.workspace))
 
             done = on(button.click, written, [], [link])
-            done.success(None, js=_click_on(link.elem_id), api_visibility="private")
+            done.success(None, js=_click_on(link.elem_id), **private)
 
         def choose_method(name: str):
             own = methods[name]
             slider = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
             return gr.Dropdown(info=describe(own)), slider
 
-        method.change(choose_method, method, [method, steps], api_visibility="private")
+        method.change(choose_method, method, [method, steps], **private)
     return page.queue(max_size=config.max_waiting, api_open=False)
 
 

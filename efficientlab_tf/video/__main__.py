@@ -38,11 +38,7 @@ _SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "ste
 
 
 def run(config: VideoConfig, settings: Settings = OWN) -> None:
-    """Runs the command.
-
-    Args:
-      config: the command line.
-      settings: how the model adapts, where not as it says; its steps are not looked at.
+    """Runs the command; `settings.steps` is not looked at.
 
     Raises:
       UserError: bad input.

@@ -31,13 +31,7 @@ _CELL = 160
 def benchmark(
     config: VideoConfig, methods: Sequence[Method], options: Options, output: Path
 ) -> list[Row]:
-    """Measures all that is not there yet; prints the table each time it grows.
-
-    Args:
-      config: the command line.
-      methods: what to measure.
-      options: how each video is done.
-      output: where results go, and are gone on with.
+    """Measures what `output` does not hold yet; prints the table each time it grows.
 
     Raises:
       UserError: bad input; what was measured before is kept.

@@ -23,13 +23,7 @@ _SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
 
 
 class Row(NamedTuple):
-    """A method over sequences.
-
-    Attributes:
-      label: the method's.
-      model: its model's path, or "".
-      results: of each sequence.
-    """
+    """A method, by its label and its model's path or "", over sequences."""
 
     label: str
     model: str

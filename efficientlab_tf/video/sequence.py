@@ -28,15 +28,7 @@ OVERLAY = "overlay"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a video is done.
-
-    Attributes:
-      online: frames from one online update to the next; 0 for none.
-      threshold: of the foreground probability of one object.
-      video: "gif", "mp4" or "none".
-      fps: of the overlay video.
-      seed: of adaptation, with the sequence's name.
-    """
+    """How a video is done: what `VideoConfig` has by the same names."""
 
     online: int = 0
     threshold: float = 0.5
@@ -45,18 +37,15 @@ class Options:
     seed: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class SequenceResult:
-    """What came out.
+@dataclasses.dataclass(kw_only=True)
+class SequenceResult(Clock):
+    """What came out, and what it took.
 
     Attributes:
       name: of the sequence.
       frames: their number.
       objects: indices of the objects.
-      adaptation: seconds, see `segment.Clock`.
-      prediction: the same.
       compilation: seconds of compiling, which are in no other.
-      updates: online updates.
       per_frame: frame to object to (J, F), of all frames with a ground truth but
         the annotated ones.
     """
@@ -64,10 +53,7 @@ class SequenceResult:
     name: str
     frames: int
     objects: tuple[int, ...]
-    adaptation: float
-    prediction: float
     compilation: float
-    updates: int
     per_frame: dict[int, dict[int, tuple[float, float]]]
 
     @property
@@ -92,13 +78,10 @@ class SequenceResult:
 
 
 class Done(NamedTuple):
-    """A result and what there is to look at.
+    """The numbers and what there is to look at.
 
-    Attributes:
-      result: the numbers.
-      pictures: some frames with their masks drawn over them, uint8 [H, W, 3].
-      captions: of these.
-      clip: the overlay video, or None.
+    `pictures` are some frames with their masks drawn over them, uint8 [H, W, 3], with
+    `captions`; `clip` is the overlay video, or None.
     """
 
     result: SequenceResult
@@ -116,43 +99,31 @@ def run_sequence(
     output: Path,
     options: Options,
 ) -> Done:
-    """Labels a video, with progress.
+    """Labels a video, with progress, and measures it by `truths`, if there are any.
 
-    Args:
-      method: which segmenter.
-      name: of the sequence.
-      frames: the video.
-      annotation: what is known of it.
-      truths: masks to measure by.
-      output: folder for results, made if it does not exist.
-      options: how.
+    Results go to `output`, a folder that is made if it does not exist.
 
     Raises:
       UserError: a frame or mask cannot be read, or the output not be written.
     """
     clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
-    segmenter = method.segmenter(len(annotation.objects))
-    size, online, clock = method.model.size, options.online, Clock()
-    compilation = warm_up(segmenter, frames, annotation, size, online)
-    labelled = follow(
-        segmenter,
-        frames,
-        annotation,
-        size=size,
-        online=online,
-        threshold=options.threshold,
-        seed=task_seed(name, 0, options.seed),
-        clock=clock,
-    )
-    progress = tqdm(
-        labelled, desc=name, total=len(frames), unit="frame", dynamic_ncols=True
+    task = method.segmenter(len(annotation.objects)), frames, annotation
+    how = {"size": method.model.size, "online": options.online}
+    compilation, clock = warm_up(*task, **how), Clock()
+    how |= {"threshold": options.threshold, "seed": task_seed(name, 0, options.seed)}
+    labelled = tqdm(
+        follow(*task, **how, clock=clock),
+        desc=name,
+        total=len(frames),
+        unit="frame",
+        dynamic_ncols=True,
     )
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
     points = annotation.point_masks()
     per_frame, pictures, captions = {}, [], []
     try:
         (output / MASKS).mkdir(parents=True, exist_ok=True)
-        for index, image, mask in progress:
+        for index, image, mask in labelled:
             palette_image(mask).save(output / MASKS / f"{frames.names[index]}.png")
             picture = marked(image, mask)
             if index in points:
