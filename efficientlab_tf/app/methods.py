@@ -19,7 +19,7 @@ from efficientlab_tf.api.model import Model
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.segmenter import Adapted, Features
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 _BATCH = 8
 TURN = threading.Lock()
@@ -131,7 +131,7 @@ def warm_up(method: Method) -> None:
         method.predict(adapted, features)
 
 
-def _about(segmenter) -> str:
+def _about(segmenter: Segmenter) -> str:
     if segmenter.steps:
         return (
             "Learns by gradient steps: paint the object and some background, or "

@@ -64,7 +64,7 @@ def build_page(
       folder: for users' files; each user's are deleted when he has been away for
         long, all else is the caller's.
     """
-    first = next(iter(methods))
+    first, own = next(iter(methods.items()))
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(300, 600)
     ) as page:
@@ -132,7 +132,7 @@ def build_page(
                     with gr.Column(scale=2, min_width=120):
                         given = gr.Checkbox(
                             label=f"with {_GIVEN} masks",
-                            value=not methods[first].live,
+                            value=not own.live,
                             container=False,
                         )
                         load = gr.Button("Load", size="sm", elem_id="load")
@@ -140,16 +140,16 @@ def build_page(
                     list(methods),
                     value=first,
                     label="2. Choose a method",
-                    info=describe(methods[first]),
+                    info=describe(own),
                     elem_id="method",
                 )
                 steps = gr.Slider(
                     1,
                     config.max_steps,
-                    value=methods[first].steps or 1,
+                    value=own.steps or 1,
                     step=1,
                     label="Steps of adaptation",
-                    visible=methods[first].steps > 0,
+                    visible=own.steps > 0,
                 )
                 adapt = gr.Button(
                     "3. Adapt and segment all", variant="primary", elem_id="adapt"

@@ -153,13 +153,10 @@ def check_file(name: str, data: bytes, limits: AppConfig) -> None:
 
 
 def draw(picture: Picture, side: int, threshold: float, marks: bool) -> np.ndarray:
-    """A picture as the page shows it, uint8 [h, w, 3].
+    """A picture as the page shows it, with its mask, if it has one: uint8 [h, w, 3].
 
-    Args:
-      picture: with its mask, if it has one.
-      side: the longer one, of `Picture.shown`.
-      threshold: of the foreground probability.
-      marks: draw the marks over the mask: what is painted as a veil, points as dots.
+    `side` is the longer one, of `Picture.shown`. Marks are drawn over the mask: what is
+    painted as a veil, points as dots.
     """
     image = picture.shown[side]
     line = 2 if side == SHOWN_SIDE else 1

@@ -11,6 +11,7 @@ Of a picture it keeps small copies alone. One instance is one user's; its method
 turns, so that quick clicks do not get into each other's way.
 """
 
+import contextlib
 import functools
 import io
 import shutil
@@ -39,7 +40,8 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import output_names
 from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import decide, palette_image
-from efficientlab_tf.serving.adapted import export_adapted
+from efficientlab_tf.serving.adapted import ServedAdapted
+from efficientlab_tf.serving.folder import export
 
 NO_PICTURES = (
     "there are no pictures, or they were forgotten as nothing was done for long; drop "
@@ -56,7 +58,7 @@ def _in_turn(method: Callable) -> Callable:
     return locked
 
 
-class Workspace:
+class Workspace(contextlib.AbstractContextManager):
     """See the module.
 
     Args:
@@ -79,9 +81,6 @@ class Workspace:
         self._lock = threading.RLock()
         self._forget()
 
-    def __enter__(self) -> "Workspace":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -101,12 +100,9 @@ class Workspace:
 
     @_in_turn
     def add(self, name: str, data: bytes, mask: bytes | None = None) -> None:
-        """Adds a picture. If something was adapted, it gets its mask at once.
+        """Adds a picture file, see `read_picture`, with or without a mask file.
 
-        Args:
-          name: of its file.
-          data: the file, see `picture.read_picture`.
-          mask: a mask file to begin with, see `set_mask`.
+        If something was adapted, it is segmented at once.
 
         Raises:
           UserError: too many, too large, or not a picture.
@@ -185,24 +181,19 @@ class Workspace:
     ) -> None:
         """Learns from all marks and segments all pictures.
 
-        Args:
-          method: name of one of `methods`.
-          steps: of adaptation; 0 takes the model's own number.
-          on_step: told of each step.
+        Takes so many steps of adaptation; 0 is the model's own number.
 
         Raises:
           UserError: nothing to learn from, or too many steps.
         """
         chosen = self.methods.get(method)
         if chosen is None:
+            names = ", ".join(self.methods)
+            raise UserError(f"method: expected one of {names}; received {method!r}")
+        most = self.limits.max_steps
+        if not 0 <= steps <= most:
             raise UserError(
-                f"method: expected one of {', '.join(self.methods)}; received "
-                f"{method!r}"
-            )
-        if not 0 <= steps <= self.limits.max_steps:
-            raise UserError(
-                f"steps: expected 0 (the model's own) to {self.limits.max_steps}, "
-                f"received {steps}"
+                f"steps: expected 0 (the model's own) to {most}, received {steps}"
             )
         masks, read = self._masks(chosen.size), self._read(method)
         self._adapted = chosen.adapt(read, masks, steps or chosen.steps, on_step)
@@ -235,8 +226,7 @@ class Workspace:
     def write_masks(self) -> Path:
         """Writes all masks, at their pictures' sizes, into a ZIP file.
 
-        masks/NAME.png are palette images as `adapt` writes them: 0 background,
-        1 object.
+        masks/NAME.png are palette images: 0 background, 1 object.
 
         Raises:
           UserError: nothing was adapted yet.
@@ -268,7 +258,8 @@ class Workspace:
             version = Path(folder) / self.adapted_by / "1"
             size = self.methods[self.adapted_by].size
             with TURN:
-                export_adapted(version, self._adapted, size, 1, ExportConfig())
+                served = ServedAdapted(self._adapted, size, 1, ExportConfig())
+                export(version, served)
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
 
@@ -305,17 +296,17 @@ class Workspace:
         if not self.pictures:
             raise UserError(NO_PICTURES)
         masks = np.stack([p.annotations.raster(*size) for p in self.pictures])
-        if (masks == FOREGROUND).any():
-            return masks
         if (masks == IGNORE).all():
             raise UserError(
                 "nothing is marked yet; click on the object in one of the pictures"
             )
-        raise UserError(
-            "only background is marked; click on the object, too, in at least one "
-            f"picture (the model sees {size[0]} x {size[1]} pixels: a point on the "
-            "very same place takes the earlier one's)"
-        )
+        if not (masks == FOREGROUND).any():
+            raise UserError(
+                "only background is marked; click on the object, too, in at least one "
+                f"picture (the model sees {size[0]} x {size[1]} pixels: a point on the "
+                "very same place takes the earlier one's)"
+            )
+        return masks
 
     def _read(self, method: str) -> list[Any]:
         """What a method knows of all pictures; reads those that it has not seen."""

@@ -9,13 +9,11 @@ support set itself is not.
 """
 
 import dataclasses
-from pathlib import Path
 
 import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig
-from efficientlab_tf.segmenters.segmenter import Adapted, Served
-from efficientlab_tf.serving.folder import export
+from efficientlab_tf.segmenters.segmenter import Adapted
 from efficientlab_tf.serving.saved_model import SegmentationModel
 
 
@@ -23,16 +21,23 @@ class ServedAdapted(SegmentationModel):
     """The functions of a served adapted segmenter.
 
     Args:
-      served: the segmenter as a function.
+      adapted: of `Segmenter.adapt`.
       size: height and width of its images, in pixels.
       classes: K.
       config: limits of a request.
+
+    Raises:
+      UserError: the segmenter has no form as a graph.
     """
 
     def __init__(
-        self, served: Served, size: tuple[int, int], classes: int, config: ExportConfig
+        self,
+        adapted: Adapted,
+        size: tuple[int, int],
+        classes: int,
+        config: ExportConfig,
     ):
-        config = dataclasses.replace(config, adaptation=False)
+        served, config = adapted.served(), dataclasses.replace(config, adaptation=False)
         super().__init__(served.about, size, classes, config)
         self._served = served
         self._learned = [
@@ -47,20 +52,3 @@ class ServedAdapted(SegmentationModel):
             self._served.tensors, [variable.read_value() for variable in self._learned]
         )
         return tf.cast(self._served.probabilities(tensors, images), tf.float32)
-
-
-def export_adapted(
-    output: Path,
-    adapted: Adapted,
-    size: tuple[int, int],
-    classes: int,
-    config: ExportConfig,
-) -> None:
-    """Writes what `Segmenter.adapt` returned for TensorFlow Serving.
-
-    Args and errors are those of `ServedAdapted` and `folder.export`.
-
-    Raises:
-      UserError: also if the segmenter has no form as a graph.
-    """
-    export(output, ServedAdapted(adapted.served(), size, classes, config))

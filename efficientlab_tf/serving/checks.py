@@ -7,6 +7,7 @@ that uses it can run before they have passed.
 
 import tensorflow as tf
 
+from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
 
 
@@ -29,12 +30,11 @@ def checked_count(name: str, tensor: tf.Tensor, max_images: int) -> tf.Tensor:
     return behind([fits], tensor)
 
 
-def checked_images(
-    name: str, images: tf.Tensor, *, max_images: int, max_side: int
-) -> tf.Tensor:
+def checked_images(name: str, images: tf.Tensor, limits: ExportConfig) -> tf.Tensor:
     """Demands float images [n, H, W, 3] in 0..255, not too many and not too large."""
+    max_side = limits.max_side
     images = tf.ensure_shape(images, [None, None, None, 3])
-    images = checked_count(name, images, max_images)
+    images = checked_count(name, images, limits.max_images)
     size = tf.shape(images)[1:3]
     sides = require(
         tf.reduce_all((size >= 1) & (size <= max_side)),

@@ -201,13 +201,7 @@ def batching_config(config: ExportConfig) -> str:
 
 
 def readme(name: str, version: str, served: SegmentationModel) -> str:
-    """The README.md of an exported model.
-
-    Args:
-      name: the model's name on the server.
-      version: the name of the version's folder.
-      served: the model.
-    """
+    """The README.md of a model that the server knows by `name` and `version`."""
     config = served.config
     labels = "1" if served.classes == 1 else f"1 to {served.classes}"
     values = {

@@ -105,16 +105,15 @@ def folder_bytes(folder: Path) -> int:
 def describe_signatures(folder: Path) -> list[str]:
     """A line for each input and output of each signature of a SavedModel."""
     data = (folder / "saved_model.pb").read_bytes()
-    signatures = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
+    graph = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
     lines = []
-    for name, signature in sorted(signatures.signature_def.items()):
+    for name, signature in sorted(graph.signature_def.items()):
         if name.startswith("__"):
             continue
         lines.append(name)
         for arrow, tensors in ("<-", signature.inputs), ("->", signature.outputs):
             for key, info in sorted(tensors.items()):
                 sides = [d.size if d.size >= 0 else "?" for d in info.tensor_shape.dim]
-                shape = ", ".join(map(str, sides))
-                dtype = tf.as_dtype(info.dtype).name
+                dtype, shape = tf.as_dtype(info.dtype).name, ", ".join(map(str, sides))
                 lines.append(f"  {arrow} {key:18}{dtype} [{shape}]")
     return lines

@@ -55,10 +55,9 @@ class InnerDefaults:
 class SegmentationModel(tf.Module):
     """Segments images, and files of images, of any size.
 
-    Attributes:
+    Args:
       about: what segments, in a few words.
-      height: of the images that it works at, in pixels.
-      width: the same.
+      size: height and width that it works at, in pixels.
       classes: K.
       config: what is exported, and the limits of a request.
     """
@@ -87,13 +86,6 @@ class SegmentationModel(tf.Module):
         """float32 [n, h, w, K+1] of images at the network's size."""
         raise NotImplementedError
 
-    def _checked(self, name: str, images: tf.Tensor) -> tf.Tensor:
-        limits = {
-            "max_images": self.config.max_images,
-            "max_side": self.config.max_side,
-        }
-        return checked_images(name, images, **limits)
-
     def _fitted(self, images: tf.Tensor) -> tf.Tensor:
         return pictures.resize(images, self.height, self.width)
 
@@ -104,7 +96,7 @@ class SegmentationModel(tf.Module):
         return {"probability": probability, masks: _labels(probability)}
 
     def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = self._checked("images", images)
+        images = checked_images("images", images, self.config)
         probability = self._predict(self._fitted(images))
         return self._answer(probability, images, "mask")
 
@@ -164,10 +156,8 @@ class ServedModel(SegmentationModel):
         defaults: InnerDefaults,
         config: ExportConfig,
     ):
-        network = inner.network
-        super().__init__(
-            network.about, network.image_shape[:2], network.classes, config
-        )
+        network, size = inner.network, inner.network.image_shape[:2]
+        super().__init__(network.about, size, network.classes, config)
         self._functions = AdaptFunctions(inner)
         self.defaults = defaults
         self.learned_rates = bool(weights.rates)
@@ -193,9 +183,9 @@ class ServedModel(SegmentationModel):
             learning_rate=tf.constant(0.0),  # noqa: B008
             steps=tf.constant(0),  # noqa: B008
         ):
-            weights = self._weights()
-            images = self._checked("support_images", support_images)
-            queries = self._checked("query_images", query_images)
+            weights, limits = self._weights(), self.config
+            images = checked_images("support_images", support_images, limits)
+            queries = checked_images("query_images", query_images, limits)
             masks = checked_masks("support_masks", support_masks, images, self.classes)
             rate, steps = self._inner_loop(learning_rate, steps)
             images, masks = self._fitted(images), self._fitted_masks(masks)
@@ -207,7 +197,7 @@ class ServedModel(SegmentationModel):
             )
             if self.defaults.batch_norm == "support":
                 adapted = self._functions.support_statistics(adapted, images)
-            probability = self._probability(adapted, self._fitted(queries))
+            probability = self._predict(self._fitted(queries), adapted)
             finite = require(
                 tf.reduce_all(tf.math.is_finite(probability)),
                 "the adaptation diverged; send a lower learning_rate than ",
@@ -229,10 +219,8 @@ class ServedModel(SegmentationModel):
         parts = self._theta, self._statistics, self._rates
         return Weights(*(tuple(v.read_value() for v in part) for part in parts))
 
-    def _predict(self, images: tf.Tensor) -> tf.Tensor:
-        return self._probability(self._weights(), images)
-
-    def _probability(self, weights: Weights, images: tf.Tensor) -> tf.Tensor:
+    def _predict(self, images: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        weights = weights or self._weights()
         return tf.cast(self._functions.predict(weights, images, False), tf.float32)
 
     def _fitted_masks(self, masks: tf.Tensor) -> tf.Tensor:
@@ -254,18 +242,12 @@ class ServedModel(SegmentationModel):
         fits, reason = learning_rate > 0.0, "a positive number"
         if self.learned_rates:
             fits, reason = False, "nothing else, as this model learned its rates"
-        most = self.config.max_steps
+        most, own = self.config.max_steps, "expected 0 (the model's own) or"
+        fits = tf.math.is_finite(learning_rate) & (own_rate | fits)
+        allowed = own_steps | ((steps >= 1) & (steps <= most))
         checks = [
-            require(
-                tf.math.is_finite(learning_rate) & (own_rate | fits),
-                f"learning_rate: expected 0 (the model's own) or {reason}, received ",
-                learning_rate,
-            ),
-            require(
-                own_steps | ((steps >= 1) & (steps <= most)),
-                f"steps: expected 0 (the model's own) or 1 to {most}, received ",
-                steps,
-            ),
+            require(fits, f"learning_rate: {own} {reason}, received ", learning_rate),
+            require(allowed, f"steps: {own} 1 to {most}, received ", steps),
         ]
         rate = tf.where(own_rate, self.defaults.learning_rate, learning_rate)
         steps = tf.where(own_steps, self.defaults.steps, steps)

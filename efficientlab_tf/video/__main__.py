@@ -112,13 +112,10 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
 
 def _measures(result: SequenceResult, frame: int) -> dict[str, dict[int, float]]:
     """J and F of each object in a frame; nothing where they are not known."""
-    of_frame = result.per_frame.get(frame)
-    if of_frame is None:
-        return {}
-    return {
-        name: {index: pair[i] for index, pair in of_frame.items()}
-        for i, name in enumerate("JF")
-    }
+    of_frame = result.per_frame.get(frame, {})
+    j = {index: pair[0] for index, pair in of_frame.items()}
+    f = {index: pair[1] for index, pair in of_frame.items()}
+    return {"J": j, "F": f} if of_frame else {}
 
 
 def _tell(result: SequenceResult) -> None:
@@ -139,10 +136,9 @@ def _tell(result: SequenceResult) -> None:
 def _prepare(config: VideoConfig) -> Path:
     """Checks and makes the output folder."""
     output = Path(config.output)
-    taken = {config.sequence, config.annotations} - {""}
-    if config.annotation:
-        taken.add(str(Path(config.annotation).parent))
-    taken = {Path(path).resolve() for path in taken}
+    taken = [config.sequence, config.annotations]
+    taken += [Path(config.annotation).parent] if config.annotation else []
+    taken = [Path(path).resolve() for path in taken if path]
     if (output / MASKS).resolve() in taken or output.resolve() in taken:
         raise UserError(
             f"`output` {output} would write into the input; choose another folder"

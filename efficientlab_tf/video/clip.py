@@ -35,11 +35,9 @@ def open_clip(kind: str, path: Path, count: int, fps: float) -> Clip:
     Raises:
       UserError: nothing that is installed can write MP4.
     """
-    if kind == "none":
-        return Clip()
-    if kind == "gif":
-        return GifClip(path.with_suffix(".gif"), count, fps)
-    return Mp4Clip(path.with_suffix(".mp4"), fps)
+    if kind == "mp4":
+        return Mp4Clip(path.with_suffix(".mp4"), fps)
+    return GifClip(path.with_suffix(".gif"), count, fps) if kind == "gif" else Clip()
 
 
 class GifClip(Clip):

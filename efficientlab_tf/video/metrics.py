@@ -111,10 +111,8 @@ def measure_frame(
 ) -> dict[int, tuple[float, float]]:
     """Returns J and F of each object in one frame.
 
-    Args:
-      truth: uint8 [H, W]; objects, 0, and 255 for pixels that do not count.
-      predicted: uint8 [H, W].
-      objects: their indices.
+    Masks are uint8 [H, W]; 0, objects' indices, and 255 in the truth for pixels that do
+    not count.
     """
     known = truth != IGNORE
     result = {}
@@ -132,14 +130,9 @@ def evaluated(frames: Sequence[int], count: int) -> list[int]:
 def summarize(
     per_frame: dict[int, dict[int, tuple[float, float]]], count: int
 ) -> dict[int, Scores]:
-    """Sums up a sequence.
+    """Sums up a sequence of `count` frames of which some were measured.
 
-    Args:
-      per_frame: of frames that were measured, see `measure_frame`.
-      count: number of frames in the sequence.
-
-    Returns:
-      Object to scores; {} if no frame counts.
+    Returns each object's scores; {} if no frame counts.
     """
     pairs = [per_frame[frame] for frame in evaluated(sorted(per_frame), count)]
     objects = pairs[0] if pairs else ()

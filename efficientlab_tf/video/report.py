@@ -3,7 +3,8 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,8 @@ from efficientlab_tf.video.sequence import SequenceResult
 if TYPE_CHECKING:
     from matplotlib.text import Annotation
 
-_PARTS = [(name, part) for name in "JF" for part in ("mean", "recall", "decay")]
+_PARTS = [f"{name}_{part}" for name in "JF" for part in ("mean", "recall", "decay")]
+_MEASURES = [*_PARTS, "J&F"]
 _SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
 
 
@@ -52,9 +54,9 @@ def statistics(
     if not scores:
         return None
     values = {}
-    for name, part in _PARTS:
-        of_objects = [getattr(getattr(own, name.lower()), part) for own in scores]
-        values[f"{name}_{part}"] = float(np.mean(of_objects))
+    for measure in _PARTS:
+        of_objects = map(operator.attrgetter(measure.lower().replace("_", ".")), scores)
+        values[measure] = float(np.mean(list(of_objects)))
     return values | {"J&F": (values["J_mean"] + values["F_mean"]) / 2}
 
 
@@ -99,18 +101,22 @@ def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _percents(values: Iterable[float]) -> list[str]:
-    return [f"{100 * value:.1f}" for value in values]
+def _cells(
+    results: Sequence[SequenceResult],
+    index: int | None = None,
+    measures: Sequence[str] = ("J_mean", "F_mean", "J&F"),
+) -> list[str]:
+    values = statistics(results, index)
+    return [f"{100 * values[name]:.1f}" if values else "—" for name in measures]
 
 
 def _overall(rows: Sequence[Row]) -> str:
-    heads = ["method", *(f"{name} {part}" for name, part in _PARTS), "J&F"]
+    heads = ["method", *(name.replace("_", " ") for name in _MEASURES), *_SPEEDS]
     lines = []
     for row in rows:
-        values = statistics(row.results)
-        cells = _percents(values.values()) if values else ["—"] * 7
+        cells = _cells(row.results, measures=_MEASURES)
         lines.append([row.label, *cells, *_speeds(row.results)])
-    return _markdown([*heads, *_SPEEDS], lines)
+    return _markdown(heads, lines)
 
 
 def _j_by_sequence(rows: Sequence[Row]) -> str:
@@ -140,22 +146,14 @@ def _by_sequence(row: Row) -> str:
     return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
 
 
-def _cells(results: Sequence[SequenceResult], index: int | None = None) -> list[str]:
-    values = statistics(results, index)
-    if values is None:
-        return ["—"] * 3
-    return _percents([values[name] for name in ("J_mean", "F_mean", "J&F")])
-
-
 def _results_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
-    measures = [f"{name}_{part}" for name, part in _PARTS] + ["J&F"]
     times = "adaptation_s", "prediction_s", "compilation_s", "online_updates"
-    yield ["method", "sequence", "object", "frames", *measures, *times]
+    yield ["method", "sequence", "object", "frames", *_MEASURES, *times]
     for row in rows:
         for result in row.results:
             seconds = result.adaptation, result.prediction, result.compilation
             for index in result.objects:
-                scores = statistics([result], index) or dict.fromkeys(measures)
+                scores = statistics([result], index) or dict.fromkeys(_MEASURES)
                 numbers = [*scores.values(), *seconds]
                 texts = ["" if n is None else f"{n:.6f}" for n in numbers]
                 own = row.label, result.name, index, result.frames

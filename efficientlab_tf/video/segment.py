@@ -142,14 +142,11 @@ def support_set(
 def certain_pixels(
     probabilities: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | None:
-    """Labels the pixels that a prediction is certain of.
+    """Labels the pixels that a prediction, float32 [h, w, K+1], is certain of.
 
     An object where its probability is at least `CERTAIN`; background where that is as
-    probable and all objects are farther than `FAR` of the diagonal.
-
-    Args:
-      probabilities: float32 [h, w, K+1].
-      size: (height, width) of the frame, which distances are measured in.
+    probable and all objects are farther than `FAR` of the diagonal of the frame, of
+    (height, width) `size`.
 
     Returns:
       uint8 [h, w]; 0..K, 255 unknown. None if of some object no pixel is certain.
