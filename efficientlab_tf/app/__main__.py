@@ -24,10 +24,6 @@ from efficientlab_tf.errors import UserError
 def serve(config: AppConfig, settings: Settings = OWN) -> None:
     """Serves the page until it is interrupted.
 
-    Args:
-      config: the command line.
-      settings: how models with an inner loop adapt, where not as they say.
-
     Raises:
       UserError: no Gradio, no such model, or the port is taken.
     """

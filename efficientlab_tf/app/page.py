@@ -56,13 +56,10 @@ def _friendly(function: Callable, begin: Callable[[], Workspace]) -> Callable:
 def build_page(
     methods: Mapping[str, Method], config: AppConfig, folder: Path
 ) -> gr.Blocks:
-    """Builds the page.
+    """Builds the page for methods, by the names to choose from.
 
-    Args:
-      methods: by the names to choose from.
-      config: its limits.
-      folder: for users' files; each user's are deleted when he has been away for
-        long, all else is the caller's.
+    Users' files go to `folder`; each user's are deleted when he has been away for long,
+    all else is the caller's.
     """
     first, own = next(iter(methods.items()))
     with gr.Blocks(

@@ -71,15 +71,10 @@ def benchmark(
 
 
 def measure(unit: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Runs a method over its sequences, in a process of its own.
+    """Runs a method over its sequences, in a process of its own; see `study`.
 
-    Args:
-      unit: what to measure, as `benchmark` writes it.
-      path: of the result. Without its suffix it is the folder of SEQ/masks and
-        SEQ/overlay.gif, and with .png a contact sheet.
-
-    Returns:
-      The result as plain values.
+    Beside the result at `path` it leaves a folder of its name with SEQ/masks and
+    SEQ/overlay.gif, and a contact sheet.
 
     Raises:
       UserError: bad input.

@@ -12,9 +12,7 @@ from efficientlab_tf.video.config import VideoConfig
 def methods_of(config: VideoConfig, settings: Settings = OWN) -> tuple[Method, ...]:
     """Returns the methods of a command line; with `model` one for each of `steps`.
 
-    Args:
-      config: the command line.
-      settings: how the model adapts, where not as it says; its steps are not looked at.
+    The model adapts as `settings` say, whose steps are not looked at.
 
     Raises:
       UserError: `methods` cannot be read, or settings for a baseline.

@@ -61,14 +61,10 @@ def statistics(
 
 
 def write_report(output: Path, rows: Sequence[Row]) -> str:
-    """Writes table.md, results.csv, per_frame.csv and accuracy_time.png.
+    """Writes table.md, results.csv, per_frame.csv and accuracy_time.png into a folder.
 
-    Args:
-      output: an existing folder.
-      rows: of the same sequences, in the order to be shown.
-
-    Returns:
-      The table over all sequences.
+    Rows are of the same sequences, in the order to be shown. Returns the table over all
+    sequences.
     """
     overall = _overall(rows)
     results = rows[0].results

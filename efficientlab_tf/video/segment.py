@@ -89,11 +89,9 @@ def follow(
 
     def adapt() -> Adapted:
         start = time.perf_counter()
-        adapted = segmenter.adapt(
-            np.stack([*images, *(image for image, _ in joined)]),
-            np.stack([*masks, *(mask for _, mask in joined)]),
-            seed=seed,
-        )
+        pairs = [*zip(images, masks, strict=True), *joined]
+        support = zip(*pairs, strict=True)
+        adapted = segmenter.adapt(*map(np.stack, support), seed=seed)
         # Values come when they are asked for: this waits for the inner loop.
         adapted.predict(images[:1])
         clock.adaptation += time.perf_counter() - start
