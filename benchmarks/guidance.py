@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from efficientlab_tf.api.networks import network_model
 from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method, warm_up
-from efficientlab_tf.app.picture import THUMBNAIL_SIDE, Limits
+from efficientlab_tf.app.picture import THUMBNAIL_SIDE
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import Checkpoint
 from efficientlab_tf.checkpoint.run import RunConfig
@@ -134,7 +135,7 @@ def _page(method: Method, options, random) -> dict[str, list[float]]:
     """Times of clicks in a workspace."""
     warm_up(method)
     height, width = _SHOWN
-    limits = Limits(pictures=options.pictures)
+    limits = AppConfig(max_pictures=options.pictures)
     times = []
     with (
         tempfile.TemporaryDirectory() as folder,

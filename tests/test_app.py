@@ -25,7 +25,7 @@ from efficientlab_tf.app.annotations import (
 )
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
-from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Limits
+from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import load_model, save_keras
@@ -91,7 +91,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def workspace(methods, folder):
-    with Workspace(methods, Limits(), folder) as workspace:
+    with Workspace(methods, AppConfig(), folder) as workspace:
         for i, size in enumerate(SIZES):
             workspace.add(f"{i}.png", encoded(picture(size, i)))
         yield workspace
@@ -187,7 +187,7 @@ def test_corrections_are_as_if_marked_at_once(workspace, methods, folder):
         assert workspace.stale
         workspace.adapt(GUIDED)
     assert not workspace.stale
-    with Workspace(methods, Limits(), folder) as other:
+    with Workspace(methods, AppConfig(), folder) as other:
         # Pictures that come behind the adaptation get masks as well.
         for i in (0, 1):
             other.add(f"{i}.png", encoded(picture(SIZES[i], i)))
@@ -208,7 +208,7 @@ def test_users_are_apart(workspace, methods, folder):
     workspace.adapt(GUIDED)
     before = [workspace.mask(i) for i in range(3)], workspace.shown(0)
     archive = workspace.write_masks()
-    other = Workspace(methods, Limits(), folder)
+    other = Workspace(methods, AppConfig(), folder)
     assert not other.pictures
     other.add("mine.png", encoded(picture((50, 50), 9)))
     other.mark(0, 25, 25, FOREGROUND)
@@ -343,7 +343,7 @@ def bomb() -> bytes:
     ],
 )
 def test_files_that_are_refused(methods, folder, data, message):
-    limits = Limits(file_bytes=5000, pixels=10_000)
+    limits = AppConfig(max_upload_mb=0.005, max_megapixels=0.01)
     with Workspace(methods, limits, folder) as workspace:
         with pytest.raises(UserError, match=message):
             workspace.add("x.png", data)
@@ -351,7 +351,7 @@ def test_files_that_are_refused(methods, folder, data, message):
 
 
 def test_no_more_than_so_many(methods, folder):
-    with Workspace(methods, Limits(pictures=1), folder) as workspace:
+    with Workspace(methods, AppConfig(max_pictures=1), folder) as workspace:
         workspace.add("a.png", encoded(picture((9, 9), 0)))
         with pytest.raises(UserError, match="1 pictures already"):
             workspace.add("b.png", encoded(picture((9, 9), 0)))
@@ -364,7 +364,7 @@ def test_rotation_of_cameras_is_honoured(methods, folder):
     stored[:, :40] = 255  # 6: shown turned clockwise, so that this comes to the top.
     exif = Image.Exif()
     exif[0x0112] = 6
-    with Workspace(methods, Limits(), folder) as workspace:
+    with Workspace(methods, AppConfig(), folder) as workspace:
         workspace.add("a.jpg", encoded(stored, "JPEG", exif=exif, quality=95))
         (own,) = workspace.pictures
         assert own.size == (80, 40)
@@ -457,7 +457,7 @@ def test_samples_are_there(methods, folder):
     assert len(sample_names()) == 32
     pictures = list(read_sample("icons: rocket"))
     assert len(pictures) == 10
-    with Workspace(methods, Limits(), folder) as workspace:
+    with Workspace(methods, AppConfig(), folder) as workspace:
         workspace.add(*pictures[0])
         name, image, _ = pictures[1]
         workspace.add(name, image)

@@ -26,7 +26,7 @@ from efficientlab_tf.video.annotation import Annotation, Point, read_annotation
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames, natural_key
 from efficientlab_tf.video.methods import methods_of
-from efficientlab_tf.video.segment import Clock, Online, certain_pixels, follow
+from efficientlab_tf.video.segment import Clock, certain_pixels, follow
 from tests.data.test_annotations import write
 from tests.models.test_heads import SIZE
 from tests.test_adapt import ROOT, enlarged, model  # noqa: F401  (a fixture)
@@ -294,9 +294,9 @@ def test_online_updates_learn_from_what_is_certain(unsteady, monkeypatch):
     monkeypatch.setattr(segment, "REMEMBERED", 2)
     segmenter, clock = Sure(), Clock()
     size = (SIZE, SIZE)
-    options = {"size": size, "online": Online(2), "clock": clock}
+    options = {"size": size, "online": 2, "clock": clock}
     labelled = list(follow(segmenter, frames, annotation, **options))
-    assert [item.index for item in labelled] == list(range(12))
+    assert [index for index, *_ in labelled] == list(range(12))
     # After frames 1, 3, 5, 7 and 9, of which 3 is not certain; the latest two.
     blue = [support[0] for support in segmenter.supports]
     assert blue == [[0], [0, 1], [0, 1, 5], [0, 5, 7], [0, 7, 9]]
@@ -306,7 +306,7 @@ def test_online_updates_learn_from_what_is_certain(unsteady, monkeypatch):
     np.testing.assert_array_equal(segmenter.supports[-1][1][0], annotation.mask[1])
     assert {0, 1, 255} == set(np.unique(mask))
 
-    options |= {"online": Online(0), "clock": Clock()}
+    options |= {"online": 0, "clock": Clock()}
     again = Sure()
     assert len(list(follow(again, frames, annotation, **options))) == 12
     assert len(again.supports) == 1
@@ -436,7 +436,7 @@ def test_bad_arguments(paths, changes, message):
 
 
 def test_mp4(paths, monkeypatch):
-    monkeypatch.setattr(clip, "_installed", lambda module: False)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match="pip install imageio-ffmpeg, or .*=gif"):
         run(VideoConfig(**paths | {"video": "mp4"}))
     assert not (Path(paths["output"]) / "masks").exists()
@@ -516,7 +516,7 @@ def started(monkeypatch):
         unit = json.loads(Path(command[-2]).read_text())
         labels.append(unit["method"]["label"])
         with contextlib.suppress(SystemExit):
-            study.unit_process(benchmark._measure, command[-2:])
+            study.unit_process(benchmark.measure, command[-2:])
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(study.subprocess, "run", here)

@@ -376,14 +376,14 @@ class AdaptedModel:
           config: limits of a request.
 
         Raises:
-          UserError: something is there already, the folder cannot be written, or the
-            method has no form as a graph.
+          UserError: it is taken or cannot be written, or the method has no graph.
         """
-        from efficientlab_tf.serving.adapted import export_adapted
+        from efficientlab_tf.serving.adapted import ServedAdapted
+        from efficientlab_tf.serving.folder import export as write
 
-        config = config or ExportConfig(adaptation=False)
-        size, classes = self.model.size, len(self.classes)
-        export_adapted(Path(folder), self.adapted, size, classes, config)
+        size, limits = self.model.size, config or ExportConfig()
+        served = ServedAdapted(self.adapted, size, len(self.classes), limits)
+        write(Path(folder), served)
 
 
 def numbered(classes: int) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ class GradientModel(NetworkModel):
         """See `Model`."""
         # Here, as most of what loads a model does not serve it.
         from efficientlab_tf.serving.folder import export
-        from efficientlab_tf.serving.saved_model import InnerDefaults
+        from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
 
         own = self.resolve(settings)
         if own.batch_norm == "query":
@@ -147,14 +147,13 @@ class GradientModel(NetworkModel):
                 "received query: a request has one answer whatever else it holds"
             )
         network, weights = self.checkpoint.network, self.checkpoint.weights
-        export(
-            Path(folder),
+        served = ServedModel(
             self._compiled(network, own).inner,
             weights,
             InnerDefaults(self._rate(own), own.steps, own.batch_norm),
             config or ExportConfig(),
-            overwrite=overwrite,
         )
+        export(Path(folder), served, overwrite=overwrite)
 
 
 class ForwardModel(NetworkModel):

@@ -12,24 +12,17 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 from efficientlab_tf import flags
 from efficientlab_tf.app.config import AppConfig
-from efficientlab_tf.app.methods import TURN, Method, load_methods, warm_up
+from efficientlab_tf.app.methods import TURN, load_methods, warm_up
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.errors import UserError
-
-_FONTS = ["system-ui", "sans-serif"]
 
 
 def serve(config: AppConfig, settings: Settings = OWN) -> None:
     """Serves the page until it is interrupted.
-
-    Args:
-      config: the command line.
-      settings: how models with an inner loop adapt, where not as they say.
 
     Raises:
       UserError: no Gradio, no such model, or the port is taken.
@@ -46,15 +39,20 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
 
     check_address(config)
     methods = load_methods(config.models, settings)
+
+    def prepare() -> None:
+        for method in sorted(methods.values(), key=lambda method: not method.live):
+            warm_up(method)
+
     with tempfile.TemporaryDirectory(
         prefix="efficientlab_app_", ignore_cleanup_errors=True
     ) as folder:
-        # Of Gradio's own: uploads and whatever it serves.
-        cache, users = Path(folder) / "cache", Path(folder) / "users"
+        users = Path(folder) / "users"
         users.mkdir()
-        os.environ["GRADIO_TEMP_DIR"] = str(cache)
+        # Of Gradio's own: uploads and whatever it serves.
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "cache")
         page = build_page(methods, config, users)
-        threading.Thread(target=_prepare, args=(methods.values(),), daemon=True).start()
+        threading.Thread(target=prepare, daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"methods: {', '.join(methods)}")
         print(f"open http://{config.host}:{config.port} (Ctrl-C ends)")
@@ -68,7 +66,9 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
                 max_file_size=round(config.max_upload_mb * 1e6),
                 enable_monitoring=False,
                 ssr_mode=False,
-                theme=gr.themes.Soft(font=_FONTS, font_mono=["monospace"]),
+                theme=gr.themes.Soft(
+                    font=["system-ui", "sans-serif"], font_mono=["monospace"]
+                ),
                 css=CSS,
             )
         except OSError as error:
@@ -100,11 +100,6 @@ def _taken(config: AppConfig, error: OSError) -> UserError:
         f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
         "choose another `host` or `port`"
     )
-
-
-def _prepare(methods: Iterable[Method]) -> None:
-    for method in sorted(methods, key=lambda method: not method.live):
-        warm_up(method)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ batch or a step of adaptation after another.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from efficientlab_tf.api.model import Model
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.segmenter import Adapted, Features
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 _BATCH = 8
 TURN = threading.Lock()
@@ -30,11 +30,7 @@ OnStep = Callable[[int, int], None]
 
 
 class Method:
-    """One entry of the page's choice of methods.
-
-    Args:
-      model: the model.
-      settings: how it adapts, where not as it says.
+    """One entry of the page's choice of methods: a model, and how it adapts.
 
     Attributes:
       size: height and width of its images.
@@ -45,10 +41,8 @@ class Method:
 
     def __init__(self, model: Model, settings: Settings = OWN):
         self._model = model
-        if not model.has_steps:
-            settings = OWN
-        self._settings = settings
-        self._segmenter = model.segmenter(1, settings)
+        self._settings = settings if model.has_steps else OWN
+        self._segmenter = model.segmenter(1, self._settings)
         self.size = model.size
         self.steps = self._segmenter.steps
         self.live = self._segmenter.live
@@ -56,22 +50,18 @@ class Method:
 
     def read(self, images: np.ndarray) -> list[Any]:
         """What can be known of images uint8 [n, H, W, 3] before they are marked."""
-        features: list[Any] = []
-        for i in range(0, len(images), _BATCH):
-            with TURN:
-                features += list(self._segmenter.read(images[i : i + _BATCH]).values)
-        return features
+        batches = (
+            self._segmenter.read(images[i : i + _BATCH]).values
+            for i in range(0, len(images), _BATCH)
+        )
+        return [own for batch in _in_turns(batches) for own in batch]
 
     def adapt(
         self, features: Sequence[Any], masks: np.ndarray, steps: int, on_step: OnStep
     ) -> Adapted:
-        """Learns from pictures.
+        """Learns from pictures of `read`, in so many steps, if it takes any.
 
-        Args:
-          features: of `read`.
-          masks: uint8 [n, H, W]; 0, 1, 255 unknown, some of them wholly.
-          steps: to take; without meaning where `steps` is 0.
-          on_step: called after each step.
+        Masks are uint8 [n, H, W]: 0, 1, 255 unknown, some of them wholly.
 
         Raises:
           UserError: no background, for a method that needs some.
@@ -86,33 +76,33 @@ class Method:
         if self.steps:
             own = self._settings | Settings(steps=steps)
             segmenter = self._model.segmenter(1, own)
-        walk = segmenter.walk(support, masks[marked])
-        adapted, taken = None, -1
-        while True:
-            with TURN:
-                following = next(walk, None)
-            if following is None:
-                return adapted
-            adapted, taken = following, taken + 1
+        walk = _in_turns(segmenter.walk(support, masks[marked]))
+        for taken, adapted in enumerate(walk):  # noqa: B007  (returned)
             if taken:
                 on_step(taken, steps)
+        return adapted
 
     def predict(self, adapted: Adapted, features: Sequence[Any]) -> np.ndarray:
         """Probabilities float32 [n, H, W, 2] of pictures of `read`."""
-        parts = []
-        for i in range(0, len(features), _BATCH):
-            with TURN:
-                own = Features(np.stack(features[i : i + _BATCH]))
-                parts.append(adapted.predict(own))
-        return np.concatenate(parts)
+        batches = (
+            adapted.predict(Features(np.stack(features[i : i + _BATCH])))
+            for i in range(0, len(features), _BATCH)
+        )
+        return np.concatenate(list(_in_turns(batches)))
+
+
+def _in_turns(items: Iterator[Any]) -> Iterator[Any]:
+    """The items, each of them made while others wait."""
+    while True:
+        with TURN:
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
 
 
 def load_methods(sources: Sequence[str], settings: Settings) -> dict[str, Method]:
-    """Loads models by the names that the page shows.
-
-    Args:
-      sources: as `load` takes them.
-      settings: of those with an inner loop.
+    """Loads models, as `load` takes them, by the names that the page shows.
 
     Raises:
       UserError: one cannot be loaded, or is named twice.
@@ -123,10 +113,8 @@ def load_methods(sources: Sequence[str], settings: Settings) -> dict[str, Method
             raise UserError(
                 f"`model`: two models are called {name}; rename one of their folders"
             )
-    return {
-        name: Method(load(source), settings)
-        for name, source in zip(names, sources, strict=True)
-    }
+    methods = [Method(load(source), settings) for source in sources]
+    return dict(zip(names, methods, strict=True))
 
 
 def warm_up(method: Method) -> None:
@@ -143,7 +131,7 @@ def warm_up(method: Method) -> None:
         method.predict(adapted, features)
 
 
-def _about(segmenter) -> str:
+def _about(segmenter: Segmenter) -> str:
     if segmenter.steps:
         return (
             "Learns by gradient steps: paint the object and some background, or "

@@ -7,14 +7,13 @@ Gradio's queue; bad input comes back as a message on the page.
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
-from efficientlab_tf.app.picture import SHOWN_SIDE, Limits
+from efficientlab_tf.app.picture import SHOWN_SIDE
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
 from efficientlab_tf.app.workspace import Workspace
@@ -38,12 +37,12 @@ footer { display: none !important; }
 """
 
 
-def _friendly(function: Callable, begin: Callable[[], Session]) -> Callable:
+def _friendly(function: Callable, begin: Callable[[], Workspace]) -> Callable:
     """Gives a user a session; shows what he can put right as a message, no stack."""
 
     @functools.wraps(function)
     def checked(session: Session | None, *args, **kwargs):
-        session = session or begin()
+        session = session or Session(begin())
         try:
             result = function(session, *args, **kwargs)
         except UserError as error:
@@ -57,34 +56,19 @@ def _friendly(function: Callable, begin: Callable[[], Session]) -> Callable:
 def build_page(
     methods: Mapping[str, Method], config: AppConfig, folder: Path
 ) -> gr.Blocks:
-    """Builds the page.
+    """Builds the page for methods, by the names to choose from.
 
-    Args:
-      methods: by the names to choose from.
-      config: its limits.
-      folder: for users' files; each user's are deleted when he has been away for
-        long, all else is the caller's.
+    Users' files go to `folder`; each user's are deleted when he has been away for long,
+    all else is the caller's.
     """
-    limits = Limits(
-        file_bytes=config.max_upload_mb * 1e6,
-        pixels=config.max_megapixels * 1e6,
-        pictures=config.max_pictures,
-        steps=config.max_steps,
-        threshold=config.threshold,
-    )
-    first = next(iter(methods))
-    idle = 60 * config.idle_minutes
-
-    def begin() -> Session:
-        return Session(Workspace(methods, limits, folder))
-
+    first, own = next(iter(methods.items()))
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(300, 600)
     ) as page:
         session = gr.State(
             None,
-            time_to_live=idle,
-            delete_callback=lambda value: value.close() if value else None,
+            time_to_live=60 * config.idle_minutes,
+            delete_callback=lambda value: value and value.workspace.close(),
         )
         gr.Markdown(
             f"# {TITLE}\nMark the object on a few pictures; the model finds it on all "
@@ -145,7 +129,7 @@ def build_page(
                     with gr.Column(scale=2, min_width=120):
                         given = gr.Checkbox(
                             label=f"with {_GIVEN} masks",
-                            value=not methods[first].live,
+                            value=not own.live,
                             container=False,
                         )
                         load = gr.Button("Load", size="sm", elem_id="load")
@@ -153,30 +137,32 @@ def build_page(
                     list(methods),
                     value=first,
                     label="2. Choose a method",
-                    info=describe(methods[first]),
+                    info=describe(own),
                     elem_id="method",
                 )
                 steps = gr.Slider(
                     1,
                     config.max_steps,
-                    value=methods[first].steps or 1,
+                    value=own.steps or 1,
                     step=1,
                     label="Steps of adaptation",
-                    visible=methods[first].steps > 0,
+                    visible=own.steps > 0,
                 )
                 adapt = gr.Button(
                     "3. Adapt and segment all", variant="primary", elem_id="adapt"
                 )
                 status = gr.Markdown(WELCOME, elem_id="status", container=True)
                 with gr.Row():
-                    masks = gr.Button("Download masks", elem_id="masks", size="sm")
-                    model = gr.Button("Download model", elem_id="model", size="sm")
-                masks_link, model_link = (
+                    buttons = [
+                        gr.Button(f"Download {name}", elem_id=name, size="sm")
+                        for name in ("masks", "model")
+                    ]
+                links = [
                     gr.DownloadButton(
                         "file", elem_id=f"{name}_link", elem_classes="download-link"
                     )
                     for name in ("masks", "model")
-                )
+                ]
                 anew = gr.Button("Start anew", size="sm", variant="stop")
         gr.Markdown(
             "### All pictures\nClick on one to mark it; marks are counted in brackets."
@@ -192,59 +178,41 @@ def build_page(
             buttons=[],
             elem_id="gallery",
         )
-        shown = [canvas, gallery, status]
+        shown, private = [canvas, gallery, status], {"api_visibility": "private"}
 
-        def on(
-            event: Callable,
-            function: Callable,
-            inputs: list[Any],
-            outputs: list[Any],
-            **options,
-        ) -> Any:
-            return event(
-                _friendly(function, begin),
-                [session, *inputs],
-                [session, *outputs],
-                api_visibility="private",
-                **{"concurrency_id": "quick", "concurrency_limit": 4, **options},
-            )
+        def on(event: Callable, function: Callable, inputs: list, outputs: list, **how):
+            how = {"concurrency_id": "quick", "concurrency_limit": 4, **private, **how}
+            own = _friendly(function, lambda: Workspace(methods, config, folder))
+            return event(own, [session, *inputs], [session, *outputs], **how)
 
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
         on(canvas.select, _click, [method, label, radius], shown, **quiet)
         on(gallery.select, _choose, [], shown, **quiet)
-        on(undo.click, _undo, [method], shown, **quiet)
-        on(clear.click, _clear, [method], shown, **quiet)
-        on(mask_file.upload, _mask, [method, mask_file], shown)
-        on(remove.click, _remove, [method], shown)
+        on(undo.click, _changing(Workspace.undo), [method], shown, **quiet)
+        on(clear.click, _changing(Workspace.clear_marks), [method], shown, **quiet)
+        on(mask_file.upload, _changing(_set_mask), [method, mask_file], shown)
+        on(remove.click, _changing(Workspace.remove), [method], shown)
         on(upload.upload, _add, [upload], [*shown, upload])
         on(load.click, _sample, [sample, given], shown)
         on(anew.click, _start_anew, [], shown)
-        on(
-            adapt.click,
-            _adapt,
-            [method, steps],
-            shown,
-            show_progress_on=status,
-            concurrency_id="adapt",
-            concurrency_limit=1,
-        )
-        for button, link, write in (
-            (masks, masks_link, Workspace.write_masks),
-            (model, model_link, Workspace.write_model),
-        ):
-            on(
-                button.click,
-                lambda session, write=write: str(write(session.workspace)),
-                [],
-                [link],
-            ).success(None, js=_click_on(link.elem_id), api_visibility="private")
+        alone = {"concurrency_id": "adapt", "concurrency_limit": 1}
+        progress = {"show_progress_on": status}
+        on(adapt.click, _adapt, [method, steps], shown, **alone, **progress)
+        writers = Workspace.write_masks, Workspace.write_model
+        for button, link, write in zip(buttons, links, writers, strict=True):
+
+            def written(session, write=write):
+                return str(write(session.workspace))
+
+            done = on(button.click, written, [], [link])
+            done.success(None, js=_click_on(link.elem_id), **private)
 
         def choose_method(name: str):
             own = methods[name]
             slider = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
             return gr.Dropdown(info=describe(own)), slider
 
-        method.change(choose_method, method, [method, steps], api_visibility="private")
+        method.change(choose_method, method, [method, steps], **private)
     return page.queue(max_size=config.max_waiting, api_open=False)
 
 
@@ -267,24 +235,16 @@ def _choose(session, event: gr.SelectData):
     return view(session)
 
 
-def _undo(session, method):
-    session.workspace.undo(session.index)
-    return _after_change(session, method)
+def _changing(change: Callable) -> Callable:
+    def changed(session, method, *file):
+        change(session.workspace, session.index, *file)
+        return _after_change(session, method)
+
+    return changed
 
 
-def _clear(session, method):
-    session.workspace.clear_marks(session.index)
-    return _after_change(session, method)
-
-
-def _mask(session, method, file):
-    session.workspace.set_mask(session.index, Path(file).read_bytes())
-    return _after_change(session, method)
-
-
-def _remove(session, method):
-    session.workspace.remove(session.index)
-    return _after_change(session, method)
+def _set_mask(workspace, index, file):
+    workspace.set_mask(index, Path(file).read_bytes())
 
 
 def _add(session, files):
@@ -297,18 +257,16 @@ def _add(session, files):
     return *view(session), None
 
 
-def _sample(session, name, given):
-    workspace = session.workspace
-    workspace.clear()
-    session.index = 0
-    for number, (file, image, mask) in enumerate(read_sample(name)):
-        workspace.add(file, image, mask if given and number < _GIVEN else None)
-    return view(session)
-
-
 def _start_anew(session):
     session.workspace.clear()
     session.index = 0
+    return view(session)
+
+
+def _sample(session, name, given):
+    _start_anew(session)
+    for number, (file, image, mask) in enumerate(read_sample(name)):
+        session.workspace.add(file, image, mask if given and number < _GIVEN else None)
     return view(session)
 
 
@@ -325,14 +283,13 @@ def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
 
 def _after_change(session, method):
     """With a method that is fast enough all masks follow each change."""
-    workspace = session.workspace
-    if not workspace.methods[method].live or not workspace.pictures:
-        return view(session)
-    try:
-        workspace.adapt(method)
-    except UserError as error:
-        return view(session, sentence(error))
-    return view(session)
+    workspace, message = session.workspace, ""
+    if workspace.methods[method].live and workspace.pictures:
+        try:
+            workspace.adapt(method)
+        except UserError as error:
+            message = sentence(error)
+    return view(session, message)
 
 
 def _click_on(elem_id: str) -> str:

@@ -20,6 +20,7 @@ from efficientlab_tf.app.annotations import (
     Annotations,
     Stroke,
 )
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import (
@@ -42,25 +43,6 @@ _LAYER_SIDE = 1024
 _WHITE = (255, 255, 255)
 _VEILS = {BACKGROUND: 0.12, FOREGROUND: 0.3}
 _COLORS = {BACKGROUND: (40, 110, 255), FOREGROUND: (20, 160, 60)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What is refused, or not forgotten.
-
-    Attributes:
-      file_bytes: largest file.
-      pixels: largest picture.
-      pictures: most of them.
-      steps: most steps of adaptation.
-      threshold: of the foreground probability.
-    """
-
-    file_bytes: float = 20e6
-    pixels: float = 40e6
-    pictures: int = 50
-    steps: int = 100
-    threshold: float = 0.5
 
 
 @dataclasses.dataclass
@@ -90,7 +72,7 @@ class Picture:
 
 
 def read_picture(
-    name: str, data: bytes, sizes: Iterable[tuple[int, int]], limits: Limits
+    name: str, data: bytes, sizes: Iterable[tuple[int, int]], limits: AppConfig
 ) -> Picture:
     """Decodes a picture and shrinks it.
 
@@ -115,7 +97,7 @@ def read_picture(
     return Picture(name, size, shown, fitted, Annotations(size))
 
 
-def read_layer(picture: Picture, data: bytes, limits: Limits) -> np.ndarray:
+def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
     """Decodes a mask of a picture, uint8 [h, w] of its aspect ratio: 0 and 1.
 
     Args:
@@ -139,15 +121,15 @@ def read_layer(picture: Picture, data: bytes, limits: Limits) -> np.ndarray:
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 
-def check_file(name: str, data: bytes, limits: Limits) -> None:
+def check_file(name: str, data: bytes, limits: AppConfig) -> None:
     """Refuses a file for what can be known of it before it is decoded.
 
     Raises:
       UserError: too many bytes or pixels, or of no known format.
     """
-    if len(data) > limits.file_bytes:
+    if len(data) > limits.max_upload_mb * 1e6:
         raise UserError(
-            f"{name}: expected at most {limits.file_bytes / 1e6:g} MB, received "
+            f"{name}: expected at most {limits.max_upload_mb:g} MB, received "
             f"{len(data) / 1e6:.1f} MB; save it smaller"
         )
     try:
@@ -163,29 +145,54 @@ def check_file(name: str, data: bytes, limits: Limits) -> None:
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: far too large; save it smaller") from error
-    if width * height > limits.pixels:
+    if width * height > limits.max_megapixels * 1e6:
         raise UserError(
-            f"{name}: expected at most {limits.pixels / 1e6:g} million pixels, "
+            f"{name}: expected at most {limits.max_megapixels:g} million pixels, "
             f"the file's header says {width} x {height}; save it smaller"
         )
 
 
 def draw(picture: Picture, side: int, threshold: float, marks: bool) -> np.ndarray:
-    """A picture as the page shows it, uint8 [h, w, 3].
+    """A picture as the page shows it, with its mask, if it has one: uint8 [h, w, 3].
 
-    Args:
-      picture: with its mask, if it has one.
-      side: the longer one, of `Picture.shown`.
-      threshold: of the foreground probability.
-      marks: draw the marks over the mask: what is painted as a veil, points as dots.
+    `side` is the longer one, of `Picture.shown`. Marks are drawn over the mask: what is
+    painted as a veil, points as dots.
     """
     image = picture.shown[side]
+    line = 2 if side == SHOWN_SIDE else 1
     if picture.probability is not None:
         mask = decide(picture.probability, image.shape[:2], threshold)
         image = overlay(image, mask, color=PALETTE[0])
-        width = 2 if side == SHOWN_SIDE else 1
-        image = outline(image, mask, color=_WHITE, width=width)
-    return _with_marks(image, picture.annotations) if marks else image
+        image = outline(image, mask, color=_WHITE, width=line)
+    if not marks:
+        return image
+    all_marks = picture.annotations.marks
+    points = [m for m in all_marks if isinstance(m, Stroke) and not m.radius]
+    painted = tuple(mark for mark in all_marks if mark not in points)
+    if painted:
+        image = _painted(image, Annotations(picture.size, painted), line)
+    drawn = Image.fromarray(image)
+    canvas = ImageDraw.Draw(drawn)
+    reach = max(POINT_REACH * side / 2, 3)
+    for point in points:
+        x = (point.column + 0.5) * drawn.width / picture.size[1]
+        y = (point.row + 0.5) * drawn.height / picture.size[0]
+        box = (x - reach, y - reach, x + reach, y + reach)
+        canvas.ellipse(box, fill=_COLORS[point.label], outline=_WHITE, width=line)
+    return np.asarray(drawn)
+
+
+def _painted(image: np.ndarray, annotations: Annotations, line: int) -> np.ndarray:
+    """Veils what is painted; in a thumbnail, outlines the object alone."""
+    mask = annotations.raster(*image.shape[:2])
+    for label, color in _COLORS.items():
+        own = (mask == label).astype(np.uint8)
+        if not own.any() or (label == BACKGROUND and line == 1):
+            continue
+        if line > 1:
+            image = overlay(image, own, color=color, alpha=_VEILS[label])
+        image = outline(image, own, color=color, width=line)
+    return image
 
 
 def _scaled(image: np.ndarray, side: int) -> np.ndarray:
@@ -194,39 +201,3 @@ def _scaled(image: np.ndarray, side: int) -> np.ndarray:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     return np.asarray(picture)
-
-
-def _with_marks(image: np.ndarray, annotations: Annotations) -> np.ndarray:
-    height, width = image.shape[:2]
-    painted = tuple(
-        mark
-        for mark in annotations.marks
-        if not isinstance(mark, Stroke) or mark.radius
-    )
-    if painted:
-        image = _painted(image, dataclasses.replace(annotations, marks=painted))
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    line = 2 if max(height, width) == SHOWN_SIDE else 1
-    reach = max(POINT_REACH * max(height, width) / 2, 3)
-    for mark in annotations.marks:
-        if isinstance(mark, Stroke) and not mark.radius:
-            x = (mark.column + 0.5) * width / annotations.size[1]
-            y = (mark.row + 0.5) * height / annotations.size[0]
-            box = (x - reach, y - reach, x + reach, y + reach)
-            draw.ellipse(box, fill=_COLORS[mark.label], outline=_WHITE, width=line)
-    return np.asarray(picture)
-
-
-def _painted(image: np.ndarray, annotations: Annotations) -> np.ndarray:
-    """Veils what is painted; in a thumbnail, outlines the object alone."""
-    mask = annotations.raster(*image.shape[:2])
-    large = max(mask.shape) == SHOWN_SIDE
-    for label, color in _COLORS.items():
-        own = (mask == label).astype(np.uint8)
-        if not own.any() or (label == BACKGROUND and not large):
-            continue
-        if large:
-            image = overlay(image, own, color=color, alpha=_VEILS[label])
-        image = outline(image, own, color=color, width=2 if large else 1)
-    return image

@@ -31,12 +31,8 @@ def read_sample(name: str) -> Iterator[tuple[str, bytes, bytes]]:
     if name not in sample_names():
         raise UserError(f"sample: expected one of the list, received {name!r}")
     dataset, _, label = name.partition(": ")
-    manifest = Manifest.load(SAMPLE_PREFIX + dataset)
-    for number, record in enumerate(read_shard(manifest.shard_path(label)), start=1):
-        features = parse_record(record)
-        suffix = features["image_format"].numpy().decode()
-        yield (
-            f"{label}_{number}.{suffix}",
-            features["image"].numpy(),
-            features["mask"].numpy(),
-        )
+    shard = Manifest.load(SAMPLE_PREFIX + dataset).shard_path(label)
+    for number, record in enumerate(read_shard(shard), start=1):
+        fields = {key: value.numpy() for key, value in parse_record(record).items()}
+        file = f"{label}_{number}.{fields['image_format'].decode()}"
+        yield file, fields["image"], fields["mask"]

@@ -1,8 +1,9 @@
 """What the page shows of a session, in pictures and words; no Gradio in it."""
 
+import dataclasses
 from typing import Any
 
-import numpy as np
+from PIL import Image, ImageDraw
 
 from efficientlab_tf.app.methods import Method
 from efficientlab_tf.app.picture import THUMBNAIL_SIDE
@@ -13,21 +14,12 @@ WELCOME = "Drop in pictures, or take a sample, to begin."
 _FRAME, _ACCENT = 5, (99, 102, 241)
 
 
+@dataclasses.dataclass(eq=False)
 class Session:
-    """A user's workspace and the picture that is looked at.
+    """A user's workspace and the number of the picture that is looked at."""
 
-    Attributes:
-      workspace: the user's.
-      index: number of the picture.
-    """
-
-    def __init__(self, workspace: Workspace):
-        self.workspace = workspace
-        self.index = 0
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self.workspace.close()
+    workspace: Workspace
+    index: int = 0
 
 
 def view(session: Session, message: str = "") -> tuple[Any, list, str]:
@@ -39,21 +31,14 @@ def view(session: Session, message: str = "") -> tuple[Any, list, str]:
         return None, [], WELCOME
     thumbnails = []
     for i, picture in enumerate(workspace.pictures):
-        small = workspace.shown(i, THUMBNAIL_SIDE)
+        small = Image.fromarray(workspace.shown(i, THUMBNAIL_SIDE))
         if i == session.index:
-            small = _framed(small)
+            box = (0, 0, small.width - 1, small.height - 1)
+            ImageDraw.Draw(small).rectangle(box, outline=_ACCENT, width=_FRAME)
         marks = len(picture.annotations.marks)
         caption = f"{picture.name} ({marks})" if marks else picture.name
         thumbnails.append((small, caption))
     return workspace.shown(session.index), thumbnails, message or _status(session)
-
-
-def _framed(image: np.ndarray) -> np.ndarray:
-    image = image.copy()
-    inside = image[_FRAME:-_FRAME, _FRAME:-_FRAME].copy()
-    image[:] = _ACCENT
-    image[_FRAME:-_FRAME, _FRAME:-_FRAME] = inside
-    return image
 
 
 def _status(session: Session) -> str:

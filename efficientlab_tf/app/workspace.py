@@ -11,6 +11,7 @@ Of a picture it keeps small copies alone. One instance is one user's; its method
 turns, so that quick clicks do not get into each other's way.
 """
 
+import contextlib
 import functools
 import io
 import shutil
@@ -24,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from efficientlab_tf.app.annotations import FOREGROUND, Annotations
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import TURN, Method, OnStep
 from efficientlab_tf.app.picture import (
     SHOWN_SIDE,
-    Limits,
     Picture,
     draw,
     read_layer,
@@ -39,7 +40,8 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import output_names
 from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import decide, palette_image
-from efficientlab_tf.serving.adapted import export_adapted
+from efficientlab_tf.serving.adapted import ServedAdapted
+from efficientlab_tf.serving.folder import export
 
 NO_PICTURES = (
     "there are no pictures, or they were forgotten as nothing was done for long; drop "
@@ -56,7 +58,7 @@ def _in_turn(method: Callable) -> Callable:
     return locked
 
 
-class Workspace:
+class Workspace(contextlib.AbstractContextManager):
     """See the module.
 
     Args:
@@ -70,19 +72,14 @@ class Workspace:
       adapted_by: name of the method that was adapted last; "" before.
     """
 
-    def __init__(self, methods: Mapping[str, Method], limits: Limits, folder: Path):
+    def __init__(self, methods: Mapping[str, Method], limits: AppConfig, folder: Path):
         self.methods = dict(methods)
         self.limits = limits
         self.pictures: list[Picture] = []
-        self.stale = True
-        self.adapted_by = ""
-        self._adapted: Any = None
         self._parent = folder
         self._folder: Path | None = None
         self._lock = threading.RLock()
-
-    def __enter__(self) -> "Workspace":
-        return self
+        self._forget()
 
     def __exit__(self, *_) -> None:
         self.close()
@@ -103,20 +100,17 @@ class Workspace:
 
     @_in_turn
     def add(self, name: str, data: bytes, mask: bytes | None = None) -> None:
-        """Adds a picture. If something was adapted, it gets its mask at once.
+        """Adds a picture file, see `read_picture`, with or without a mask file.
 
-        Args:
-          name: of its file.
-          data: the file, see `picture.read_picture`.
-          mask: a mask file to begin with, see `set_mask`.
+        If something was adapted, it is segmented at once.
 
         Raises:
           UserError: too many, too large, or not a picture.
         """
-        if len(self.pictures) >= self.limits.pictures:
+        if len(self.pictures) >= self.limits.max_pictures:
             raise UserError(
-                f"{name}: there are {self.limits.pictures} pictures already, the most "
-                "that are taken; start anew to work on others"
+                f"{name}: there are {self.limits.max_pictures} pictures already, the "
+                "most that are taken; start anew to work on others"
             )
         sizes = {method.size for method in self.methods.values()}
         picture = read_picture(name, data, sizes, self.limits)
@@ -144,12 +138,8 @@ class Workspace:
     ) -> None:
         """Adds a point (radius 0) or a disc, or erases; see `Annotations.add`.
 
-        Args:
-          index: of the picture.
-          row: in pixels of the picture, as `Picture.size` counts them.
-          column: the same.
-          label: 1 object, 0 background, 255 eraser.
-          radius: in pixels of the picture.
+        Places and radius are in pixels of the picture, as `Picture.size` counts them;
+        labels are 1 object, 0 background, 255 eraser.
 
         Raises:
           UserError: no such picture, outside of it, or no such label.
@@ -159,12 +149,7 @@ class Workspace:
 
     @_in_turn
     def set_mask(self, index: int, data: bytes) -> None:
-        """Puts a mask file in place of a picture's marks.
-
-        Args:
-          index: of the picture.
-          data: an image file; grey levels from 128 on are the object, all else is
-            background.
+        """Puts a mask file in place of a picture's marks; see `picture.read_layer`.
 
         Raises:
           UserError: not a mask, or not of the picture's aspect ratio.
@@ -196,27 +181,21 @@ class Workspace:
     ) -> None:
         """Learns from all marks and segments all pictures.
 
-        Args:
-          method: name of one of `methods`.
-          steps: of adaptation; 0 takes the model's own number.
-          on_step: told of each step.
+        Takes so many steps of adaptation; 0 is the model's own number.
 
         Raises:
           UserError: nothing to learn from, or too many steps.
         """
-        if method not in self.methods:
+        chosen = self.methods.get(method)
+        if chosen is None:
+            names = ", ".join(self.methods)
+            raise UserError(f"method: expected one of {names}; received {method!r}")
+        most = self.limits.max_steps
+        if not 0 <= steps <= most:
             raise UserError(
-                f"method: expected one of {', '.join(self.methods)}; received "
-                f"{method!r}"
+                f"steps: expected 0 (the model's own) to {most}, received {steps}"
             )
-        chosen = self.methods[method]
-        if not 0 <= steps <= self.limits.steps:
-            raise UserError(
-                f"steps: expected 0 (the model's own) to {self.limits.steps}, received "
-                f"{steps}"
-            )
-        masks = self._masks(chosen.size)
-        read = self._read(method)
+        masks, read = self._masks(chosen.size), self._read(method)
         self._adapted = chosen.adapt(read, masks, steps or chosen.steps, on_step)
         self.adapted_by = method
         for picture in self.pictures:
@@ -240,21 +219,14 @@ class Workspace:
     def shown(
         self, index: int, side: int = SHOWN_SIDE, marks: bool = True
     ) -> np.ndarray:
-        """A picture with its mask, uint8 [h, w, 3].
-
-        Args:
-          index: of the picture.
-          side: its longer side in pixels, `SHOWN_SIDE` or `THUMBNAIL_SIDE`.
-          marks: draw the marks over it.
-        """
+        """A picture with its mask, uint8 [h, w, 3]; see `picture.draw`."""
         return draw(self.picture(index), side, self.limits.threshold, marks)
 
     @_in_turn
     def write_masks(self) -> Path:
         """Writes all masks, at their pictures' sizes, into a ZIP file.
 
-        masks/NAME.png are palette images as `adapt` writes them: 0 background,
-        1 object.
+        masks/NAME.png are palette images: 0 background, 1 object.
 
         Raises:
           UserError: nothing was adapted yet.
@@ -284,17 +256,12 @@ class Workspace:
             raise UserError("the marks have changed since; press adapt first")
         with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
             version = Path(folder) / self.adapted_by / "1"
+            size = self.methods[self.adapted_by].size
             with TURN:
-                size = self.methods[self.adapted_by].size
-                config = ExportConfig(adaptation=False)
-                export_adapted(version, self._adapted, size, 1, config)
+                served = ServedAdapted(self._adapted, size, 1, ExportConfig())
+                export(version, served)
             stem = self._own_folder() / f"{self.adapted_by}_adapted"
             return Path(shutil.make_archive(str(stem), "zip", folder))
-
-    def _own_folder(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
-        return self._folder
 
     def picture(self, index: int) -> Picture:
         """A picture by its number.
@@ -304,12 +271,17 @@ class Workspace:
         """
         if not self.pictures:
             raise UserError(NO_PICTURES)
-        if not 0 <= index < len(self.pictures):
+        last = len(self.pictures) - 1
+        if not 0 <= index <= last:
             raise UserError(
-                f"picture: expected a number from 0 to {len(self.pictures) - 1}, "
-                f"received {index}"
+                f"picture: expected a number from 0 to {last}, received {index}"
             )
         return self.pictures[index]
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
+        return self._folder
 
     def _change(self, picture: Picture, annotations: Annotations) -> None:
         picture.history.append(picture.annotations)
@@ -324,17 +296,17 @@ class Workspace:
         if not self.pictures:
             raise UserError(NO_PICTURES)
         masks = np.stack([p.annotations.raster(*size) for p in self.pictures])
-        if (masks == FOREGROUND).any():
-            return masks
         if (masks == IGNORE).all():
             raise UserError(
                 "nothing is marked yet; click on the object in one of the pictures"
             )
-        raise UserError(
-            "only background is marked; click on the object, too, in at least one "
-            f"picture (the model sees {size[0]} x {size[1]} pixels: a point on the "
-            "very same place takes the earlier one's)"
-        )
+        if not (masks == FOREGROUND).any():
+            raise UserError(
+                "only background is marked; click on the object, too, in at least one "
+                f"picture (the model sees {size[0]} x {size[1]} pixels: a point on the "
+                "very same place takes the earlier one's)"
+            )
+        return masks
 
     def _read(self, method: str) -> list[Any]:
         """What a method knows of all pictures; reads those that it has not seen."""
@@ -348,9 +320,9 @@ class Workspace:
 
     def _predict(self) -> None:
         """Segments the pictures that have no mask yet."""
-        read = self._read(self.adapted_by)
-        new = [i for i, p in enumerate(self.pictures) if p.probability is None]
-        method = self.methods[self.adapted_by]
-        predicted = method.predict(self._adapted, [read[i] for i in new])
-        for i, probability in zip(new, predicted, strict=True):
-            self.pictures[i].probability = probability
+        self._read(self.adapted_by)
+        new = [picture for picture in self.pictures if picture.probability is None]
+        read = [picture.read[self.adapted_by] for picture in new]
+        predicted = self.methods[self.adapted_by].predict(self._adapted, read)
+        for picture, probability in zip(new, predicted, strict=True):
+            picture.probability = probability

@@ -8,27 +8,37 @@ the guide of a network that adapts in a forward pass, or a linear classifier. Th
 support set itself is not.
 """
 
-from pathlib import Path
+import dataclasses
 
 import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig
-from efficientlab_tf.segmenters.segmenter import Adapted, Served
-from efficientlab_tf.serving.folder import Described, write_version
-from efficientlab_tf.serving.saved_model import InnerDefaults, SegmentationModel
+from efficientlab_tf.segmenters.segmenter import Adapted
+from efficientlab_tf.serving.saved_model import SegmentationModel
 
 
 class ServedAdapted(SegmentationModel):
     """The functions of a served adapted segmenter.
 
     Args:
-      served: the segmenter as a function.
+      adapted: of `Segmenter.adapt`.
       size: height and width of its images, in pixels.
+      classes: K.
       config: limits of a request.
+
+    Raises:
+      UserError: the segmenter has no form as a graph.
     """
 
-    def __init__(self, served: Served, size: tuple[int, int], config: ExportConfig):
-        super().__init__((*size, 3), config)
+    def __init__(
+        self,
+        adapted: Adapted,
+        size: tuple[int, int],
+        classes: int,
+        config: ExportConfig,
+    ):
+        served, config = adapted.served(), dataclasses.replace(config, adaptation=False)
+        super().__init__(served.about, size, classes, config)
         self._served = served
         self._learned = [
             tf.Variable(tensor, trainable=False)
@@ -42,33 +52,3 @@ class ServedAdapted(SegmentationModel):
             self._served.tensors, [variable.read_value() for variable in self._learned]
         )
         return tf.cast(self._served.probabilities(tensors, images), tf.float32)
-
-
-def export_adapted(
-    output: Path,
-    adapted: Adapted,
-    size: tuple[int, int],
-    classes: int,
-    config: ExportConfig,
-) -> None:
-    """Writes an adapted segmenter for TensorFlow Serving; see `serving.folder`.
-
-    Args:
-      output: the version's folder, NAME/1; it appears complete.
-      adapted: of `Segmenter.adapt`.
-      size: height and width of its images, in pixels.
-      classes: K.
-      config: limits of a request; without adaptation.
-
-    Raises:
-      UserError: something is there already, the folder cannot be written, or the
-        segmenter has no form as a graph.
-    """
-    served = adapted.served()
-    write_version(
-        output,
-        ServedAdapted(served, size, config),
-        Described(served.about, (*size, 3), classes),
-        InnerDefaults(0.0, 0),
-        config,
-    )

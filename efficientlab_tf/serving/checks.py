@@ -7,6 +7,7 @@ that uses it can run before they have passed.
 
 import tensorflow as tf
 
+from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
 
 
@@ -25,18 +26,15 @@ def checked_count(name: str, tensor: tf.Tensor, max_images: int) -> tf.Tensor:
     """Demands 1 to `max_images` items along the first axis."""
     count = tf.shape(tensor)[0]
     expected = f"{name}: expected 1 to {max_images} images, received "
-    return behind(
-        [require((count >= 1) & (count <= max_images), expected, count)], tensor
-    )
+    fits = require((count >= 1) & (count <= max_images), expected, count)
+    return behind([fits], tensor)
 
 
-def checked_images(
-    name: str, images: tf.Tensor, *, max_images: int, max_side: int
-) -> tf.Tensor:
+def checked_images(name: str, images: tf.Tensor, limits: ExportConfig) -> tf.Tensor:
     """Demands float images [n, H, W, 3] in 0..255, not too many and not too large."""
-    images = checked_count(
-        name, tf.ensure_shape(images, [None, None, None, 3]), max_images
-    )
+    max_side = limits.max_side
+    images = tf.ensure_shape(images, [None, None, None, 3])
+    images = checked_count(name, images, limits.max_images)
     size = tf.shape(images)[1:3]
     sides = require(
         tf.reduce_all((size >= 1) & (size <= max_side)),
@@ -48,9 +46,7 @@ def checked_images(
     values = require(
         tf.reduce_all((images >= 0.0) & (images <= 255.0)),
         f"{name}: expected numbers from 0 to 255, received some from ",
-        tf.reduce_min(images),
-        " to ",
-        tf.reduce_max(images),
+        *(tf.reduce_min(images), " to ", tf.reduce_max(images)),
     )
     return behind([values], images)
 
@@ -61,19 +57,12 @@ def checked_masks(
     """Demands uint8 masks [n, H, W] that fit to `images` and mark something."""
     masks = tf.ensure_shape(masks, [None, None, None])
     shape, expected = tf.shape(masks), tf.shape(images)[:3]
-    masks = behind(
-        [
-            require(
-                tf.reduce_all(shape == expected),
-                f"{name}: expected one mask an image, of its size: number, height and "
-                "width ",
-                expected,
-                " received ",
-                shape,
-            )
-        ],
-        masks,
+    fits = require(
+        tf.reduce_all(shape == expected),
+        f"{name}: expected one mask an image, of its size: number, height and width ",
+        *(expected, " received ", shape),
     )
+    masks = behind([fits], masks)
     objects = "1" if classes == 1 else f"1 to {classes}"
     known = masks != IGNORE
     any_known = tf.reduce_any(known)
@@ -85,8 +74,7 @@ def checked_masks(
             tf.reduce_max(tf.where(known, tf.cast(masks, tf.int32), 0)),
         ),
         require(
-            any_known,
-            f"{name}: every pixel is {IGNORE}, unknown; label some pixels",
+            any_known, f"{name}: every pixel is {IGNORE}, unknown; label some pixels"
         ),
         require(
             tf.reduce_any(known & (masks > 0)) | tf.logical_not(any_known),

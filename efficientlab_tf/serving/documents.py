@@ -3,7 +3,7 @@
 from string import Template
 
 from efficientlab_tf.config import ExportConfig
-from efficientlab_tf.serving.saved_model import InnerDefaults
+from efficientlab_tf.serving.saved_model import SegmentationModel
 
 MONITORING_CONFIG = """\
 # tensorflow_model_server --monitoring_config_file=...
@@ -186,6 +186,11 @@ so a server with `--enable_batching` cannot load this export; export again with
 that arrive together; see the remarks in that file.""",
 }
 
+_STATISTICS = {
+    "support": "the statistics of the support set",
+    "running": "running averages",
+}
+
 
 def batching_config(config: ExportConfig) -> str:
     """A sample for --batching_parameters_file: the text of a BatchingParameters."""
@@ -195,60 +200,35 @@ def batching_config(config: ExportConfig) -> str:
     )
 
 
-def readme(
-    *,
-    name: str,
-    version: str,
-    network: str,
-    image_shape: tuple[int, ...],
-    classes: int,
-    defaults: InnerDefaults,
-    learned_rates: bool,
-    config: ExportConfig,
-) -> str:
-    """The README.md of an exported model.
-
-    Args:
-      name: the model's name on the server.
-      version: the name of the version's folder.
-      network: what it is, in words.
-      image_shape: (height, width, channels) of the network.
-      classes: foreground classes.
-      defaults: see `InnerDefaults`.
-      learned_rates: whether the rates were learned and not chosen.
-      config: what was exported.
-    """
-    labels = "1" if classes == 1 else f"1 to {classes}"
-    rate = "its learned rates" if learned_rates else f"{defaults.learning_rate:g}"
-    statistics = {
-        "support": "the statistics of the support set",
-        "running": "running averages",
-    }
+def readme(name: str, version: str, served: SegmentationModel) -> str:
+    """The README.md of a model that the server knows by `name` and `version`."""
+    config = served.config
+    labels = "1" if served.classes == 1 else f"1 to {served.classes}"
     values = {
         "name": name,
         "version": version,
-        "network": network,
-        "height": image_shape[0],
-        "width": image_shape[1],
-        "channels": classes + 1,
-        "classes": "the object" if classes == 1 else f"classes {labels}",
-        "labels": labels,
-        "own": f"{defaults.steps} steps at {rate}",
-        "statistics": statistics[defaults.batch_norm],
+        "network": served.about,
+        "height": served.height,
+        "width": served.width,
+        "channels": served.classes + 1,
+        "classes": "the object" if served.classes == 1 else f"classes {labels}",
+        "batching": _BATCHING[config.adaptation],
         "max_images": config.max_images,
         "max_side": config.max_side,
         "max_steps": config.max_steps,
     }
-    adaptation = adaptation_rest = ""
-    grpc = _GRPC.substitute(values)
+    grpc, adaptation, adaptation_rest = _GRPC.substitute(values), "", ""
     if config.adaptation:
-        adaptation = _ADAPTATION.substitute(values)
+        rate = f"{served.defaults.learning_rate:g}"
+        if served.learned_rates:
+            rate = "its learned rates"
+        adaptation = _ADAPTATION.substitute(
+            values,
+            labels=labels,
+            own=f"{served.defaults.steps} steps at {rate}",
+            statistics=_STATISTICS[served.defaults.batch_norm],
+        )
         adaptation_rest = _ADAPTATION_REST.substitute(values)
         grpc += _GRPC_ADAPTATION
-    return _README.substitute(
-        values,
-        adaptation=adaptation,
-        adaptation_rest=adaptation_rest,
-        grpc=grpc,
-        batching=_BATCHING[config.adaptation],
-    )
+    parts = {"grpc": grpc, "adaptation": adaptation, "adaptation_rest": adaptation_rest}
+    return _README.substitute(values | parts)

@@ -10,38 +10,14 @@ NAME/1/
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.inner_loop import InnerLoop
-from efficientlab_tf.segmenters.network import Weights
 from efficientlab_tf.serving import documents
-from efficientlab_tf.serving.saved_model import (
-    InnerDefaults,
-    SegmentationModel,
-    ServedModel,
-)
+from efficientlab_tf.serving.saved_model import SegmentationModel
 from efficientlab_tf.serving.warmup import warmup_requests, write_warmup
-
-
-class Described(NamedTuple):
-    """What is served, for those who read about it.
-
-    Attributes:
-      network: in words.
-      image_shape: height, width and channels of its images.
-      classes: K.
-      learned_rates: whether the rates of its inner loop were learned.
-    """
-
-    network: str
-    image_shape: tuple[int, ...]
-    classes: int
-    learned_rates: bool = False
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -64,74 +40,29 @@ def check_output(output: Path, overwrite: bool) -> None:
         )
 
 
-def export(
-    output: Path,
-    inner: InnerLoop,
-    weights: Weights,
-    defaults: InnerDefaults,
-    config: ExportConfig,
-    *,
-    overwrite: bool = False,
-) -> None:
+def export(output: Path, served: SegmentationModel, *, overwrite: bool = False) -> None:
     """Writes a model for TensorFlow Serving.
 
     Args:
       output: the version's folder, NAME/1; it appears complete.
-      inner: the inner loop on its network.
-      weights: the initialization.
-      defaults: see `InnerDefaults`.
-      config: what is exported, and its limits.
+      served: the model.
       overwrite: replace a model that is there.
 
     Raises:
       UserError: something else is there, or the folder cannot be written.
     """
-    write_version(
-        output,
-        ServedModel(inner, weights, defaults, config),
-        Described(
-            inner.network.about,
-            inner.network.image_shape,
-            inner.network.classes,
-            bool(weights.rates),
-        ),
-        defaults,
-        config,
-        overwrite=overwrite,
-    )
-
-
-def write_version(
-    output: Path,
-    served: SegmentationModel,
-    described: Described,
-    defaults: InnerDefaults,
-    config: ExportConfig,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Writes anything that segments; arguments and errors as `export`."""
     check_output(output, overwrite)
-    height, width, _ = described.image_shape
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    texts = {
+        "README.md": documents.readme(model_name(output), output.name, served),
+        "batching_config.txt": documents.batching_config(served.config),
+        "monitoring_config.txt": documents.MONITORING_CONFIG,
+    }
     try:
         partial.mkdir(parents=True)
         tf.saved_model.save(served, str(partial), signatures=served.signatures())
-        write_warmup(partial, warmup_requests(height, width, config))
-        texts = {
-            "README.md": documents.readme(
-                name=model_name(output),
-                version=output.name,
-                network=described.network,
-                image_shape=described.image_shape,
-                classes=described.classes,
-                defaults=defaults,
-                learned_rates=described.learned_rates,
-                config=config,
-            ),
-            "batching_config.txt": documents.batching_config(config),
-            "monitoring_config.txt": documents.MONITORING_CONFIG,
-        }
+        requests = warmup_requests(served.height, served.width, served.config)
+        write_warmup(partial, requests)
         for file, text in texts.items():
             (partial / file).write_text(text)
         _put_in_place(partial, output)
@@ -174,16 +105,15 @@ def folder_bytes(folder: Path) -> int:
 def describe_signatures(folder: Path) -> list[str]:
     """A line for each input and output of each signature of a SavedModel."""
     data = (folder / "saved_model.pb").read_bytes()
-    signatures = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
+    graph = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
     lines = []
-    for name, signature in sorted(signatures.signature_def.items()):
+    for name, signature in sorted(graph.signature_def.items()):
         if name.startswith("__"):
             continue
         lines.append(name)
         for arrow, tensors in ("<-", signature.inputs), ("->", signature.outputs):
             for key, info in sorted(tensors.items()):
                 sides = [d.size if d.size >= 0 else "?" for d in info.tensor_shape.dim]
-                shape = ", ".join(map(str, sides))
-                dtype = tf.as_dtype(info.dtype).name
+                dtype, shape = tf.as_dtype(info.dtype).name, ", ".join(map(str, sides))
                 lines.append(f"  {arrow} {key:18}{dtype} [{shape}]")
     return lines

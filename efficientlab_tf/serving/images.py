@@ -20,12 +20,7 @@ def interpolation_matrix(source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     `tf.image.resize(method="bilinear", antialias=True)` does, out of operations that
     other runtimes have too.
 
-    Args:
-      source: int32 scalar, number of input points.
-      target: int32 scalar, number of output points.
-
-    Returns:
-      float32 [target, source]; each row sums to one.
+    Sizes are int32 scalars; returns float32 [target, source] whose rows sum to one.
     """
     scale = tf.cast(source, tf.float32) / tf.cast(target, tf.float32)
     centres = (tf.range(tf.cast(target, tf.float32)) + 0.5) * scale
@@ -49,33 +44,24 @@ def resize(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 def resize_masks(masks: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Resizes uint8 [n, H, W] to the nearest pixel, as the data pipeline does."""
-    return tf.image.resize(masks[..., tf.newaxis], [height, width], method="nearest")[
-        ..., 0
-    ]
+    masks = masks[..., tf.newaxis]
+    return tf.image.resize(masks, [height, width], method="nearest")[..., 0]
 
 
 def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
-    """Decodes one JPEG or PNG picture.
+    """Decodes one JPEG or PNG file, a string scalar, to uint8 [H, W, 3].
 
     Orientation tags are not applied: rows are in the order in which they are stored.
-
-    Args:
-      name: string scalar for messages.
-      data: string scalar, the file.
-      max_side: larger pictures are refused by their header, before decoding.
-
-    Returns:
-      uint8 [H, W, 3].
+    Pictures larger than `max_side` are refused by their header, before decoding, in
+    messages with `name`, a string scalar.
     """
     is_png = tf.strings.substr(data, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE
     is_jpeg = tf.strings.substr(data, 0, len(JPEG_SIGNATURE)) == JPEG_SIGNATURE
-    known = require(
-        is_png | is_jpeg,
-        name,
+    unknown = (
         ": expected the bytes of a JPEG or PNG file, received this many of something "
-        "else: ",
-        tf.strings.length(data),
+        "else: "
     )
+    known = require(is_png | is_jpeg, name, unknown, tf.strings.length(data))
     data = behind([known], data)
     size = tf.cond(
         is_png,
@@ -83,19 +69,11 @@ def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
         # Reads up to the frame header, with the decoder's own parser.
         lambda: tf.io.extract_jpeg_shape(data)[:2],
     )
+    damaged = ": no picture size in the file's header; it is truncated or damaged"
+    large = f": expected sides of at most {max_side} pixels, the header says height "
     checks = [
-        require(
-            tf.reduce_all(size >= 1),
-            name,
-            ": no picture size in the file's header; it is truncated or damaged",
-        ),
-        require(
-            tf.reduce_all(size <= max_side),
-            name,
-            f": expected sides of at most {max_side} pixels, the header says height "
-            "and width ",
-            size,
-        ),
+        require(tf.reduce_all(size >= 1), name, damaged),
+        require(tf.reduce_all(size <= max_side), name, f"{large}and width ", size),
     ]
     data = behind(checks, data)
     image = tf.cond(

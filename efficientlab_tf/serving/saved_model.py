@@ -56,41 +56,38 @@ class SegmentationModel(tf.Module):
     """Segments images, and files of images, of any size.
 
     Args:
-      image_shape: height, width and channels of the network's images.
-      config: limits of a request.
+      about: what segments, in a few words.
+      size: height and width that it works at, in pixels.
+      classes: K.
+      config: what is exported, and the limits of a request.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], config: ExportConfig):
+    def __init__(
+        self, about: str, size: tuple[int, int], classes: int, config: ExportConfig
+    ):
         super().__init__(name="efficientlab_tf")
-        self._config = config
-        self._height, self._width, _ = image_shape
+        self.about, self.classes, self.config = about, classes, config
+        self.height, self.width = size
 
     def signatures(self) -> dict[str, Callable]:
         """The served functions by the names of their signatures."""
         images = tf.TensorSpec([None, None, None, 3], tf.float32, "images")
         files = tf.TensorSpec([None], tf.string, "image_bytes")
+        functions = {
+            SERVING_DEFAULT: (self._segment, images),
+            SERVE_ENCODED: (self._segment_encoded, files),
+        }
         return {
-            SERVING_DEFAULT: tf.function(
-                self._segment, input_signature=[images], autograph=False
-            ),
-            SERVE_ENCODED: tf.function(
-                self._segment_encoded, input_signature=[files], autograph=False
-            ),
+            name: tf.function(function, input_signature=[spec], autograph=False)
+            for name, (function, spec) in functions.items()
         }
 
     def _predict(self, images: tf.Tensor) -> tf.Tensor:
         """float32 [n, h, w, K+1] of images at the network's size."""
         raise NotImplementedError
 
-    def _checked(self, name: str, images: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        return checked_images(
-            name, images, max_images=config.max_images, max_side=config.max_side
-        )
-
     def _fitted(self, images: tf.Tensor) -> tf.Tensor:
-        """Float images at the network's size."""
-        return pictures.resize(images, self._height, self._width)
+        return pictures.resize(images, self.height, self.width)
 
     def _answer(self, probability: tf.Tensor, images: tf.Tensor, masks: str) -> dict:
         """The outputs at the size of the request's images."""
@@ -99,17 +96,17 @@ class SegmentationModel(tf.Module):
         return {"probability": probability, masks: _labels(probability)}
 
     def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = self._checked("images", images)
+        images = checked_images("images", images, self.config)
         probability = self._predict(self._fitted(images))
         return self._answer(probability, images, "mask")
 
     def _segment_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        files = checked_count("image_bytes", image_bytes, self._config.max_images)
+        files = checked_count("image_bytes", image_bytes, self.config.max_images)
 
         def decoded(item):
             number, data = item
             name = tf.strings.join(["image_bytes[", tf.strings.as_string(number), "]"])
-            image = pictures.decode(name, data, self._config.max_side)
+            image = pictures.decode(name, data, self.config.max_side)
             image = tf.cast(image, tf.float32)[tf.newaxis]
             return self._fitted(image)[0], tf.shape(image)[1:3]
 
@@ -119,32 +116,22 @@ class SegmentationModel(tf.Module):
             foreground = tf.round((1.0 - probability[0, ..., :1]) * _PNG_LEVELS)
             foreground = tf.clip_by_value(foreground, 0.0, _PNG_LEVELS)
             mask = _labels(probability)[0, ..., tf.newaxis]
-            return (
-                tf.io.encode_png(mask),
-                tf.io.encode_png(tf.cast(foreground, tf.uint16)),
-            )
+            foreground = tf.cast(foreground, tf.uint16)
+            return tf.io.encode_png(mask), tf.io.encode_png(foreground)
 
         # One picture after another, so that only one at a time is large.
-        numbers = tf.range(tf.shape(files)[0])
-        shape = [self._height, self._width, 3]
+        image = tf.TensorSpec([self.height, self.width, 3], tf.float32)
         images, sizes = tf.map_fn(
             decoded,
-            (numbers, files),
+            (tf.range(tf.shape(files)[0]), files),
             parallel_iterations=1,
-            fn_output_signature=(
-                tf.TensorSpec(shape, tf.float32),
-                tf.TensorSpec([2], tf.int32),
-            ),
+            fn_output_signature=(image, tf.TensorSpec([2], tf.int32)),
         )
-        probability = self._predict(images)
         masks, foregrounds = tf.map_fn(
             encoded,
-            (probability, sizes),
+            (self._predict(images), sizes),
             parallel_iterations=1,
-            fn_output_signature=(
-                tf.TensorSpec([], tf.string),
-                tf.TensorSpec([], tf.string),
-            ),
+            fn_output_signature=(tf.TensorSpec([], tf.string),) * 2,
         )
         return {"mask_bytes": masks, "probability_bytes": foregrounds, "size": sizes}
 
@@ -155,8 +142,11 @@ class ServedModel(SegmentationModel):
     Args:
       inner: the inner loop on its network.
       weights: the initialization.
-      defaults: see `InnerDefaults`.
-      config: what is exported and its limits.
+      defaults: the inner loop of requests that leave it to the model.
+      config: what is exported, and the limits of a request.
+
+    Attributes:
+      learned_rates: whether the rates of the inner loop were learned, not chosen.
     """
 
     def __init__(
@@ -166,9 +156,11 @@ class ServedModel(SegmentationModel):
         defaults: InnerDefaults,
         config: ExportConfig,
     ):
-        super().__init__(inner.network.image_shape, config)
+        network, size = inner.network, inner.network.image_shape[:2]
+        super().__init__(network.about, size, network.classes, config)
         self._functions = AdaptFunctions(inner)
-        self._defaults = defaults
+        self.defaults = defaults
+        self.learned_rates = bool(weights.rates)
         self._theta, self._statistics, self._rates = (
             [tf.Variable(tensor, trainable=False) for tensor in tensors]
             for tensors in weights
@@ -177,7 +169,7 @@ class ServedModel(SegmentationModel):
     def signatures(self) -> dict[str, Callable]:
         """The served functions by the names of their signatures."""
         signatures = super().signatures()
-        if self._config.adaptation:
+        if self.config.adaptation:
             signatures[ADAPT_AND_SEGMENT] = self._adaptation()
         return signatures
 
@@ -191,9 +183,27 @@ class ServedModel(SegmentationModel):
             learning_rate=tf.constant(0.0),  # noqa: B008
             steps=tf.constant(0),  # noqa: B008
         ):
-            return self._adapt_and_segment(
-                support_images, support_masks, query_images, learning_rate, steps
+            weights, limits = self._weights(), self.config
+            images = checked_images("support_images", support_images, limits)
+            queries = checked_images("query_images", query_images, limits)
+            masks = checked_masks("support_masks", support_masks, images, self.classes)
+            rate, steps = self._inner_loop(learning_rate, steps)
+            images, masks = self._fitted(images), self._fitted_masks(masks)
+            adapted, _ = self._functions.inner.adapt(
+                *(weights.theta, weights.statistics, images, masks),
+                steps=steps,
+                learning_rate=weights.rates or rate,
+                seed=tf.constant([SEED, 0]),
             )
+            if self.defaults.batch_norm == "support":
+                adapted = self._functions.support_statistics(adapted, images)
+            probability = self._predict(self._fitted(queries), adapted)
+            finite = require(
+                tf.reduce_all(tf.math.is_finite(probability)),
+                "the adaptation diverged; send a lower learning_rate than ",
+                *(rate, " or fewer steps than ", steps),
+            )
+            return self._answer(behind([finite], probability), queries, "masks")
 
         shape = [None, None, None, 3]
         specs = [
@@ -206,58 +216,19 @@ class ServedModel(SegmentationModel):
         return tf.function(adapt_and_segment, input_signature=specs, autograph=False)
 
     def _weights(self) -> Weights:
-        return Weights(
-            *(
-                tuple(variable.read_value() for variable in variables)
-                for variables in (self._theta, self._statistics, self._rates)
-            )
-        )
+        parts = self._theta, self._statistics, self._rates
+        return Weights(*(tuple(v.read_value() for v in part) for part in parts))
 
-    def _predict(self, images: tf.Tensor) -> tf.Tensor:
-        return self._probability(self._weights(), images)
-
-    def _probability(self, weights: Weights, images: tf.Tensor) -> tf.Tensor:
-        """float32 [n, h, w, K+1] of images at the network's size."""
+    def _predict(self, images: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        weights = weights or self._weights()
         return tf.cast(self._functions.predict(weights, images, False), tf.float32)
 
-    def _adapt_and_segment(
-        self, support_images, support_masks, query_images, learning_rate, steps
-    ) -> dict[str, tf.Tensor]:
-        inner, weights = self._functions.inner, self._weights()
-        images = self._checked("support_images", support_images)
-        queries = self._checked("query_images", query_images)
-        masks = checked_masks(
-            "support_masks", support_masks, images, inner.network.classes
-        )
-        rate, steps = self._inner_loop(learning_rate, steps)
-        images, masks = self._fitted(images), self._fitted_masks(masks)
-        adapted, _ = inner.adapt(
-            weights.theta,
-            weights.statistics,
-            images,
-            masks,
-            steps=steps,
-            learning_rate=weights.rates or rate,
-            seed=tf.constant([SEED, 0]),
-        )
-        if self._defaults.batch_norm == "support":
-            adapted = self._functions.support_statistics(adapted, images)
-        probability = self._probability(adapted, self._fitted(queries))
-        finite = require(
-            tf.reduce_all(tf.math.is_finite(probability)),
-            "the adaptation diverged; send a lower learning_rate than ",
-            rate,
-            " or fewer steps than ",
-            steps,
-        )
-        return self._answer(behind([finite], probability), queries, "masks")
-
     def _fitted_masks(self, masks: tf.Tensor) -> tf.Tensor:
-        masks = pictures.resize_masks(masks, self._height, self._width)
+        masks = pictures.resize_masks(masks, self.height, self.width)
         labelled = require(
             tf.reduce_any((masks > 0) & (masks != IGNORE)),
             "support_masks: resized to the network's "
-            f"{self._height}x{self._width} pixels nothing of the object is left; label "
+            f"{self.height}x{self.width} pixels nothing of the object is left; label "
             "more of it, or send images of that size",
         )
         return behind([labelled], masks)
@@ -269,23 +240,17 @@ class ServedModel(SegmentationModel):
         own_rate = (learning_rate == 0.0) | (learning_rate == -1.0)
         own_steps = (steps == 0) | (steps == -1)
         fits, reason = learning_rate > 0.0, "a positive number"
-        if self._rates:
+        if self.learned_rates:
             fits, reason = False, "nothing else, as this model learned its rates"
-        most = self._config.max_steps
+        most, own = self.config.max_steps, "expected 0 (the model's own) or"
+        fits = tf.math.is_finite(learning_rate) & (own_rate | fits)
+        allowed = own_steps | ((steps >= 1) & (steps <= most))
         checks = [
-            require(
-                tf.math.is_finite(learning_rate) & (own_rate | fits),
-                f"learning_rate: expected 0 (the model's own) or {reason}, received ",
-                learning_rate,
-            ),
-            require(
-                own_steps | ((steps >= 1) & (steps <= most)),
-                f"steps: expected 0 (the model's own) or 1 to {most}, received ",
-                steps,
-            ),
+            require(fits, f"learning_rate: {own} {reason}, received ", learning_rate),
+            require(allowed, f"steps: {own} 1 to {most}, received ", steps),
         ]
-        rate = tf.where(own_rate, self._defaults.learning_rate, learning_rate)
-        steps = tf.where(own_steps, self._defaults.steps, steps)
+        rate = tf.where(own_rate, self.defaults.learning_rate, learning_rate)
+        steps = tf.where(own_steps, self.defaults.steps, steps)
         return behind(checks, rate), behind(checks, steps)
 
 

@@ -33,10 +33,7 @@ Request = tuple[str, Mapping[str, Any]]
 def warmup_requests(height: int, width: int, config: ExportConfig) -> list[Request]:
     """One request or more for each signature: its name and inputs, all valid.
 
-    Args:
-      height: of the network's images, in pixels.
-      width: the same.
-      config: what is exported.
+    Height and width are those of the network's images, in pixels.
     """
     height, width = min(height, config.max_side), min(width, config.max_side)
     grey = np.full([height, width, 3], 128, np.uint8)

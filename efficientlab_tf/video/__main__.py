@@ -30,7 +30,7 @@ from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.metrics import PROTOCOL
 from efficientlab_tf.video.report import statistics
-from efficientlab_tf.video.sequence import Done, Options, SequenceResult, run_sequence
+from efficientlab_tf.video.sequence import Options, SequenceResult, run_sequence
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
 _CELL = 240
@@ -38,11 +38,7 @@ _SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "ste
 
 
 def run(config: VideoConfig, settings: Settings = OWN) -> None:
-    """Runs the command.
-
-    Args:
-      config: the command line.
-      settings: how the model adapts, where not as it says; its steps are not looked at.
+    """Runs the command; `settings.steps` is not looked at.
 
     Raises:
       UserError: bad input.
@@ -81,17 +77,11 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
         "frames": len(frames),
         "frame_size": list(frames.size),
         "settings": dataclasses.asdict(method.model.resolve(method.settings))
-        | {
-            "model": config.model,
-            "image_size": list(method.model.size),
-            "online": config.online,
-            "threshold": config.threshold,
-            "seed": config.seed,
-        },
+        | {"model": config.model, "image_size": list(method.model.size)}
+        | {name: getattr(config, name) for name in ("online", "threshold", "seed")},
         "seconds": {
-            "compilation": result.compilation,
-            "adaptation": result.adaptation,
-            "prediction": result.prediction,
+            name: getattr(result, name)
+            for name in ("compilation", "adaptation", "prediction")
         },
         "online_updates": result.updates,
         "frames_per_second": {
@@ -102,65 +92,53 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
         "scores": statistics([result]),
         "objects": {str(index): statistics([result], index) for index in result.scores},
         "per_frame": [
-            {
-                "frame": frames.paths[i].name,
-                "mask": f"{MASKS}/{frames.names[i]}.png",
-                **_measures(result, i),
-            }
-            for i in range(len(frames))
+            {"frame": path.name, "mask": f"{MASKS}/{name}.png"} | _measures(result, i)
+            for i, (path, name) in enumerate(
+                zip(frames.paths, frames.names, strict=True)
+            )
         ],
         "overlay": done.clip and done.clip.name,
     }
     write_text(output / SUMMARY, json.dumps(document, indent=2))
-    height, width = frames.size
+    captions, aspect = done.captions, frames.size[0] / frames.size[1]
     sheet = contact_sheet(
-        [done.pictures],
-        column_captions=done.captions,
-        cell=_CELL,
-        aspect=height / width,
+        [done.pictures], column_captions=captions, cell=_CELL, aspect=aspect
     )
     sheet.save(output / SHEET)
-    print("\n".join(_lines(done)))
+    _tell(result)
     video = f"{done.clip.name}, " if done.clip else ""
     print(f"written: {output}/{MASKS}, {video}{SHEET}, {SUMMARY}")
 
 
 def _measures(result: SequenceResult, frame: int) -> dict[str, dict[int, float]]:
     """J and F of each object in a frame; nothing where they are not known."""
-    of_frame = result.per_frame.get(frame)
-    if of_frame is None:
-        return {}
-    return {
-        name: {index: pair[i] for index, pair in of_frame.items()}
-        for i, name in enumerate("JF")
-    }
+    of_frame = result.per_frame.get(frame, {})
+    j = {index: pair[0] for index, pair in of_frame.items()}
+    f = {index: pair[1] for index, pair in of_frame.items()}
+    return {"J": j, "F": f} if of_frame else {}
 
 
-def _lines(done: Done) -> list[str]:
-    result = done.result
-    lines = [
+def _tell(result: SequenceResult) -> None:
+    updates = f"; {result.updates} online updates" if result.updates else ""
+    print(
         f"adaptation {result.adaptation:.2f} s, prediction {result.prediction:.2f} s: "
         f"{result.frames / result.prediction:.1f} frames/s, "
         f"{result.frames / result.seconds:.1f} with adaptation "
-        f"(compiling took {result.compilation:.1f} s more)"
-    ]
-    if result.updates:
-        lines[0] += f"; {result.updates} online updates"
+        f"(compiling took {result.compilation:.1f} s more){updates}"
+    )
     for index, scores in result.scores.items():
         j, f, both = (100 * v for v in (scores.j.mean, scores.f.mean, scores.mean))
-        lines.append(
+        print(
             f"object {index}: J {j:.1f} %, F {f:.1f} %, J&F {both:.1f} % ({PROTOCOL})"
         )
-    return lines
 
 
 def _prepare(config: VideoConfig) -> Path:
     """Checks and makes the output folder."""
     output = Path(config.output)
-    taken = {config.sequence, config.annotations} - {""}
-    if config.annotation:
-        taken.add(str(Path(config.annotation).parent))
-    taken = {Path(path).resolve() for path in taken}
+    taken = [config.sequence, config.annotations]
+    taken += [Path(config.annotation).parent] if config.annotation else []
+    taken = [Path(path).resolve() for path in taken if path]
     if (output / MASKS).resolve() in taken or output.resolve() in taken:
         raise UserError(
             f"`output` {output} would write into the input; choose another folder"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,45 +28,10 @@ from efficientlab_tf.video.sequence import Options, SequenceResult, run_sequence
 _CELL = 160
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """What a process measures.
-
-    Attributes:
-      method: the method.
-      sequences: (name, folder of frames, folder of masks).
-      baseline_size: side of the pictures of a baseline without a model.
-      options: how each video is done.
-      stamp: of the files that the result depends on.
-    """
-
-    method: Method
-    sequences: tuple[tuple[str, str, str], ...]
-    baseline_size: int
-    options: Options
-    stamp: str
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Unit":
-        """The inverse of `dataclasses.asdict`, also by way of JSON."""
-        own = {
-            "method": Method.from_dict(values["method"]),
-            "sequences": tuple(map(tuple, values["sequences"])),
-            "options": Options(**values["options"]),
-        }
-        return cls(**values | own)
-
-
 def benchmark(
     config: VideoConfig, methods: Sequence[Method], options: Options, output: Path
 ) -> list[Row]:
-    """Measures all that is not there yet; prints the table each time it grows.
-
-    Args:
-      config: the command line.
-      methods: what to measure.
-      options: how each video is done.
-      output: where results go, and are gone on with.
+    """Measures what `output` does not hold yet; prints the table each time it grows.
 
     Raises:
       UserError: bad input; what was measured before is kept.
@@ -82,24 +47,22 @@ def benchmark(
         frames = Frames(sequence.frames)
         first_mask(Truths(sequence.masks, frames), frames)
     folder = units_folder(output)
-    named = tuple((s.name, str(s.frames), str(s.masks)) for s in sequences)
     files = [p for s in sequences for d in (s.frames, s.masks) for p in d.iterdir()]
     rows: list[Row] = []
     for method in methods:
-        stamp = stamp_of(method.model, files)
-        unit = Unit(method, named, config.baseline_size, options, stamp)
-        print(f"{method.label}: {len(named)} sequences")
-        measured = run_unit(
-            __name__,
-            dataclasses.asdict(unit),
-            folder,
-            file_name(method.label),
-            method.label,
-        )
+        print(f"{method.label}: {len(sequences)} sequences")
+        unit = {
+            "method": dataclasses.asdict(method),
+            "sequences": [(s.name, str(s.frames), str(s.masks)) for s in sequences],
+            "baseline_size": config.baseline_size,
+            "options": dataclasses.asdict(options),
+            "stamp": stamp_of(method.model, files),
+        }
+        name = file_name(method.label)
+        measured = run_unit(__name__, unit, folder, name, method.label)
         results = tuple(map(SequenceResult.from_dict, measured["sequences"]))
         rows.append(Row(method.label, method.model, results))
-        table = write_report(output, rows)
-        print(f"\n{table}")
+        print(f"\n{write_report(output, rows)}")
     print(
         f"written: {output}/table.md, results.csv, per_frame.csv, accuracy_time.png, "
         f"{UNITS}/"
@@ -107,38 +70,34 @@ def benchmark(
     return rows
 
 
-def measure(unit: Unit, folder: Path) -> list[SequenceResult]:
-    """Runs a method over its sequences; writes masks, videos and a contact sheet.
+def measure(unit: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Runs a method over its sequences, in a process of its own; see `study`.
 
-    Args:
-      unit: what to measure.
-      folder: SEQ/masks and SEQ/overlay.gif go there.
+    Beside the result at `path` it leaves a folder of its name with SEQ/masks and
+    SEQ/overlay.gif, and a contact sheet.
 
     Raises:
       UserError: bad input.
     """
-    method = unit.method.load(image_size=unit.baseline_size)
+    method = Method.from_dict(unit["method"]).load(image_size=unit["baseline_size"])
+    options = Options(**unit["options"])
     results, rows, captions = [], [], []
-    for name, frame_folder, mask_folder in unit.sequences:
+    for name, frame_folder, mask_folder in unit["sequences"]:
         frames = Frames(frame_folder)
         truths = Truths(mask_folder, frames)
         annotation = first_mask(truths, frames)
-        done = run_sequence(
-            method, name, frames, annotation, truths, folder / name, unit.options
-        )
-        results.append(done.result)
+        output = path.with_suffix("") / name
+        done = run_sequence(method, name, frames, annotation, truths, output, options)
+        results.append(dataclasses.asdict(done.result))
         rows.append(done.pictures)
         scores = done.result.scores.values()
-        captions.append(
-            f"{name}: J "
-            + ", ".join(f"{100 * s.j.mean:.0f}" for s in scores)
-            + "; F "
-            + ", ".join(f"{100 * s.f.mean:.0f}" for s in scores)
-        )
+        j = ", ".join(f"{100 * s.j.mean:.0f}" for s in scores)
+        f = ", ".join(f"{100 * s.f.mean:.0f}" for s in scores)
+        captions.append(f"{name}: J {j}; F {f}")
     aspect = max(row[0].shape[0] / row[0].shape[1] for row in rows)
     sheet = contact_sheet(rows, row_captions=captions, cell=_CELL, aspect=aspect)
-    sheet.save(folder.with_suffix(".png"))
-    return results
+    sheet.save(path.with_suffix(".png"))
+    return {"sequences": results}
 
 
 def first_mask(truths: Truths, frames: Frames) -> Annotation:
@@ -159,10 +118,5 @@ def first_mask(truths: Truths, frames: Frames) -> Annotation:
     return annotation
 
 
-def _measure(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    results = measure(Unit.from_dict(values), path.with_suffix(""))
-    return {"sequences": [result.to_dict() for result in results]}
-
-
 if __name__ == "__main__":
-    unit_process(_measure, sys.argv[1:])
+    unit_process(measure, sys.argv[1:])

@@ -1,10 +1,7 @@
-"""Overlay videos: an animated GIF, or MP4 by a library that may not be there."""
+"""Overlay videos: an animated GIF, or MP4 by imageio-ffmpeg, which may not be there."""
 
-import importlib.util
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,8 +13,8 @@ GIF_FRAMES = 120
 _GIF_COLORS = 128
 
 
-class Clip(Protocol):
-    """A video that is being written."""
+class Clip:
+    """A video that is being written; this one is none."""
 
     def add(self, picture: np.ndarray) -> None:
         """Adds a frame, uint8 [H, W, 3]."""
@@ -38,24 +35,12 @@ def open_clip(kind: str, path: Path, count: int, fps: float) -> Clip:
     Raises:
       UserError: nothing that is installed can write MP4.
     """
-    if kind == "none":
-        return NoClip()
-    if kind == "gif":
-        return GifClip(path.with_suffix(".gif"), count, fps)
-    return Mp4Clip(path.with_suffix(".mp4"), fps)
+    if kind == "mp4":
+        return Mp4Clip(path.with_suffix(".mp4"), fps)
+    return GifClip(path.with_suffix(".gif"), count, fps) if kind == "gif" else Clip()
 
 
-class NoClip:
-    """No video."""
-
-    def add(self, picture: np.ndarray) -> None:
-        """See `Clip`."""
-
-    def close(self) -> None:
-        """See `Clip`."""
-
-
-class GifClip:
+class GifClip(Clip):
     """A GIF of at most `GIF_SIDE` pixels and `GIF_FRAMES` frames, evenly chosen.
 
     It takes the time that the video takes. Frames are kept as palette pictures, as
@@ -82,74 +67,45 @@ class GifClip:
     def close(self) -> Path:
         """See `Clip`."""
         first, *rest = self._pictures
-        first.save(
-            self._path,
-            save_all=True,
-            append_images=rest,
-            duration=self._duration,
-            loop=0,
-        )
+        animation = {"append_images": rest, "duration": self._duration, "loop": 0}
+        first.save(self._path, save_all=True, **animation)
         return self._path
 
 
-class Mp4Clip:
-    """MP4 by imageio-ffmpeg (H.264), or else by OpenCV (MPEG-4).
+class Mp4Clip(Clip):
+    """MP4 (H.264).
 
     Raises:
-      UserError: neither is installed.
+      UserError: imageio-ffmpeg is not installed.
     """
 
     def __init__(self, path: Path, fps: float):
-        self._path, self._fps = path, fps
-        if _installed("imageio_ffmpeg"):
-            self._open: Callable = _by_ffmpeg
-        elif _installed("cv2"):
-            self._open = _by_opencv
-        else:
+        try:
+            import imageio_ffmpeg
+        except ImportError as error:
             raise UserError(
-                "--video=mp4 needs imageio-ffmpeg or OpenCV, and neither is installed; "
-                "pip install imageio-ffmpeg, or give --video=gif"
-            )
-        self._write: Callable | None = None
+                "`video`=mp4 needs imageio-ffmpeg, which is not installed; pip install "
+                "imageio-ffmpeg, or give `video`=gif"
+            ) from error
+        self._ffmpeg, self._path, self._fps = imageio_ffmpeg, path, fps
+        self._writer = None
 
     def add(self, picture: np.ndarray) -> None:
         """See `Clip`. An odd side loses its last pixel, as H.264 has none."""
         rows, columns = (side // 2 * 2 for side in picture.shape[:2])
-        picture = np.ascontiguousarray(picture[:rows, :columns])
         try:
-            if self._write is None:
-                self._write, self._end = self._open(
-                    self._path, (columns, rows), self._fps
+            if self._writer is None:
+                options = {"codec": "libx264", "macro_block_size": 2}
+                self._writer = self._ffmpeg.write_frames(
+                    str(self._path), (columns, rows), fps=self._fps, **options
                 )
-            self._write(picture)
+                self._writer.send(None)
+            self._writer.send(np.ascontiguousarray(picture[:rows, :columns]))
         except OSError as error:
             raise UserError(f"cannot write {self._path}: {error}") from error
 
     def close(self) -> Path:
         """See `Clip`."""
-        if self._write is not None:
-            self._end()
+        if self._writer is not None:
+            self._writer.close()
         return self._path
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _by_ffmpeg(path: Path, size: tuple[int, int], fps: float):
-    import imageio_ffmpeg
-
-    writer = imageio_ffmpeg.write_frames(
-        str(path), size, fps=fps, codec="libx264", macro_block_size=2
-    )
-    writer.send(None)
-    return lambda picture: writer.send(picture), writer.close
-
-
-def _by_opencv(path: Path, size: tuple[int, int], fps: float):
-    import cv2
-
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
-    if not writer.isOpened():
-        raise OSError("OpenCV opens no MPEG-4 writer; install imageio-ffmpeg")
-    return lambda picture: writer.write(picture[..., ::-1]), writer.release

@@ -59,9 +59,7 @@ class VideoConfig:
     threshold: float = setting(
         0.5, "Foreground probability above which a pixel counts, for one object."
     )
-    video: str = setting(
-        "gif", "Overlay video; mp4 needs imageio-ffmpeg or OpenCV.", VIDEOS
-    )
+    video: str = setting("gif", "Overlay video; mp4 needs imageio-ffmpeg.", VIDEOS)
     fps: float = setting(12.0, "Frames a second of the overlay video.")
     baseline_size: int = setting(224, "Side of the pictures of baselines.")
     seed: int = setting(0, "Of mini-batches, augmentation and dropout.")

@@ -12,9 +12,7 @@ from efficientlab_tf.video.config import VideoConfig
 def methods_of(config: VideoConfig, settings: Settings = OWN) -> tuple[Method, ...]:
     """Returns the methods of a command line; with `model` one for each of `steps`.
 
-    Args:
-      config: the command line.
-      settings: how the model adapts, where not as it says; its steps are not looked at.
+    The model adapts as `settings` say, whose steps are not looked at.
 
     Raises:
       UserError: `methods` cannot be read, or settings for a baseline.
@@ -35,8 +33,11 @@ def methods_of(config: VideoConfig, settings: Settings = OWN) -> tuple[Method, .
         if settings.given or config.step_numbers != (None,):
             raise UserError(f"{config.model} has no settings of an inner loop")
         return (Method(config.model),)
-    methods = []
-    for steps in config.step_numbers:
-        label = "model" if steps is None else f"{steps} steps"
-        methods.append(Method(label, config.model, settings | Settings(steps=steps)))
-    return tuple(methods)
+    return tuple(
+        Method(
+            "model" if steps is None else f"{steps} steps",
+            config.model,
+            settings | Settings(steps=steps),
+        )
+        for steps in config.step_numbers
+    )

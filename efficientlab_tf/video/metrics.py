@@ -25,18 +25,10 @@ BOUND = 0.008
 RECALL_ABOVE = 0.5
 PROTOCOL = "DAVIS, semi-supervised: first and last frame excluded"
 
-_QUARTERS = 4
-
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """A measure over the frames of a sequence.
-
-    Attributes:
-      mean: over frames.
-      recall: the share of frames above 0.5.
-      decay: the first quarter's mean less the last quarter's.
-    """
+    """Mean, recall and decay of a measure over the frames of a sequence."""
 
     mean: float
     recall: float
@@ -53,7 +45,7 @@ class Statistics:
             raise ValueError("a measure needs at least one frame")
         values = np.asarray(values, np.float64)
         # Halves are rounded up, as MATLAB's round did in the first evaluation code.
-        ends = np.floor(np.linspace(1, len(values), _QUARTERS + 1) + 0.5).astype(int)
+        ends = np.floor(np.linspace(1, len(values), 5) + 0.5).astype(int)
         first, last = values[: ends[1]], values[ends[-2] - 1 :]
         return cls(
             float(values.mean()),
@@ -64,12 +56,7 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What the predicted masks of one object are worth.
-
-    Attributes:
-      j: region similarity.
-      f: contour accuracy.
-    """
+    """Region similarity and contour accuracy of one object's predicted masks."""
 
     j: Statistics
     f: Statistics
@@ -90,14 +77,9 @@ def region_similarity(truth: np.ndarray, predicted: np.ndarray) -> float:
 def contour_accuracy(
     truth: np.ndarray, predicted: np.ndarray, bound: float = BOUND
 ) -> float:
-    """F of two masks, bool [H, W].
+    """F of two masks, bool [H, W]; `bound` is a part of the diagonal.
 
     1 if neither mask has a boundary, 0 if one of them alone has.
-
-    Args:
-      truth: the annotation.
-      predicted: the prediction.
-      bound: as a part of the diagonal.
     """
     radius = np.ceil(bound * np.linalg.norm(truth.shape))
     of_truth, of_predicted = boundary(truth), boundary(predicted)
@@ -120,7 +102,6 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def _share_near(these: np.ndarray, others: np.ndarray, radius: float) -> float:
-    """The share of these pixels that are within `radius` of one of the others."""
     near = distance_transform_edt(~others) <= radius
     return float(np.count_nonzero(these & near) / np.count_nonzero(these))
 
@@ -130,10 +111,8 @@ def measure_frame(
 ) -> dict[int, tuple[float, float]]:
     """Returns J and F of each object in one frame.
 
-    Args:
-      truth: uint8 [H, W]; objects, 0, and 255 for pixels that do not count.
-      predicted: uint8 [H, W].
-      objects: their indices.
+    Masks are uint8 [H, W]; 0, objects' indices, and 255 in the truth for pixels that do
+    not count.
     """
     known = truth != IGNORE
     result = {}
@@ -151,22 +130,15 @@ def evaluated(frames: Sequence[int], count: int) -> list[int]:
 def summarize(
     per_frame: dict[int, dict[int, tuple[float, float]]], count: int
 ) -> dict[int, Scores]:
-    """Sums up a sequence.
+    """Sums up a sequence of `count` frames of which some were measured.
 
-    Args:
-      per_frame: of frames that were measured, see `measure_frame`.
-      count: number of frames in the sequence.
-
-    Returns:
-      Object to scores; {} if no frame counts.
+    Returns each object's scores; {} if no frame counts.
     """
-    frames = evaluated(sorted(per_frame), count)
-    if not frames:
-        return {}
+    pairs = [per_frame[frame] for frame in evaluated(sorted(per_frame), count)]
+    objects = pairs[0] if pairs else ()
     return {
         index: Scores(
-            Statistics.of([per_frame[i][index][0] for i in frames]),
-            Statistics.of([per_frame[i][index][1] for i in frames]),
+            *map(Statistics.of, zip(*(own[index] for own in pairs), strict=True))
         )
-        for index in per_frame[frames[0]]
+        for index in objects
     }

@@ -3,32 +3,29 @@
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from efficientlab_tf.api.loading import name_of
 from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.segmenters.baselines import BASELINES
-from efficientlab_tf.video.metrics import PROTOCOL, Scores
+from efficientlab_tf.video.metrics import PROTOCOL
 from efficientlab_tf.video.sequence import SequenceResult
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-_PARTS = ("mean", "recall", "decay")
+_PARTS = [f"{name}_{part}" for name in "JF" for part in ("mean", "recall", "decay")]
+_MEASURES = [*_PARTS, "J&F"]
+_SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
 
 
 class Row(NamedTuple):
-    """A method over sequences.
-
-    Attributes:
-      label: the method's.
-      model: its model's path, or "".
-      results: of each sequence.
-    """
+    """A method, by its label and its model's path or "", over sequences."""
 
     label: str
     model: str
@@ -52,31 +49,22 @@ def statistics(
     Returns:
       Names such as J_mean to numbers in 0..1; None without ground truth.
     """
-    scores = [
-        scores
-        for result in results
-        for i, scores in result.scores.items()
-        if index in (None, i)
-    ]
+    objects = [item for result in results for item in result.scores.items()]
+    scores = [own for i, own in objects if index in (None, i)]
     if not scores:
         return None
-    values = {
-        f"{name}_{part}": float(np.mean([getattr(of(s), part) for s in scores]))
-        for name, of in (("J", _j), ("F", _f))
-        for part in _PARTS
-    }
+    values = {}
+    for measure in _PARTS:
+        of_objects = map(operator.attrgetter(measure.lower().replace("_", ".")), scores)
+        values[measure] = float(np.mean(list(of_objects)))
     return values | {"J&F": (values["J_mean"] + values["F_mean"]) / 2}
 
 
 def write_report(output: Path, rows: Sequence[Row]) -> str:
-    """Writes table.md, results.csv, per_frame.csv and accuracy_time.png.
+    """Writes table.md, results.csv, per_frame.csv and accuracy_time.png into a folder.
 
-    Args:
-      output: an existing folder.
-      rows: of the same sequences, in the order to be shown.
-
-    Returns:
-      The table over all sequences.
+    Rows are of the same sequences, in the order to be shown. Returns the table over all
+    sequences.
     """
     overall = _overall(rows)
     results = rows[0].results
@@ -89,65 +77,51 @@ def write_report(output: Path, rows: Sequence[Row]) -> str:
     ]
     parts += [f"## {row.label}\n\n{_by_sequence(row)}" for row in rows]
     write_text(output / "table.md", "\n".join(parts))
-    write_text(output / "results.csv", _results_csv(rows))
-    write_text(output / "per_frame.csv", _per_frame_csv(rows))
+    write_text(output / "results.csv", _csv(_results_lines(rows)))
+    write_text(output / "per_frame.csv", _csv(_frame_lines(rows)))
     draw(output / "accuracy_time.png", rows)
     return overall
 
 
-def _j(scores: Scores):
-    return scores.j
-
-
-def _f(scores: Scores):
-    return scores.f
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
 def _speeds(results: Sequence[SequenceResult]) -> list[str]:
-    """Frames a second, predicted alone and with adaptation; seconds a sequence."""
     frames = sum(result.frames for result in results)
     prediction = sum(result.prediction for result in results)
     seconds = sum(result.seconds for result in results)
-    return [
-        f"{frames / prediction:.1f}",
-        f"{frames / seconds:.2f}",
-        f"{seconds / len(results):.2f}",
-    ]
+    speeds = f"{frames / prediction:.1f}", f"{frames / seconds:.2f}"
+    return [*speeds, f"{seconds / len(results):.2f}"]
 
 
 def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    lines = [heads, *lines]
-    text = [f"| {' | '.join(cells)} |" for cells in lines]
+    text = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
     text.insert(1, "|---" * len(heads) + "|")
     return "\n".join(text) + "\n"
 
 
-_SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
+def _cells(
+    results: Sequence[SequenceResult],
+    index: int | None = None,
+    measures: Sequence[str] = ("J_mean", "F_mean", "J&F"),
+) -> list[str]:
+    values = statistics(results, index)
+    return [f"{100 * values[name]:.1f}" if values else "—" for name in measures]
 
 
 def _overall(rows: Sequence[Row]) -> str:
-    heads = ["method", *(f"{n} {part}" for n in "JF" for part in _PARTS), "J&F"]
+    heads = ["method", *(name.replace("_", " ") for name in _MEASURES), *_SPEEDS]
     lines = []
     for row in rows:
-        values = statistics(row.results)
-        cells = [_percent(v) for v in values.values()] if values else ["—"] * 7
+        cells = _cells(row.results, measures=_MEASURES)
         lines.append([row.label, *cells, *_speeds(row.results)])
-    return _markdown([*heads, *_SPEEDS], lines)
+    return _markdown(heads, lines)
 
 
 def _j_by_sequence(rows: Sequence[Row]) -> str:
-    """J of each object by each method."""
     lines = []
     for of_sequence in zip(*(row.results for row in rows), strict=True):
         for index in of_sequence[0].objects:
             cells = [_cells([result], index)[0] for result in of_sequence]
             lines.append([_object_name(of_sequence[0], index), *cells])
-    means = [_cells(row.results)[0] for row in rows]
-    lines.append(["**mean**", *means])
+    lines.append(["**mean**", *(_cells(row.results)[0] for row in rows)])
     return _markdown(["sequence", *(row.label for row in rows)], lines)
 
 
@@ -168,49 +142,31 @@ def _by_sequence(row: Row) -> str:
     return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
 
 
-def _cells(results: Sequence[SequenceResult], index: int | None = None) -> list[str]:
-    values = statistics(results, index)
-    if values is None:
-        return ["—"] * 3
-    return [_percent(values[name]) for name in ("J_mean", "F_mean", "J&F")]
-
-
-def _results_csv(rows: Sequence[Row]) -> str:
-    measures = [f"{n}_{part}" for n in "JF" for part in _PARTS] + ["J&F"]
-    lines = [
-        [
-            *("method", "sequence", "object", "frames", *measures),
-            *("adaptation_s", "prediction_s", "compilation_s", "online_updates"),
-        ]
-    ]
+def _results_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
+    times = "adaptation_s", "prediction_s", "compilation_s", "online_updates"
+    yield ["method", "sequence", "object", "frames", *_MEASURES, *times]
     for row in rows:
         for result in row.results:
+            seconds = result.adaptation, result.prediction, result.compilation
             for index in result.objects:
-                values = statistics([result], index) or dict.fromkeys(measures, None)
-                scores = ["" if v is None else f"{v:.6f}" for v in values.values()]
-                seconds = (result.adaptation, result.prediction, result.compilation)
-                lines.append(
-                    [
-                        *(row.label, result.name, index, result.frames, *scores),
-                        *(f"{s:.6f}" for s in seconds),
-                        result.updates,
-                    ]
-                )
-    return _csv(lines)
+                scores = statistics([result], index) or dict.fromkeys(_MEASURES)
+                numbers = [*scores.values(), *seconds]
+                texts = ["" if n is None else f"{n:.6f}" for n in numbers]
+                own = row.label, result.name, index, result.frames
+                yield [*own, *texts, result.updates]
 
 
-def _per_frame_csv(rows: Sequence[Row]) -> str:
-    lines = [["method", "sequence", "frame", "object", "J", "F"]]
+def _frame_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
+    yield ["method", "sequence", "frame", "object", "J", "F"]
     for row in rows:
         for result in row.results:
             for frame, of_frame in sorted(result.per_frame.items()):
                 for index, (j, f) in of_frame.items():
-                    cells = [frame, index, f"{j:.6f}", f"{f:.6f}"]
-                    lines.append([row.label, result.name, *cells])
-    return _csv(lines)
+                    own = row.label, result.name, frame, index
+                    yield [*own, f"{j:.6f}", f"{f:.6f}"]
 
 
-def _csv(lines: Sequence[Sequence]) -> str:
+def _csv(lines: Iterator[Sequence]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(lines)
     return file.getvalue()
@@ -229,38 +185,28 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
 
     figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     axes = figure.subplots()
-    points: dict[str, list[tuple[float, float, str]]] = {}
-    texts: list[Annotation] = []
+    series: dict[str, list[tuple[float, float, str]]] = {}
     for row in rows:
-        values = statistics(row.results)
-        if values:
+        if values := statistics(row.results):
             point = row.seconds, 100 * values["J_mean"], row.label
-            points.setdefault(_series(row), []).append(point)
-    for (name, of_model), marker in zip(
-        points.items(), itertools.cycle("osD^vP"), strict=False
-    ):
-        of_model.sort()
-        x, y, labels = zip(*of_model, strict=True)
+            series.setdefault(_series(row), []).append(point)
+    style = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+    texts: list[Annotation] = []
+    markers = itertools.cycle("osD^vP")
+    for (name, points), marker in zip(series.items(), markers, strict=False):
+        points.sort()
+        x, y, labels = zip(*points, strict=True)
         several = name if len(labels) > 1 else None
         axes.plot(x, y, f"{marker}-", linewidth=1.2, markersize=6, label=several)
-        texts += [
-            axes.annotate(
-                label,
-                place,
-                (0, 7),
-                textcoords="offset points",
-                fontsize=8,
-                ha="center",
-            )
-            for place, label in zip(zip(x, y, strict=True), labels, strict=True)
-        ]
+        for *place, label in points:
+            texts.append(axes.annotate(label, place, (0, 7), **style))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    places = [point[:2] for of_model in points.values() for point in of_model]
+    places = [point[:2] for points in series.values() for point in points]
     seconds, percents = zip(*places, strict=True) if places else ((1,), (100,))
     axes.set_xlim(min(seconds) / 2, max(seconds) * 2)
     axes.set_ylim(0, min(max(1.3 * max(percents), 10), 105))
@@ -268,12 +214,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     axes.set_ylabel("J, mean over objects, %")
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
-    _part(figure, texts)
-    save_figure(figure, path, dpi=130)
-
-
-def _part(figure: "Figure", texts: "Sequence[Annotation]") -> None:
-    """Puts a label that would lie on an earlier one below its point."""
+    # A label that would lie on an earlier one comes below its point.
     figure.draw_without_rendering()
     taken = []
     for text in texts:
@@ -281,11 +222,10 @@ def _part(figure: "Figure", texts: "Sequence[Annotation]") -> None:
             text.xyann = (0, -7)
             text.set_verticalalignment("top")
         taken.append(text.get_window_extent())
+    save_figure(figure, path, dpi=130)
 
 
 def _series(row: Row) -> str:
     """What the methods of one model have in common: its name."""
-    if not row.model or row.label in BASELINES:
-        return row.label
-    path = Path(row.model)
-    return path.parent.name if path.name == "model.keras" else path.stem
+    has_model = row.model and row.label not in BASELINES
+    return name_of(row.model) if has_model else row.label

@@ -3,7 +3,7 @@
     adapted = segmenter.adapt(annotated frames)          once, or every N frames
     mask    = adapted.predict(frame)                     each frame on its own
 
-Nothing is carried from one frame to the next but through `Online` updates: fine-tuning
+Nothing is carried from one frame to the next but through online updates: fine-tuning
 on the first frame is then what OSVOS does (Caelles et al. 2017), and a network without
 an inner loop is guided as in Rakelly et al. (2018), section 5.1.
 """
@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -31,26 +30,6 @@ FAR = 0.22
 REMEMBERED = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Online:
-    """Updates from the segmenter's own predictions.
-
-    After OnAVOS (Voigtlaender and Leibe 2017). After every N-th frame its predicted
-    pixels of which the segmenter is certain join the support set: as an object where
-    its probability is at least `CERTAIN`; as background where that is as probable and
-    all objects are farther than `FAR` of the diagonal; all others are unknown. A frame
-    with an object of which no pixel is certain does not join: it may be lost. The
-    segmenter then adapts again, from its initialization, to the annotated frames and
-    the latest `REMEMBERED` that joined. OnAVOS goes on from the weights it has, with
-    more steps on the first frame than on the others.
-
-    Attributes:
-      every: N; 0 for no updates.
-    """
-
-    every: int = 0
-
-
 @dataclasses.dataclass
 class Clock:
     """Seconds of what was done, without reading and writing files.
@@ -65,26 +44,6 @@ class Clock:
     prediction: float = 0.0
     updates: int = 0
 
-    @property
-    def total(self) -> float:
-        """Adaptation and prediction."""
-        return self.adaptation + self.prediction
-
-
-class Labelled(NamedTuple):
-    """A frame with its mask.
-
-    Attributes:
-      index: of the frame.
-      image: uint8 [H, W, 3].
-      mask: uint8 [H, W]; 0 and values of `Annotation.objects`. The known pixels of an
-        annotated mask are as they were annotated.
-    """
-
-    index: int
-    image: np.ndarray
-    mask: np.ndarray
-
 
 def follow(
     segmenter: Segmenter,
@@ -92,22 +51,34 @@ def follow(
     annotation: Annotation,
     *,
     size: tuple[int, int],
-    online: Online = Online(),
+    online: int = 0,
     threshold: float = 0.5,
     seed: int = 0,
     clock: Clock,
-) -> Iterator[Labelled]:
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Labels all frames of a video, in their order, a few in memory at a time.
+
+    Online updates are made after OnAVOS (Voigtlaender and Leibe 2017), which goes on
+    from the weights it has, with more steps on the first frame than on the others.
+    Here, after every `online`-th frame, its pixels that are certain (see
+    `certain_pixels`) join the support set, and the segmenter adapts again, from its
+    initialization, to the annotated frames and the latest `REMEMBERED` that joined. A
+    frame with an object of which no pixel is certain does not join: it may be lost.
 
     Args:
       segmenter: of pictures of `size`, for as many classes as there are objects.
       frames: the video.
       annotation: what is known of some frames.
       size: (height, width) in pixels.
-      online: updates on the way.
+      online: frames from one update to the next; 0 for no updates.
       threshold: of the foreground probability of one object.
       seed: of adaptation.
       clock: counts the time.
+
+    Yields:
+      The frame's number; the frame, uint8 [H, W, 3]; and its mask, uint8 [H, W]: 0 and
+      values of `Annotation.objects`. The known pixels of an annotated mask are as they
+      were annotated.
 
     Raises:
       UserError: a frame cannot be read, or an object has no pixel at `size`.
@@ -118,11 +89,9 @@ def follow(
 
     def adapt() -> Adapted:
         start = time.perf_counter()
-        adapted = segmenter.adapt(
-            np.stack([*images, *(image for image, _ in joined)]),
-            np.stack([*masks, *(mask for _, mask in joined)]),
-            seed=seed,
-        )
+        pairs = [*zip(images, masks, strict=True), *joined]
+        support = zip(*pairs, strict=True)
+        adapted = segmenter.adapt(*map(np.stack, support), seed=seed)
         # Values come when they are asked for: this waits for the inner loop.
         adapted.predict(images[:1])
         clock.adaptation += time.perf_counter() - start
@@ -132,8 +101,8 @@ def follow(
     first = 0
     while first < len(frames):
         last = min(first + BATCH, len(frames))
-        if online.every:
-            last = min(last, (first // online.every + 1) * online.every)
+        if online:
+            last = min(last, (first // online + 1) * online)
         pictures = [frames.read(index) for index in range(first, last)]
         small = np.stack([fitted(picture, size) for picture in pictures])
         start = time.perf_counter()
@@ -147,9 +116,9 @@ def follow(
             if annotation.mask and annotation.mask[0] == index:
                 known = annotation.mask[1] != IGNORE
                 mask[known] = annotation.mask[1][known]
-            yield Labelled(index, picture, mask)
+            yield index, picture, mask
         first = last
-        is_turn = online.every and first % online.every == 0 and first < len(frames)
+        is_turn = online and first % online == 0 and first < len(frames)
         if is_turn and first - 1 not in annotation.frames:
             start = time.perf_counter()
             certain = certain_pixels(probabilities[-1], frames.size)
@@ -171,11 +140,11 @@ def support_set(
 def certain_pixels(
     probabilities: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | None:
-    """Labels the pixels that a prediction is certain of, see `Online`.
+    """Labels the pixels that a prediction, float32 [h, w, K+1], is certain of.
 
-    Args:
-      probabilities: float32 [h, w, K+1].
-      size: (height, width) of the frame, which distances are measured in.
+    An object where its probability is at least `CERTAIN`; background where that is as
+    probable and all objects are farther than `FAR` of the diagonal of the frame, of
+    (height, width) `size`.
 
     Returns:
       uint8 [h, w]; 0..K, 255 unknown. None if of some object no pixel is certain.
@@ -196,7 +165,7 @@ def warm_up(
     frames: Frames,
     annotation: Annotation,
     size: tuple[int, int],
-    online: Online = Online(),
+    online: int = 0,
 ) -> float:
     """Compiles what `follow` is going to run; returns the seconds it took.
 
@@ -210,11 +179,7 @@ def warm_up(
     adapted = segmenter.adapt(images, masks, seed=0)
     for count in (1, 2, 3):
         adapted.predict(images[:1].repeat(count, 0))
-    if online.every:
-        for more in (1, 2):
-            segmenter.adapt(
-                np.concatenate([images, images[:1].repeat(more, 0)]),
-                np.concatenate([masks, masks[:1].repeat(more, 0)]),
-                seed=0,
-            )
+    for more in (1, 2) if online else ():
+        larger = [np.r_[part, part[:1].repeat(more, 0)] for part in (images, masks)]
+        segmenter.adapt(*larger, seed=0)
     return time.perf_counter() - start

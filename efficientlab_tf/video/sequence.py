@@ -20,7 +20,7 @@ from efficientlab_tf.video.annotation import Annotation, Truths
 from efficientlab_tf.video.clip import open_clip
 from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.metrics import Scores, measure_frame, summarize
-from efficientlab_tf.video.segment import Clock, Online, follow, warm_up
+from efficientlab_tf.video.segment import Clock, follow, warm_up
 
 PICTURES = 6
 OVERLAY = "overlay"
@@ -28,15 +28,7 @@ OVERLAY = "overlay"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a video is done.
-
-    Attributes:
-      online: see `Online`.
-      threshold: of the foreground probability of one object.
-      video: "gif", "mp4" or "none".
-      fps: of the overlay video.
-      seed: of adaptation, with the sequence's name.
-    """
+    """How a video is done: what `VideoConfig` has by the same names."""
 
     online: int = 0
     threshold: float = 0.5
@@ -45,18 +37,15 @@ class Options:
     seed: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class SequenceResult:
-    """What came out; seconds are without reading and writing files.
+@dataclasses.dataclass(kw_only=True)
+class SequenceResult(Clock):
+    """What came out, and what it took.
 
     Attributes:
       name: of the sequence.
       frames: their number.
       objects: indices of the objects.
-      adaptation: seconds of learning.
-      prediction: seconds from frames at the network's size to masks at their own.
       compilation: seconds of compiling, which are in no other.
-      updates: online updates.
       per_frame: frame to object to (J, F), of all frames with a ground truth but
         the annotated ones.
     """
@@ -64,10 +53,7 @@ class SequenceResult:
     name: str
     frames: int
     objects: tuple[int, ...]
-    adaptation: float
-    prediction: float
     compilation: float
-    updates: int
     per_frame: dict[int, dict[int, tuple[float, float]]]
 
     @property
@@ -80,13 +66,9 @@ class SequenceResult:
         """Each object's, see `metrics.summarize`; {} without ground truth."""
         return summarize(self.per_frame, self.frames)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SequenceResult":
-        """The inverse of `to_dict`, also by way of JSON."""
+        """The inverse of `dataclasses.asdict`, also by way of JSON."""
         per_frame = {
             int(frame): {int(index): tuple(pair) for index, pair in of_frame.items()}
             for frame, of_frame in values["per_frame"].items()
@@ -96,13 +78,10 @@ class SequenceResult:
 
 
 class Done(NamedTuple):
-    """A result and what there is to look at.
+    """The numbers and what there is to look at.
 
-    Attributes:
-      result: the numbers.
-      pictures: some frames with their masks drawn over them, uint8 [H, W, 3].
-      captions: of these.
-      clip: the overlay video, or None.
+    `pictures` are some frames with their masks drawn over them, uint8 [H, W, 3], with
+    `captions`; `clip` is the overlay video, or None.
     """
 
     result: SequenceResult
@@ -120,58 +99,45 @@ def run_sequence(
     output: Path,
     options: Options,
 ) -> Done:
-    """Labels a video, with progress.
+    """Labels a video, with progress, and measures it by `truths`, if there are any.
 
-    Args:
-      method: which segmenter.
-      name: of the sequence.
-      frames: the video.
-      annotation: what is known of it.
-      truths: masks to measure by.
-      output: folder for results, made if it does not exist.
-      options: how.
+    Results go to `output`, a folder that is made if it does not exist.
 
     Raises:
       UserError: a frame or mask cannot be read, or the output not be written.
     """
     clip = open_clip(options.video, output / OVERLAY, len(frames), options.fps)
-    segmenter = method.segmenter(len(annotation.objects))
-    online = Online(options.online)
-    compilation = warm_up(segmenter, frames, annotation, method.model.size, online)
-    clock = Clock()
-    labelled = follow(
-        segmenter,
-        frames,
-        annotation,
-        size=method.model.size,
-        online=online,
-        threshold=options.threshold,
-        seed=task_seed(name, 0, options.seed),
-        clock=clock,
+    task = method.segmenter(len(annotation.objects)), frames, annotation
+    how = {"size": method.model.size, "online": options.online}
+    compilation, clock = warm_up(*task, **how), Clock()
+    how |= {"threshold": options.threshold, "seed": task_seed(name, 0, options.seed)}
+    labelled = tqdm(
+        follow(*task, **how, clock=clock),
+        desc=name,
+        total=len(frames),
+        unit="frame",
+        dynamic_ncols=True,
     )
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
     points = annotation.point_masks()
     per_frame, pictures, captions = {}, [], []
     try:
         (output / MASKS).mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(frames), desc=name, unit="frame", dynamic_ncols=True) as b:
-            for index, image, mask in labelled:
-                path = output / MASKS / f"{frames.names[index]}.png"
-                palette_image(mask).save(path)
-                picture = marked(image, mask)
-                if index in points:
-                    picture = dots(picture, points[index])
-                clip.add(picture)
-                truth = truths and truths.read(index)
-                if truth is not None and index not in annotation.frames:
-                    per_frame[index] = measure_frame(truth, mask, annotation.objects)
-                if index in wanted:
-                    pictures.append(picture)
+        for index, image, mask in labelled:
+            palette_image(mask).save(output / MASKS / f"{frames.names[index]}.png")
+            picture = marked(image, mask)
+            if index in points:
+                picture = dots(picture, points[index])
+            clip.add(picture)
+            truth = truths and truths.read(index)
+            if truth is not None and index not in annotation.frames:
+                per_frame[index] = measure_frame(truth, mask, annotation.objects)
+            if index in wanted:
+                pictures.append(picture)
+                caption = ": annotated"
+                if index not in annotation.frames:
                     caption = _caption(per_frame.get(index, {}))
-                    if index in annotation.frames:
-                        caption = ": annotated"
-                    captions.append(frames.paths[index].stem + caption)
-                b.update()
+                captions.append(frames.paths[index].stem + caption)
         written = clip.close()
     except OSError as error:
         raise UserError(
@@ -179,19 +145,16 @@ def run_sequence(
             "that you may write to"
         ) from error
     result = SequenceResult(
-        name,
-        len(frames),
-        annotation.objects,
-        clock.adaptation,
-        clock.prediction,
-        compilation,
-        clock.updates,
-        per_frame,
+        name=name,
+        frames=len(frames),
+        objects=annotation.objects,
+        compilation=compilation,
+        per_frame=per_frame,
+        **dataclasses.asdict(clock),
     )
     return Done(result, pictures, captions, written)
 
 
 def _caption(measures: dict[int, tuple[float, float]]) -> str:
-    """The region similarity of a frame's objects, as a caption goes on."""
     values = ", ".join(f"{100 * j:.0f}" for j, _ in measures.values())
     return f": J {values}" if values else ""

@@ -136,16 +136,7 @@ def test_without_adaptation_everything_can_be_batched():
     assert requests[0][1]["images"].shape == (1, 20, 20, 3)
     text = documents.batching_config(config)
     assert "NOT" not in text and "max_batch_size { value: 5 }" in text
-    text = documents.readme(
-        name="x",
-        version="1",
-        network="a network",
-        image_shape=(SIZE, SIZE, 3),
-        classes=1,
-        defaults=InnerDefaults(0.1, 1),
-        learned_rates=False,
-        config=config,
-    )
+    text = documents.readme("x", "1", model)
     assert "adapt_and_segment" not in text and "support" not in text
 
 
@@ -161,14 +152,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(tf.saved_model, "save", save)
 
     def export(output: Path, **options) -> None:
-        folder.export(
-            output,
-            inner,
-            network.weights(),
-            InnerDefaults(0.1, 1),
-            ExportConfig(),
-            **options,
-        )
+        defaults = InnerDefaults(0.1, 1)
+        served = ServedModel(inner, network.weights(), defaults, ExportConfig())
+        folder.export(output, served, **options)
 
     return export
 
