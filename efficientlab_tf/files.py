@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, or else a sentence says why."""
 
 import contextlib
 import os
@@ -6,8 +6,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from efficientlab_tf.errors import UserError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+WRITABLE = "choose a folder that you may write to"
+
+
+@contextlib.contextmanager
+def writing(what: str, advice: str = WRITABLE) -> Iterator[None]:
+    """Around what writes files: says in a sentence that they cannot be written.
+
+    Args:
+      what: is written, or "to" where.
+      advice: what to do then.
+
+    Raises:
+      UserError: in the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {what}: {error.strerror or error}; {advice}"
+        ) from error
 
 
 @contextlib.contextmanager

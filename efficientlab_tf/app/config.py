@@ -3,7 +3,7 @@
 import dataclasses
 
 from efficientlab_tf.config import setting
-from efficientlab_tf.config.settings import require
+from efficientlab_tf.config.settings import at_least, between_0_and_1, check
 
 MODELS = ("icons_guided_product_lite0", "icons_fomaml_lite0", "logistic_regression")
 """What is offered if nothing is named: shipped models, and one that needs none."""
@@ -43,20 +43,10 @@ class AppConfig:
     )
 
     def __post_init__(self):
-        require(
-            1 <= self.port <= 65535,
-            f"`port` must be from 1 to 65535, received {self.port}",
-        )
-        require(
-            0 < self.threshold < 1,
-            f"`threshold` must be between 0 and 1, received {self.threshold}",
-        )
-        for name in ("max_upload_mb", "max_megapixels"):
-            value = getattr(self, name)
-            require(value > 0, f"`{name}` must be positive, received {value}")
-        for name in ("max_steps", "max_pictures", "idle_minutes", "max_waiting"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, received {value}")
+        check(self, "port", "be from 1 to 65535", lambda v: 1 <= v <= 65535)
+        between_0_and_1(self, "threshold")
+        check(self, "max_upload_mb max_megapixels", "be positive", lambda v: v > 0)
+        at_least(self, 1, "max_steps max_pictures idle_minutes max_waiting")
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 
-from efficientlab_tf.config.settings import require, setting
+from efficientlab_tf.config.settings import check, setting
+from efficientlab_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,27 +53,19 @@ class Settings:
     )
 
     def __post_init__(self):
-        for name in ("steps", "inner_batch", "l2"):
-            value = getattr(self, name)
-            require(
-                value is None or 0 <= value < math.inf,
-                f"`{name}` must be at least 0, received {value}",
-            )
-        require(
-            self.learning_rate is None or 0 < self.learning_rate < math.inf,
-            f"`learning_rate` must be a positive number, received {self.learning_rate}",
+        check(
+            self, "steps inner_batch l2", "be at least 0", lambda v: 0 <= v < math.inf
         )
-        require(
-            self.augment_rate is None or 0 <= self.augment_rate <= 1,
-            f"`augment_rate` must be from 0 to 1, received {self.augment_rate}",
-        )
+        rate = "be a positive number"
+        check(self, "learning_rate", rate, lambda v: 0 < v < math.inf)
+        check(self, "augment_rate", "be from 0 to 1", lambda v: 0 <= v <= 1)
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
-            require(
-                value is None or not choices or value in choices,
-                f"`{field.name}` must be one of {', '.join(choices)}, received "
-                f"{value!r}",
-            )
+            if value is not None and choices and value not in choices:
+                raise UserError(
+                    f"`{field.name}` must be one of {', '.join(choices)}, received "
+                    f"{value!r}"
+                )
 
     @property
     def given(self) -> dict[str, int | float | str]:

@@ -3,7 +3,14 @@
 import dataclasses
 
 from efficientlab_tf.config.points import DENSE
-from efficientlab_tf.config.settings import require, setting
+from efficientlab_tf.config.settings import (
+    a_side,
+    at_least,
+    check,
+    not_negative,
+    require,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +27,7 @@ class ExportConfig:
     max_steps: int = setting(500, "Most inner-loop steps that a request may ask for.")
 
     def __post_init__(self):
-        for name in ("max_side", "max_images", "max_steps"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, received {value}")
+        at_least(self, 1, "max_side max_images max_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +46,8 @@ class EvalConfig:
     )
 
     def __post_init__(self):
-        require(
-            self.splits_per_task >= 1,
-            f"`splits_per_task` must be at least 1, received {self.splits_per_task}",
-        )
-        require(
-            self.eval_queries >= 0,
-            f"`eval_queries` must not be negative, received {self.eval_queries}",
-        )
+        at_least(self, 1, "splits_per_task")
+        not_negative(self, "eval_queries")
         require(
             bool(self.threshold_values),
             f"`threshold` must be different numbers between 0 and 1 joined by commas, "
@@ -112,28 +111,19 @@ class TuneConfig:
     workers: int = setting(1, "Processes that share the search on this machine.")
 
     def __post_init__(self):
-        for name in ("tasks", "min_steps", "patience", "rounds", "workers"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, received {value}")
-        require(
-            self.samples >= 2,
-            f"`samples` must be at least 2, received {self.samples}: one configuration "
-            "spans no range",
-        )
+        at_least(self, 1, "tasks min_steps patience rounds workers")
+        at_least(self, 2, "samples", "one configuration spans no range")
         require(
             self.max_steps >= self.min_steps,
             f"`max_steps` must be at least `min_steps` = {self.min_steps}, received "
             f"{self.max_steps}",
         )
-        require(
-            0 < self.keep < 1,
-            f"`keep` must be between 0 and 1, both excluded, received {self.keep}: "
+        inside, advice = (
+            "be between 0 and 1, both excluded",
             "0.25 keeps the best quarter",
         )
-        require(
-            self.seed >= 0,
-            f"`seed` must not be negative, received {self.seed}",
-        )
+        check(self, "keep", inside, lambda v: 0 < v < 1, advice)
+        not_negative(self, "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,16 +171,9 @@ class CompareConfig:
     )
 
     def __post_init__(self):
-        for name in ("splits_per_task", "timed_tasks"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, received {value}")
-        for name in ("eval_queries", "pairs", "seed"):
-            value = getattr(self, name)
-            require(value >= 0, f"`{name}` must not be negative, received {value}")
-        require(
-            self.eval_size > 0 and self.eval_size % 32 == 0,
-            f"`eval_size` must be a positive multiple of 32, received {self.eval_size}",
-        )
+        at_least(self, 1, "splits_per_task timed_tasks")
+        not_negative(self, "eval_queries pairs seed")
+        a_side(self, "eval_size")
         require(
             bool(self.shot_numbers) and min(self.shot_numbers) >= 1,
             f"`shots` must be different numbers from 1 joined by commas, such "

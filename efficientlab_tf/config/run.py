@@ -3,7 +3,13 @@
 import dataclasses
 
 from efficientlab_tf.config.points import DENSE, parse_points
-from efficientlab_tf.config.settings import require, setting
+from efficientlab_tf.config.settings import (
+    at_least,
+    check,
+    not_negative,
+    require,
+    setting,
+)
 
 FAMILIES = ("class", "interactive", "instance")
 """What a task asks about; see `efficientlab_tf.data.episodes`."""
@@ -50,11 +56,7 @@ class DataConfig:
     )
 
     def __post_init__(self):
-        for name in ("shots", "queries", "ways"):
-            value = getattr(self, name)
-            require(
-                value >= 1, f"`{name}` must be at least 1, received {value}: raise it"
-            )
+        at_least(self, 1, "shots queries ways", "raise it")
         parse_points(self.points)
 
     @property
@@ -127,17 +129,10 @@ class ModelConfig:
             f"`image_size` must be a positive multiple of 32, received "
             f"{self.image_size}: use for example {max(32, self.image_size // 32 * 32)}",
         )
-        for name in ("final_dropout", "drop_connect"):
-            value = getattr(self, name)
-            require(
-                0 <= value < 1,
-                f"`{name}` must be in [0, 1), received {value}: lower it",
-            )
-        require(
-            self.num_classes >= 1,
-            f"`num_classes` must be at least 1, received {self.num_classes}",
-        )
-        require(self.width > 0, f"`width` must be positive, received {self.width}")
+        dropouts = "final_dropout drop_connect"
+        check(self, dropouts, "be in [0, 1)", lambda v: 0 <= v < 1, "lower it")
+        at_least(self, 1, "num_classes")
+        check(self, "width", "be positive", lambda v: v > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,50 +234,31 @@ class LearnerConfig:
     )
 
     def __post_init__(self):
-        require(
-            self.inner_learning_rate > 0,
-            f"`inner_learning_rate` must be positive, received "
-            f"{self.inner_learning_rate}",
-        )
-        for name in ("second_order_from", "multi_step_until", "halve_after"):
-            value = getattr(self, name)
-            require(value >= 0, f"`{name}` must be at least 0, received {value}")
+        check(self, "inner_learning_rate", "be positive", lambda v: v > 0)
+        at_least(self, 0, "second_order_from multi_step_until halve_after")
         least = 0 if self.learner in ("joint", "feedforward", "siamese") else 1
         require(
             self.inner_steps >= least,
             f"`inner_steps` must be at least {least} for {self.learner}, received "
             f"{self.inner_steps}",
         )
-        require(
-            0 <= self.momentum < 1,
-            f"`momentum` must be in [0, 1), received {self.momentum}: use 0.9, or 0.99",
-        )
+        below_1 = "be in [0, 1)"
+        check(self, "momentum", below_1, lambda v: 0 <= v < 1, "use 0.9, or 0.99")
         require(
             self.momentum == 0 or self.meta_optimizer == "sgd",
             f"`momentum`={self.momentum} needs `meta_optimizer`=sgd, received "
             f"{self.meta_optimizer}",
         )
-        require(
-            self.conditioning_rate >= 0,
-            f"`conditioning_rate` must not be negative, received "
-            f"{self.conditioning_rate}",
-        )
-        require(
-            self.inner_batch >= 0,
-            f"`inner_batch` must be 0 (all) or more, received {self.inner_batch}",
-        )
-        for name in ("augment_rate", "episode_augment_rate"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"`{name}` must be in [0, 1], received {value}")
+        check(self, "inner_batch", "be 0 (all) or more", lambda v: v >= 0)
+        chances = "augment_rate episode_augment_rate"
+        check(self, chances, "be in [0, 1]", lambda v: 0 <= v <= 1)
         require(
             self.inner_rates == "fixed" or self.learner == "maml",
             f"`inner_rates`={self.inner_rates} needs `learner`=maml, received "
             f"{self.learner}",
         )
-        require(self.l2 >= 0, f"`l2` must not be negative, received {self.l2}")
-        for name in ("meta_learning_rate", "meta_learning_rate_final"):
-            value = getattr(self, name)
-            require(value >= 0, f"`{name}` must not be negative, received {value}")
+        not_negative(self, "conditioning_rate l2")
+        not_negative(self, "meta_learning_rate meta_learning_rate_final")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,9 +287,5 @@ class TrainConfig:
     )
 
     def __post_init__(self):
-        for name in (
-            *("meta_steps", "meta_batch", "validate_every", "val_episodes"),
-            *("log_every", "save_every", "keep", "max_bad_steps"),
-        ):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, received {value}")
+        at_least(self, 1, "meta_steps meta_batch validate_every val_episodes")
+        at_least(self, 1, "log_every save_every keep max_bad_steps")

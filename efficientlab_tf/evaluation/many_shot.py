@@ -21,8 +21,9 @@ from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation import tables
 from efficientlab_tf.evaluation.meta_test import task_seed
-from efficientlab_tf.files import save_figure, write_text
+from efficientlab_tf.files import save_figure, write_text, writing
 from efficientlab_tf.metrics import Interval, TaskResult
 from efficientlab_tf.segmenters.adaptation import (
     MAX_AUTO_STEPS,
@@ -37,7 +38,10 @@ LABELS = {
 }
 """Name of an initialization to what tables and curves call it."""
 
-_COLUMNS = ("initialization", "k", "class", "draw", "steps", "iou", "seconds")
+_COLUMNS = {
+    **{"initialization": str, "k": int, "class": str, "draw": int},
+    **{"steps": int, "iou": float, "seconds": float},
+}
 _TABLE, _SETTINGS = "results.csv", "settings.json"
 
 
@@ -141,14 +145,11 @@ class Study:
             for name in self.classes
             for draw in range(self.draws)
         ]
+        there = len(done.intersection(wanted))
+        total = {"total": len(wanted), "initial": there, "unit": "task"}
         with (
             open(output_dir / _TABLE, "a", newline="") as file,
-            tqdm(
-                total=len(wanted),
-                initial=len(done.intersection(wanted)),
-                unit="task",
-                dynamic_ncols=True,
-            ) as bar,
+            tqdm(**total, dynamic_ncols=True) as bar,
         ):
             writer = csv.writer(file)
             for episode, k, name, draw in self._episodes(starts, done):
@@ -159,7 +160,8 @@ class Study:
                     own = self.settings | Settings(learning_rate=rate)
                     seed = task_seed(name, draw, self.seed)
                     rows.append(_adapted(model, own, episode, self.steps[k], key, seed))
-                    writer.writerow(_written(rows[-1]))
+                    *first, iou, seconds = dataclasses.astuple(rows[-1])
+                    writer.writerow([*first, f"{iou:.6f}", f"{seconds:.2f}"])
                     file.flush()
                     bar.update()
                     bar.set_postfix_str(f"{start}, k = {k}", refresh=False)
@@ -193,12 +195,7 @@ class Study:
 
 
 def _adapted(
-    model: GradientModel,
-    settings: Settings,
-    episode: Episode,
-    steps: int,
-    key: tuple,
-    seed: int,
+    model: GradientModel, settings: Settings, episode: Episode, steps, key, seed
 ) -> Row:
     began = time.perf_counter()
     images, masks = episode.support_images.numpy(), episode.support_masks.numpy()
@@ -227,20 +224,16 @@ def open_results(output_dir: Path, settings: dict) -> list[Row]:
     """
     path, table = output_dir / _SETTINGS, output_dir / _TABLE
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            write_text(path, json.dumps(settings, indent=2))
-            write_text(table, ",".join(_COLUMNS) + "\n")
-            return []
-        before = json.loads(path.read_text())
-        with open(table, newline="") as file:
-            lines = list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {output_dir}: {error.strerror}; choose a "
-            "folder that you may write to"
-        ) from error
-    except ValueError as error:
+        with writing(f"to {output_dir}"):
+            output_dir.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                write_text(path, json.dumps(settings, indent=2))
+                write_text(table, ",".join(_COLUMNS) + "\n")
+                return []
+            before = json.loads(path.read_text())
+            with open(table, newline="") as file:
+                lines = list(csv.DictReader(file))
+    except json.JSONDecodeError as error:
         raise UserError(
             f"{path} cannot be read ({error}); choose another `output`"
         ) from error
@@ -254,24 +247,13 @@ def open_results(output_dir: Path, settings: dict) -> list[Row]:
     rows = []
     for line in lines:
         try:
-            values = [line[column] for column in _COLUMNS]
-            rows.append(
-                Row(
-                    *(values[0], int(values[1]), values[2], int(values[3])),
-                    *(int(values[4]), float(values[5]), float(values[6])),
-                )
-            )
+            rows.append(Row(*(kind(line[name]) for name, kind in _COLUMNS.items())))
         except (TypeError, ValueError):
             raise UserError(
                 f"{table} has a line that is not a result: {line}; delete it, and that "
                 "adaptation is done again"
             ) from None
     return rows
-
-
-def _written(row: Row) -> list:
-    *first, iou, seconds = dataclasses.astuple(row)
-    return [*first, f"{iou:.6f}", f"{seconds:.2f}"]
 
 
 def write_report(output_dir: Path, rows: Sequence[Row]) -> str:
@@ -284,14 +266,8 @@ def write_report(output_dir: Path, rows: Sequence[Row]) -> str:
         for k in ks
         if (values := [r.iou for r in rows if r.initialization == name and r.k == k])
     }
-    lines = [
-        f"| k | {' | '.join(LABELS[name] for name in names)} |",
-        "|---" * (len(names) + 1) + "|",
-    ]
-    for k in ks:
-        cells = (intervals.get((name, k)) for name in names)
-        lines.append(f"| {k} | " + " | ".join(f"{c or '—'}" for c in cells) + " |")
-    table = "\n".join(lines) + "\n"
+    lines = [[k, *(intervals.get((name, k), "—") for name in names)] for k in ks]
+    table = tables.markdown(["k", *(LABELS[name] for name in names)], lines)
     write_text(output_dir / "table.md", table)
     _draw(output_dir / "curve.png", names, ks, intervals)
     return table

@@ -88,32 +88,21 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `from_dict`."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "results"
-        }
-        results = [
-            {
-                "name": r.name,
-                "draw": r.draw,
-                "counts": r.counts.tolist(),
-                "soft_iou": r.soft_iou,
-            }
-            for r in self.results
-        ]
-        return values | {"results": results}
+        values = dataclasses.asdict(self)
+        for result in values["results"]:
+            result["counts"] = result["counts"].tolist()
+            del result["iou_at"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Measured":
         """The inverse of `to_dict`."""
-        values, results = dict(values), []
-        for r in values.pop("results"):
-            result = TaskResult(
-                r["name"], r["draw"], np.array(r["counts"]), {}, r["soft_iou"]
-            )
+        results = []
+        for of_task in values["results"]:
+            own = {"counts": np.array(of_task["counts"]), "iou_at": {}}
+            result = TaskResult(**of_task | own)
             results.append(dataclasses.replace(result, iou_at={0.5: result.iou}))
-        return cls(tuple(results), **values)
+        return cls(**values | {"results": tuple(results)})
 
 
 class Tasks(NamedTuple):
@@ -140,29 +129,23 @@ def tasks_of(unit: Unit) -> Tasks:
     """
     config = unit.config
     manifest = Manifest.load(config.dataset_dir)
+    common = {
+        "shots": unit.shots,
+        "image_size": config.eval_size,
+        "points": parse_points(unit.points),
+        "seed": config.seed,
+    }
     if unit.fold is not None:
-        tasks = fold_episodes(
-            manifest,
-            unit.fold,
-            shots=unit.shots,
-            image_size=config.eval_size,
-            limit=config.pairs or None,
-            points=parse_points(unit.points),
-            seed=config.seed,
-        )
-        return Tasks(*tasks)
+        limit = config.pairs or None
+        return Tasks(*fold_episodes(manifest, unit.fold, limit=limit, **common))
     if config.splits:
         manifest = manifest.with_splits(config.splits)
     names = manifest.split(config.eval_split)
     episodes = fixed_episodes(
-        manifest,
-        names,
-        shots=unit.shots,
+        *(manifest, names),
         queries=config.eval_queries or None,
         splits_per_task=config.splits_per_task,
-        seed=config.seed,
-        image_size=config.eval_size,
-        points=parse_points(unit.points),
+        **common,
     )
     return Tasks(episodes, len(names) * config.splits_per_task)
 
@@ -194,18 +177,11 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
             segmenter, tasks.episodes, seed=unit.config.seed, on_task=on_task
         )
     seconds = _times(segmenter, unit)
-    return (
-        Measured(
-            tuple(results),
-            float(np.median(seconds)),
-            len(seconds),
-            _peak_bytes(),
-            before,
-            tasks.skipped,
-            adaptation,
-        ),
-        examples,
+    measured = Measured(
+        *(tuple(results), float(np.median(seconds)), len(seconds)),
+        *(_peak_bytes(), before, tasks.skipped, adaptation),
     )
+    return measured, examples
 
 
 def _times(segmenter: Segmenter, unit: Unit) -> list[float]:

@@ -4,8 +4,8 @@ Each task is adapted from the same initialization with a seed made of its own
 name, so neither the order of tasks nor what else is evaluated changes a number.
 """
 
-import csv
 import dataclasses
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -21,14 +21,9 @@ from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
-from efficientlab_tf.metrics import (
-    Interval,
-    Summary,
-    TaskResult,
-    image_iou,
-    predicted_masks,
-)
+from efficientlab_tf.evaluation import tables
+from efficientlab_tf.files import write_text, writing
+from efficientlab_tf.metrics import Summary, TaskResult, image_iou, predicted_masks
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.segmenters.segmenter import Segmenter
 
@@ -59,6 +54,31 @@ class Example:
 def task_seed(name: str, draw: int, seed: int = 0) -> int:
     """Returns a seed in [0, 2**31) that depends on nothing but the task."""
     return zlib.crc32(f"{seed}/{name}/{draw}".encode()) % 2**31
+
+
+def require_one_way(what: str, classes: int) -> None:
+    """Checks that a model tells one class from the background.
+
+    Raises:
+      UserError: it tells several apart.
+    """
+    if classes > 1:
+        raise UserError(
+            f"{what} is one-way, but the model tells {classes} classes apart; give one "
+            "that was trained with `num_classes`=1"
+        )
+
+
+def open_dataset(dataset_dir: str, splits: str = "") -> Manifest:
+    """Opens a dataset, with `splits` in the place of its own if any are named.
+
+    Raises:
+      UserError: none is named, or there is none.
+    """
+    if not dataset_dir:
+        raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
+    manifest = Manifest.load(dataset_dir)
+    return manifest.with_splits(splits) if splits else manifest
 
 
 def evaluate(
@@ -192,16 +212,8 @@ def meta_test(
       UserError: bad input.
     """
     own = model.resolve(settings)
-    if not data.dataset_dir:
-        raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
-    if model.classes > 1:
-        raise UserError(
-            f"a meta-test is one-way, but the model tells {model.classes} classes "
-            "apart; give one that was trained with `num_classes`=1"
-        )
-    manifest = Manifest.load(data.dataset_dir)
-    if data.splits:
-        manifest = manifest.with_splits(data.splits)
+    require_one_way("a meta-test", model.classes)
+    manifest = open_dataset(data.dataset_dir, data.splits)
     names = manifest.split(config.eval_split)
     protocol = Protocol(
         dataset=manifest.name,
@@ -221,8 +233,7 @@ def meta_test(
     )
     segmenter = model.segmenter(settings=settings)
     tasks = fixed_episodes(
-        manifest,
-        names,
+        *(manifest, names),
         shots=protocol.shots,
         queries=config.eval_queries or None,
         splits_per_task=config.splits_per_task,
@@ -263,30 +274,20 @@ def write_results(
       UserError: the folder cannot be written.
     """
     summary = Summary.of(results)
-    try:
+    document = {"protocol": dataclasses.asdict(protocol), "metrics": summary.to_dict()}
+    rows = []
+    ordered = sorted(results, key=lambda result: (result.name, result.draw))
+    for name, of_class in itertools.groupby(ordered, key=lambda result: result.name):
+        of_class = list(of_class)
+        own = Summary.of(of_class)
+        iou, class_iou = own.per_image_iou.mean, own.class_iou.mean
+        rows.append([name, len(of_class), f"{iou:.4f}", f"{class_iou:.4f}"])
+    with writing(f"to {output_dir}"):
         output_dir.mkdir(parents=True, exist_ok=True)
-        document = {
-            "protocol": dataclasses.asdict(protocol),
-            "metrics": summary.to_dict(),
-        }
         write_text(output_dir / "summary.json", json.dumps(document, indent=2))
-        with open(output_dir / "per_class.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["class", "draws", "per_image_iou", "class_iou"])
-            by_class: dict[str, list[TaskResult]] = {}
-            for result in sorted(results, key=lambda r: (r.name, r.draw)):
-                by_class.setdefault(result.name, []).append(result)
-            for name, of_class in by_class.items():
-                own = Summary.of(of_class)
-                iou = Interval.of([r.iou for r in of_class]).mean
-                row = [name, len(of_class), f"{iou:.4f}", f"{own.class_iou.mean:.4f}"]
-                writer.writerow(row)
+        heads = ["class", "draws", "per_image_iou", "class_iou"]
+        write_text(output_dir / "per_class.csv", tables.csv_text(heads, rows))
         # Evenly over the classes in name order: neither the best nor the worst.
         spread = np.linspace(0, len(examples) - 1, min(_PICTURES, len(examples)))
         sheet([examples[int(i)] for i in spread]).save(output_dir / "predictions.png")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {output_dir}: {error.strerror}; choose a "
-            "folder that you may write to"
-        ) from error
     return summary

@@ -12,6 +12,7 @@ from efficientlab_tf.api.model import Model
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import require_one_way
 from efficientlab_tf.segmenters.baselines import BASELINES, needs_extractor
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
@@ -57,12 +58,8 @@ class Method:
           UserError: the model cannot be loaded, or a setting does not suit it.
         """
         if self.is_baseline:
-            model = load(
-                self.label,
-                backbone=backbone,
-                image_size=image_size,
-                features=self.model or None,
-            )
+            kind = {"backbone": backbone, "image_size": image_size}
+            model = load(self.label, features=self.model or None, **kind)
         else:
             model = load(self.model)
         try:
@@ -156,12 +153,7 @@ def comparable(
         does not suit it.
     """
     loaded = method.load(backbone=backbone, image_size=eval_size)
-    if loaded.model.classes > 1:
-        raise UserError(
-            f"{method.label}: a comparison is one-way, but {method.model} tells "
-            f"{loaded.model.classes} classes apart; give a model that was trained with "
-            "`num_classes`=1"
-        )
+    require_one_way(f"{method.label}: a comparison", loaded.model.classes)
     if method.settings.batch_norm == "query":
         raise UserError(
             f"{method.label}: batch_norm must be running or support, received query: "

@@ -1,14 +1,13 @@
 """A comparison as a table, a CSV file and a bar chart."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from efficientlab_tf.config.points import DENSE
+from efficientlab_tf.evaluation import tables
 from efficientlab_tf.evaluation.measure import Measured, kind_of
 from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
@@ -17,6 +16,7 @@ MEAN = "mean"
 _RESAMPLES = 1000
 _GIB = 2**30
 _MOST = 10**9
+_MEASURES = ("class_iou", "fb_iou", "per_image_iou")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,41 +56,27 @@ class Row:
         """Sums up one fold or split."""
         summary = Summary.of(measured.results)
         return cls(
-            method,
-            shots,
-            points,
-            fold,
-            summary.class_iou,
-            fb_iou_interval(measured.results),
-            summary.per_image_iou,
-            summary.tasks,
-            measured.seconds,
-            measured.peak_bytes,
-            measured.adaptation,
+            *(method, shots, points, fold, summary.class_iou),
+            *(fb_iou_interval(measured.results), summary.per_image_iou, summary.tasks),
+            *(measured.seconds, measured.peak_bytes, measured.adaptation),
         )
 
     @classmethod
     def mean(cls, rows: Sequence["Row"]) -> "Row":
-        """The mean over folds of one method, number of shots and of points.
-
-        Folds are independent samples, so a half-width is that of their mean.
-        """
+        """The mean over folds, as independent samples, of one kind of rows."""
 
         def over(name: str) -> Interval:
             intervals = [getattr(row, name) for row in rows]
             half = np.linalg.norm([i.half_width for i in intervals]) / len(rows)
             return Interval(float(np.mean([i.mean for i in intervals])), float(half))
 
-        return cls(
-            rows[0].method,
-            rows[0].shots,
-            rows[0].points,
-            MEAN,
-            *(over(name) for name in ("class_iou", "fb_iou", "per_image_iou")),
-            sum(row.tasks for row in rows),
-            float(np.median([row.seconds for row in rows])),
-            max(row.peak_bytes for row in rows),
-            rows[0].adaptation,
+        return dataclasses.replace(
+            rows[0],
+            fold=MEAN,
+            **{name: over(name) for name in _MEASURES},
+            tasks=sum(row.tasks for row in rows),
+            seconds=float(np.median([row.seconds for row in rows])),
+            peak_bytes=max(row.peak_bytes for row in rows),
         )
 
 
@@ -137,7 +123,7 @@ def markdown(rows: Sequence[Row]) -> str:
         *("class-wise mIoU", "FB-IoU", "per-image IoU"),
         *("s / task", "peak GiB", "adaptation"),
     ]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     by_key = {(r.method, r.shots, r.points, r.fold): r for r in rows}
     for row in _final(rows):
         of_folds = []
@@ -145,15 +131,16 @@ def markdown(rows: Sequence[Row]) -> str:
             key = row.method, row.shots, row.points
             same = (by_key.get((*key, fold)) for fold in folds)
             of_folds = [f"{100 * r.class_iou.mean:.2f}" if r else "—" for r in same]
-        cells = [
-            *(row.method, str(row.shots)),
-            *([_points_text(row.points)] if sparse else []),
-            *of_folds,
-            *(str(row.class_iou), str(row.fb_iou), str(row.per_image_iou)),
-            *(f"{row.seconds:.3f}", f"{row.peak_bytes / _GIB:.2f}", row.adaptation),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(
+            [
+                *(row.method, row.shots),
+                *(["dense" if row.points == DENSE else row.points] if sparse else []),
+                *of_folds,
+                *(getattr(row, name) for name in _MEASURES),
+                *(f"{row.seconds:.3f}", f"{row.peak_bytes / _GIB:.2f}", row.adaptation),
+            ]
+        )
+    return tables.markdown(heads, lines)
 
 
 def _final(rows: Sequence[Row]) -> list[Row]:
@@ -163,29 +150,18 @@ def _final(rows: Sequence[Row]) -> list[Row]:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    measures = ("class_iou", "fb_iou", "per_image_iou")
-    heads = [name for m in measures for name in (m, f"{m}_half_width")]
-    writer.writerow(
-        [
-            *("method", "shots", "points", "fold", *heads),
-            *("tasks", "seconds_per_task", "peak_bytes", "adaptation"),
-        ]
-    )
+    heads = [name for m in _MEASURES for name in (m, f"{m}_half_width")]
+    heads = ["method", "shots", "points", "fold", *heads]
+    heads += ["tasks", "seconds_per_task", "peak_bytes", "adaptation"]
+    lines = []
     for row in rows:
-        values = []
-        for name in measures:
+        line = [row.method, row.shots, row.points, row.fold]
+        for name in _MEASURES:
             interval = getattr(row, name)
-            values += [f"{interval.mean:.6f}", f"{interval.half_width:.6f}"]
-        end = [row.tasks, f"{row.seconds:.6f}", row.peak_bytes, row.adaptation]
-        key = [row.method, row.shots, row.points, row.fold]
-        writer.writerow([*key, *values, *end])
-    return file.getvalue()
-
-
-def _points_text(points: str) -> str:
-    return "dense" if points == DENSE else points
+            line += [f"{interval.mean:.6f}", f"{interval.half_width:.6f}"]
+        line += [row.tasks, f"{row.seconds:.6f}", row.peak_bytes, row.adaptation]
+        lines.append(line)
+    return tables.csv_text(heads, lines)
 
 
 def _draw_bars(path: Path, rows: Sequence[Row], title: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientlab_tf.errors import UserError, run_command
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import write_text, writing
 
 UNITS = "units"
 
@@ -83,13 +83,8 @@ def units_folder(output: Path) -> Path:
       UserError: it cannot be written.
     """
     folder = output / UNITS
-    try:
+    with writing(f"to `output` {output}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to `output` {output}: {error.strerror}; choose a folder "
-            "that you may write to"
-        ) from error
     return folder
 
 

@@ -3,7 +3,13 @@
 import dataclasses
 
 from efficientlab_tf.config import setting
-from efficientlab_tf.config.settings import require
+from efficientlab_tf.config.settings import (
+    a_side,
+    between_0_and_1,
+    check,
+    not_negative,
+    require,
+)
 from efficientlab_tf.data.sources.davis import RESOLUTION
 
 MODELS_OWN = "model"
@@ -65,22 +71,10 @@ class VideoConfig:
     seed: int = setting(0, "Of mini-batches, augmentation and dropout.")
 
     def __post_init__(self):
-        require(
-            0 < self.threshold < 1,
-            f"`threshold` must be between 0 and 1, received {self.threshold}",
-        )
-        require(
-            self.online >= 0, f"`online` must not be negative, received {self.online}"
-        )
-        require(
-            0 < self.fps <= 100,
-            f"`fps` must be above 0 and at most 100, received {self.fps}",
-        )
-        require(
-            self.baseline_size > 0 and self.baseline_size % 32 == 0,
-            "`baseline_size` must be a positive multiple of 32, received "
-            f"{self.baseline_size}",
-        )
+        between_0_and_1(self, "threshold")
+        not_negative(self, "online")
+        check(self, "fps", "be above 0 and at most 100", lambda v: 0 < v <= 100)
+        a_side(self, "baseline_size")
         parts = self.steps.split(",")
         require(
             all(part in _OWN or part.isdecimal() for part in parts)
