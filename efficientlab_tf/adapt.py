@@ -11,7 +11,6 @@ is 1. Settings of the inner loop that are not given come from the model.
 
 import dataclasses
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ from tqdm import tqdm
 from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.model import AUTO
-from efficientlab_tf.config import OWN, Settings, setting
+from efficientlab_tf.config import BUT_STEPS, OWN, Settings, setting
+from efficientlab_tf.config.settings import between_0_and_1
 from efficientlab_tf.data.annotations import Support, read_support
 from efficientlab_tf.data.annotations.export import listed
 from efficientlab_tf.data.annotations.mask_files import MASK_VALUES
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import make_writable
 from efficientlab_tf.inference import segmenting
 from efficientlab_tf.inference.queries import Truth, find_queries
 from efficientlab_tf.inference.results import SHEET, SUMMARY, Results, describe_support
@@ -38,7 +39,6 @@ from efficientlab_tf.segmenters.adaptation import (
 
 MODELS_OWN = "model"
 _OWN = (MODELS_OWN, "checkpoint", "")
-_SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 _NAMES = 20
 
 
@@ -85,10 +85,7 @@ class AdaptConfig:
     seed: int = setting(0, "Of the held-out part, mini-batches and augmentation.")
 
     def __post_init__(self):
-        if not 0 < self.threshold < 1:
-            raise UserError(
-                f"`threshold` must be between 0 and 1, received {self.threshold}"
-            )
+        between_0_and_1(self, "threshold")
         if self.save and Path(self.save).suffix != ".keras":
             raise UserError(f"`save` must end in .keras, received {self.save}")
         if self.steps not in (AUTO, *_OWN) and not self.steps.isdecimal():
@@ -136,11 +133,9 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     truth = Truth(support, masks, config.mask_values) if masks else None
     for note in (*support.notes, *notes):
         print(f"note: {note}")
-    print(
-        f"support: {len(support.pictures)} pictures ({support.format}); classes: "
-        f"{listed(support.classes, _NAMES)}"
-    )
+    names = listed(support.classes, _NAMES)
     images = [picture.image for picture in support.pictures]
+    print(f"support: {len(images)} pictures ({support.format}); classes: {names}")
     print(f"adapting to {len(images)} pictures")
     adapted = model.adapt(
         images,
@@ -213,14 +208,7 @@ def _prepare(config: AdaptConfig) -> Path:
             f"`output` {output} would write into the input; choose another folder"
         )
     for folder in (output, Path(config.save).parent if config.save else output):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {folder}: {error.strerror}; choose a folder that you "
-                "may write to"
-            ) from error
+        make_writable(folder)
     return output
 
 
@@ -232,22 +220,19 @@ def _show(step: Step) -> None:
 
 def _trail(search: StepSearch, support: Support) -> dict[str, Any]:
     """What summary.json says of the search for the number of steps."""
-    return {
-        "steps": search.steps,
-        "held_out": [support.pictures[i].name for i in search.held_out],
-        "trail": [dataclasses.asdict(step) for step in search.trail],
-    }
+    held_out = [support.pictures[i].name for i in search.held_out]
+    return dataclasses.asdict(search) | {"held_out": held_out}
 
 
 def main() -> int:
     """Adapts as the flags say."""
-    return adapt(flags.read(AdaptConfig), flags.read(Settings, only=_SETTINGS))
+    return adapt(flags.read(AdaptConfig), flags.read(Settings, only=BUT_STEPS))
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(AdaptConfig)
-    flags.define(Settings, only=_SETTINGS)
+    flags.define(Settings, only=BUT_STEPS)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation import measure
 from efficientlab_tf.evaluation.measure import Measured, Unit, tasks_of
+from efficientlab_tf.evaluation.meta_test import open_dataset
 from efficientlab_tf.evaluation.methods import Method, parse_methods
 from efficientlab_tf.evaluation.report import Row, write_report
 from efficientlab_tf.evaluation.study import (
@@ -49,9 +50,7 @@ def compare(config: CompareConfig, output: Path) -> list[Row]:
       UserError: bad input; what was measured before is kept.
     """
     methods = parse_methods(config.methods)
-    if not config.dataset_dir:
-        raise UserError("`dataset_dir` is needed: a converted dataset, or sample:icons")
-    manifest = Manifest.load(config.dataset_dir)
+    manifest = open_dataset(config.dataset_dir)
     folds: tuple[int | None, ...] = config.fold_numbers or (None,)
     support_sets = tuple(itertools.product(config.shot_numbers, config.point_numbers))
     stamps = {method.label: _stamp(method, manifest) for method in methods}
@@ -72,15 +71,9 @@ def compare(config: CompareConfig, output: Path) -> list[Row]:
     for of_folds in units:
         own = []
         for unit in of_folds:
-            measured = Measured.from_dict(
-                run_unit(
-                    measure.__name__,
-                    dataclasses.asdict(unit),
-                    folder,
-                    _name(unit),
-                    unit.label,
-                )
-            )
+            values = dataclasses.asdict(unit)
+            found = run_unit(measure.__name__, values, folder, _name(unit), unit.label)
+            measured = Measured.from_dict(found)
             if measured.skipped:
                 print(
                     f"note: {measured.skipped} test pairs of fold {unit.fold} have too "
@@ -124,17 +117,15 @@ def _of_unit(config: CompareConfig) -> CompareConfig:
 
 def main() -> None:
     """Compares as the flags say."""
-    if not flags.FLAGS.output:
-        raise UserError("`output` is needed: a folder for results")
-    output = Path(flags.FLAGS.output)
-    compare(flags.read(CompareConfig), output)
+    (output,) = flags.needed(output=flags.A_FOLDER)
+    compare(flags.read(CompareConfig), Path(output))
     print(f"written: {output}/table.md, results.csv, bars.png, {UNITS}/")
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(CompareConfig)
-    flags.define_text("output", "", flags.STUDY_HELP)
+    flags.define_one("output", "", flags.STUDY_HELP)
     flags.alias(
         output_dir="output",
         compare_shots="shots",

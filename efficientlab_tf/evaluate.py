@@ -15,7 +15,6 @@ from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, Settings
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.data.manifest import ALL
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import Protocol, meta_test, write_results
 
 _AS_SETTING = {"inner_learning_rate": "learning_rate", "inner_steps": "steps"}
@@ -29,10 +28,8 @@ def _report_tuning(tuned: Tuned, settings: Settings) -> None:
 
 
 def _warn_of_tuning_classes(tuned: Tuned, protocol: Protocol) -> None:
-    overlap = protocol.split in tuned.split.split(",") or ALL in (
-        protocol.split,
-        tuned.split,
-    )
+    overlap = protocol.split in tuned.split.split(",")
+    overlap |= ALL in (protocol.split, tuned.split)
     if tuned.dataset == protocol.dataset and overlap:
         print(
             f"note: the values were tuned on {tuned.dataset}/{tuned.split}, so what "
@@ -42,9 +39,7 @@ def _warn_of_tuning_classes(tuned: Tuned, protocol: Protocol) -> None:
 
 def main() -> None:
     """Evaluates --model as the flags say."""
-    path = flags.FLAGS.model
-    if not path:
-        raise UserError("`model` is needed: a shipped model, a run's folder or a file")
+    (path,) = flags.needed(model=flags.A_MODEL)
     config, settings = flags.read(EvalConfig), flags.read(Settings)
     model = load(path, tuned=flags.FLAGS.tuned)
     if model.tuned:
@@ -81,14 +76,12 @@ def _beside(path: str) -> Path:
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, EvalConfig, Settings)
-    flags.define_text("model", "", flags.MODEL_HELP)
-    flags.define_text(
-        "output",
-        "",
-        "Where results go; if empty, eval/ in the run's folder or beside the file.",
-    )
-    flags.define_integer("seed", None, "Of draws and adaptations; the run's if empty.")
-    flags.define_switch("tuned", "Use what tuning left with the model.", default=True)
+    flags.define_one("model", "", flags.MODEL_HELP)
+    where = "Where results go; if empty, eval/ in the run's folder or beside the file."
+    flags.define_one("output", "", where)
+    seed = "Of draws and adaptations; the run's if empty."
+    flags.define_one("seed", None, seed, int)
+    flags.define_one("tuned", True, "Use what tuning left with the model.", bool)
     flags.alias(
         model_path="model",
         output_dir="output",

@@ -11,7 +11,6 @@ from pathlib import Path
 from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.config import ExportConfig, Settings
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.serving.folder import (
     check_output,
     describe_signatures,
@@ -21,15 +20,13 @@ from efficientlab_tf.serving.folder import (
 
 def main() -> None:
     """Exports --model as the flags say."""
-    if not flags.FLAGS.model:
-        raise UserError("`model` is needed: a shipped model, a run's folder or a file")
-    if not flags.FLAGS.output:
-        raise UserError("`output` is needed, such as saved_models/NAME/1")
-    output, overwrite = Path(flags.FLAGS.output), flags.FLAGS.overwrite
+    version = ", such as saved_models/NAME/1"
+    source, output = flags.needed(model=flags.A_MODEL, output=version)
+    output, overwrite = Path(output), flags.FLAGS.overwrite
     config, settings = flags.read(ExportConfig), flags.read(Settings)
     check_output(output, overwrite)
-    model = load(flags.FLAGS.model)
-    print(f"exporting {flags.FLAGS.model} (tracing takes up to a minute) ...")
+    model = load(source)
+    print(f"exporting {source} (tracing takes up to a minute) ...")
     model.export(output, config, settings=settings, overwrite=overwrite)
     for line in describe_signatures(output):
         print(line)
@@ -45,9 +42,9 @@ def main() -> None:
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(ExportConfig, Settings)
-    flags.define_text("model", "", flags.MODEL_HELP)
-    flags.define_text("output", "", "The version's folder: saved_models/NAME/1.")
-    flags.define_switch("overwrite", "Replace the model in --output.")
+    flags.define_one("model", "", flags.MODEL_HELP)
+    flags.define_one("output", "", "The version's folder: saved_models/NAME/1.")
+    flags.define_one("overwrite", False, "Replace the model in --output.", bool)
     flags.alias(inner_steps="steps", inner_learning_rate="learning_rate")
 
 

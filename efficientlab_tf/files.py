@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,17 @@ def writing(what: str, advice: str = WRITABLE) -> Iterator[None]:
         raise UserError(
             f"cannot write {what}: {error.strerror or error}; {advice}"
         ) from error
+
+
+def make_writable(folder: Path) -> None:
+    """Makes a folder, and tries whether it can be written.
+
+    Raises:
+      UserError: it cannot.
+    """
+    with writing(f"to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,16 @@ MODEL_HELP = "A shipped model's name, a run's folder, or a .keras file."
 
 STUDY_HELP = "Folder of results. The same command again goes on with what it holds."
 
+A_MODEL = ": a shipped model, a run's folder or a file"
+A_FOLDER = ": a folder for results"
+"""Of `needed`."""
+
+_DEFINES = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 _ALIASES: dict[str, str] = {}
 _NAMED = re.compile(r"`(\w+)`")
 
@@ -39,46 +49,43 @@ def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
         for field in dataclasses.fields(config):
             if only is not None and field.name not in only:
                 continue
-            help_text = _NAMED.sub(r"--\1", field.metadata["help"])
-            choices = field.metadata["choices"]
-            kind = field.type
-            if isinstance(kind, types.UnionType):
-                kind = get_args(kind)[0]
-            if choices:
-                flags.DEFINE_enum(field.name, field.default, choices, help_text)
-            else:
-                defines = {
-                    bool: flags.DEFINE_bool,
-                    int: flags.DEFINE_integer,
-                    float: flags.DEFINE_float,
-                    str: flags.DEFINE_string,
-                }
-                defines[kind](field.name, field.default, help_text)
-            _show_in_help(field.name)
+            help, choices = field.metadata["help"], field.metadata["choices"]
+            define_one(field.name, field.default, help, field.type, choices)
 
 
-def _show_in_help(name: str) -> None:
+def define_one(
+    name: str,
+    default: Any,
+    help: str,
+    kind: Any = str,
+    choices: tuple[str, ...] = (),
+) -> None:
+    """Defines a flag; by itself, one that belongs to a command alone."""
+    if isinstance(kind, types.UnionType):
+        kind = get_args(kind)[0]
+    help = _NAMED.sub(r"--\1", help)
+    if choices:
+        flags.DEFINE_enum(name, default, choices, help)
+    else:
+        _DEFINES[kind](name, default, help)
     # --help lists the flags of the module that was started, and absl takes a
     # flag to be of the module that defined it: this one.
     FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
-def define_switch(name: str, help_text: str, *, default: bool = False) -> None:
-    """Defines a boolean flag that belongs to a command, not to a configuration."""
-    flags.DEFINE_bool(name, default, help_text)
-    _show_in_help(name)
+def needed(**ends: str) -> list[str]:
+    """Returns the values of flags: needed(output=A_FOLDER).
 
+    Args:
+      **ends: name of a flag to the end of the sentence that asks for it.
 
-def define_text(name: str, default: str, help_text: str) -> None:
-    """Defines a string flag that belongs to a command, not to a configuration."""
-    flags.DEFINE_string(name, default, help_text)
-    _show_in_help(name)
-
-
-def define_integer(name: str, default: int | None, help_text: str) -> None:
-    """Defines an integer flag that belongs to a command, not to a configuration."""
-    flags.DEFINE_integer(name, default, help_text)
-    _show_in_help(name)
+    Raises:
+      UserError: one is empty.
+    """
+    for name, end in ends.items():
+        if not FLAGS[name].value:
+            raise UserError(f"`{name}` is needed{end}")
+    return [FLAGS[name].value for name in ends]
 
 
 def alias(**names: str) -> None:
@@ -128,10 +135,7 @@ def read(config: type[Config], only: tuple[str, ...] | None = None) -> Config:
 
 
 def given(config: Config) -> dict[str, Any]:
-    """Returns the flags among the fields of `config` that were on the command line.
-
-    Flags in a --flagfile count as being on the command line.
-    """
+    """Returns the fields of `config` that the command line, or a flagfile, gives."""
     return {
         field.name: FLAGS[field.name].value
         for field in dataclasses.fields(config)
@@ -149,10 +153,7 @@ def override(config: Config) -> Config:
 
 
 def spelled(message: str) -> str:
-    """Writes the arguments that a message names in backticks as this command's flags.
-
-    What is no flag of the command stays as it is.
-    """
+    """Writes what a message names in backticks as a flag, where it is one of these."""
     return _NAMED.sub(lambda m: f"--{m[1]}" if m[1] in FLAGS else m[0], message)
 
 

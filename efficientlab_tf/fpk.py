@@ -19,8 +19,8 @@ from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.run import build_network
-from efficientlab_tf.config import DataConfig, Settings, setting
-from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.config import BUT_STEPS, DataConfig, Settings, setting
+from efficientlab_tf.config.settings import at_least, not_negative
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.many_shot import (
     LABELS,
@@ -28,8 +28,8 @@ from efficientlab_tf.evaluation.many_shot import (
     open_results,
     write_report,
 )
+from efficientlab_tf.evaluation.meta_test import open_dataset, require_one_way
 
-_SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 PAPER_ITERATIONS = {1: 1, 5: 5, 10: 10, 50: 25, 100: 50, 200: 100, 400: 200}
 """k to the inner steps of appendix E."""
 
@@ -56,15 +56,8 @@ class FpkConfig:
     seed: int = setting(0, "Seed of draws and adaptations.")
 
     def __post_init__(self):
-        for name in ("draws", "test_examples"):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"`{name}` must be at least 1, received {value}")
-        if self.baseline_learning_rate < 0:
-            raise UserError(
-                "`baseline_learning_rate` must not be negative, received "
-                f"{self.baseline_learning_rate}"
-            )
+        at_least(self, 1, "draws test_examples")
+        not_negative(self, "baseline_learning_rate")
         for name in self.names:
             if name not in LABELS:
                 raise UserError(
@@ -151,56 +144,40 @@ def initializations(
 
 def main() -> None:
     """Runs FP-k as the flags say."""
-    if not flags.FLAGS.model:
-        raise UserError("`model` is needed: a shipped model, a run's folder or a file")
-    if not flags.FLAGS.output:
-        raise UserError("`output` is needed: a folder for results")
-    if not flags.FLAGS.dataset_dir:
-        raise UserError(
-            "`dataset_dir` is needed: a folder that efficientlab_tf.convert wrote"
-        )
+    source, output = flags.needed(model=flags.A_MODEL, output=flags.A_FOLDER)
+    manifest = open_dataset(flags.FLAGS.dataset_dir)
     config = flags.read(FpkConfig)
-    settings = flags.read(Settings, only=_SETTINGS)
-    model = load(flags.FLAGS.model)
+    settings = flags.read(Settings, only=BUT_STEPS)
+    model = load(source)
     if not isinstance(model, GradientModel):
         raise UserError(
             f"FP-k is about inner loops, and {model.name} adapts without one; compare "
             "takes it"
         )
-    if model.classes > 1:
-        raise UserError(
-            f"FP-k is one-way, but the network tells {model.classes} classes apart; "
-            "give a model that was trained with `num_classes`=1"
-        )
+    require_one_way("FP-k", model.classes)
     own = model.resolve(settings)
-    output = Path(flags.FLAGS.output)
-    manifest = Manifest.load(flags.FLAGS.dataset_dir)
     names = config.classes.split(",") if config.classes else manifest.classes
     study = Study(
-        manifest,
-        tuple(names),
-        config.steps_of,
-        config.draws,
-        config.test_examples,
-        settings,
-        config.seed,
+        *(manifest, tuple(names), config.steps_of, config.draws),
+        *(config.test_examples, settings, config.seed),
     )
     study.check()
     common = dataclasses.asdict(own) | {
         "steps": None,
         "dataset": manifest.name,
-        "model": flags.FLAGS.model,
+        "model": source,
         "test_examples": config.test_examples,
         "baseline_learning_rate": config.baseline_learning_rate,
         "seed": config.seed,
         "early_stopping": config.steps == "auto",
     }
-    rows = open_results(output, common)
-    rows = study.run(initializations(model, config), rows, output)
+    folder = Path(output)
+    rows = open_results(folder, common)
+    rows = study.run(initializations(model, config), rows, folder)
     print(
         f"mean per-image IoU with 95% intervals over classes and draws, "
         f"{config.test_examples} test examples each, batch norm {own.batch_norm}:\n"
-        f"{write_report(output, rows)}"
+        f"{write_report(folder, rows)}"
         f"seconds an adaptation, median: {np.median([r.seconds for r in rows]):.1f}\n"
         f"written: {output}/results.csv, table.md, curve.png"
     )
@@ -210,9 +187,9 @@ def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, only=("dataset_dir",))
     flags.define(FpkConfig)
-    flags.define(Settings, only=_SETTINGS)
-    flags.define_text("model", "", flags.MODEL_HELP)
-    flags.define_text("output", "", flags.STUDY_HELP)
+    flags.define(Settings, only=BUT_STEPS)
+    flags.define_one("model", "", flags.MODEL_HELP)
+    flags.define_one("output", "", flags.STUDY_HELP)
     flags.alias(
         model_path="model",
         output_dir="output",

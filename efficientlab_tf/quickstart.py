@@ -24,9 +24,10 @@ from efficientlab_tf.config import (
     TrainConfig,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import meta_test, write_results
+from efficientlab_tf.evaluation.meta_test import COLUMNS, meta_test, write_results
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.pictures import contact_sheet, marked
+from efficientlab_tf.train import config_from_flags
 from efficientlab_tf.training.loop import train
 
 _PICTURES = 8
@@ -51,25 +52,13 @@ def comparison_sheet(untrained: list, learned: list):
     return contact_sheet(
         rows,
         row_captions=captions,
-        column_captions=[
-            "support",
-            "query",
-            "ground truth",
-            "untrained",
-            "meta-learned",
-        ],
-        cell=128,
+        column_captions=[*COLUMNS[:3], "untrained", "meta-learned"],
     )
 
 
 def main() -> None:
     """Trains, compares and says where everything is."""
-    config = RunConfig(
-        flags.read(DataConfig),
-        flags.read(ModelConfig),
-        flags.read(LearnerConfig),
-        flags.read(TrainConfig),
-    )
+    config = config_from_flags()
     if not config.train.run_dir:
         raise UserError("`run_dir` is needed: a folder for checkpoints and logs")
     run_dir = Path(config.train.run_dir)
@@ -87,10 +76,9 @@ def main() -> None:
     evaluation = flags.read(EvalConfig)
     learned = load(str(run_dir), tuned=False)
     untrained = build_network(config.model, config.train.seed).weights()
+    untrained = learned.checkpoint._replace(weights=untrained)
     models = {
-        "untrained": network_model(
-            "untrained", learned.checkpoint._replace(weights=untrained)
-        ),
+        "untrained": network_model("untrained", untrained),
         "meta-learned": learned,
     }
     # An untrained network has no running averages worth the name, so it is also
@@ -100,9 +88,7 @@ def main() -> None:
     for name, model in models.items():
         for mode in ("running", "support"):
             protocol, results, examples = meta_test(
-                model,
-                config.data,
-                evaluation,
+                *(model, config.data, evaluation),
                 settings=Settings(batch_norm=mode),
                 seed=config.train.seed,
                 label=f"{name}, {mode} statistics",

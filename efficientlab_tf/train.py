@@ -29,15 +29,12 @@ RESUMABLE = frozenset(
 def config_from_flags() -> RunConfig:
     """Builds the run's configuration from the flags alone."""
     return RunConfig(
-        flags.read(DataConfig),
-        flags.read(ModelConfig),
-        flags.read(LearnerConfig),
-        flags.read(TrainConfig),
+        *(flags.read(group.type) for group in dataclasses.fields(RunConfig))
     )
 
 
 def resumed_config() -> RunConfig:
-    """Reads the configuration of the run in --run_dir, with allowed changes.
+    """Reads the configuration of the run in --run_dir, with the changes it may have.
 
     Raises:
       UserError: there is no run, or a flag differs that must not.
@@ -68,7 +65,7 @@ def main() -> None:
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(DataConfig, ModelConfig, LearnerConfig, TrainConfig)
-    flags.define_switch("resume", "Continue the run in --run_dir.")
+    flags.define_one("resume", False, "Continue the run in --run_dir.", bool)
     flags.alias(model="network", val_batch_norm="batch_norm")
 
 

@@ -35,9 +35,7 @@ def main() -> None:
     from efficientlab_tf.hyperparameters import report, search, uho
     from efficientlab_tf.hyperparameters.study import PATIENCE, check_sampler
 
-    path = flags.FLAGS.model
-    if not path:
-        raise UserError("`model` is needed: a run's folder or a .keras file")
+    (path,) = flags.needed(model=": a run's folder or a .keras file")
     tune = flags.read(TuneConfig)
     check_sampler(tune.sampler)
     search.share_device(tune.workers)
@@ -48,22 +46,23 @@ def main() -> None:
             f"{path} comes with the package; tune a copy of {shipped_path(path)}"
         )
     beside = model_path if model_path.is_dir() else model_path.parent
-    _require_writable(beside)
+    # Found out before the search and not after it.
+    if not os.access(beside, os.W_OK):
+        raise UserError(
+            f"cannot write to {beside}, where the model is and the tuned values go; "
+            "make it writable, or tune a copy"
+        )
     output = Path(flags.FLAGS.output or beside / "tune")
+    queries = flags.read(EvalConfig).eval_queries
+    batch_norm = model.resolve(flags.read(Settings)).batch_norm
     job = search.Job(
-        path,
-        str(output),
-        flags.override(model.run.data),
-        flags.read(EvalConfig).eval_queries,
-        model.resolve(flags.read(Settings)).batch_norm,
-        tune,
-        flags.FLAGS.storage,
+        *(path, str(output), flags.override(model.run.data), queries, batch_norm),
+        *(tune, flags.FLAGS.storage),
     )
     ready = search.Search(job, model)
     print(
         f"{ready.plan.trials} configurations on {tune.tasks} tasks of {ready.dataset}/"
-        f"{tune.tune_split}, {job.data.shots}-shot, batch norm "
-        f"{job.batch_norm}"
+        f"{tune.tune_split}, {job.data.shots}-shot, batch norm {batch_norm}"
     )
     if running := ready.running():
         print(
@@ -91,7 +90,7 @@ def main() -> None:
         split=tune.tune_split,
         tasks=tune.tasks,
         shots=job.data.shots,
-        batch_norm=job.batch_norm,
+        batch_norm=batch_norm,
         trials=len(results),
         score=best.score,
         untuned_score=untuned.score,
@@ -115,28 +114,16 @@ def main() -> None:
     )
 
 
-def _require_writable(folder: Path) -> None:
-    # Found out before the search and not after it.
-    if not os.access(folder, os.W_OK):
-        raise UserError(
-            f"cannot write to {folder}, where the model is and the tuned values go; "
-            "make it writable, or tune a copy"
-        )
-
-
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(TuneConfig)
     flags.define(DataConfig, only=("dataset_dir", "splits", "shots"))
     flags.define(EvalConfig, only=("eval_queries",))
     flags.define(Settings, only=("batch_norm",))
-    flags.define_text("model", "", "A run's folder, or a .keras file.")
-    flags.define_text(
-        "output",
-        "",
-        "Where the search goes; if empty, tune/ in the run's folder or beside it.",
-    )
-    flags.define_text(
+    flags.define_one("model", "", "A run's folder, or a .keras file.")
+    where = "Where the search goes; if empty, tune/ in the run's folder or beside it."
+    flags.define_one("output", "", where)
+    flags.define_one(
         "storage",
         "",
         "Database that holds the search, as an SQLAlchemy URL; if empty, a file in the "

@@ -1,12 +1,11 @@
 """Everything that can be configured, as frozen dataclasses.
 
-Each field carries its help text: `flags.py` turns the fields into command line
-flags, `run_dir/config.json` stores them, and library code receives them. Field
-names are unique across the dataclasses that a command uses, as flags share one
-namespace.
+Each field carries its help text: `flags.py` turns the fields into flags,
+`run_dir/config.json` stores them, and library code receives them. The dataclasses that
+a command uses share no field's name, as its flags could not.
 """
 
-from efficientlab_tf.config.adaptation import OWN, Settings
+from efficientlab_tf.config.adaptation import BUT_STEPS, OWN, Settings
 from efficientlab_tf.config.commands import (
     CompareConfig,
     EvalConfig,
@@ -22,6 +21,7 @@ from efficientlab_tf.config.run import (
 from efficientlab_tf.config.settings import setting
 
 __all__ = [
+    "BUT_STEPS",
     "OWN",
     "CompareConfig",
     "DataConfig",

@@ -89,5 +89,7 @@ class Settings:
         return dataclasses.replace(self, **other.given)
 
 
+BUT_STEPS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
+"""Names of its fields, for commands that read the steps in another way."""
 OWN = Settings()
 """Everything as the model itself has it."""

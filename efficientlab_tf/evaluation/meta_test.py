@@ -27,6 +27,8 @@ from efficientlab_tf.metrics import Summary, TaskResult, image_iou, predicted_ma
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.segmenters.segmenter import Segmenter
 
+COLUMNS = ("support", "query", "ground truth", "prediction")
+"""Of a sheet of predictions."""
 _PICTURES = 12
 
 
@@ -149,7 +151,7 @@ def sheet(examples: list[Example], cell: int = 128) -> Image.Image:
     return contact_sheet(
         rows,
         row_captions=[e.caption for e in examples],
-        column_captions=["support", "query", "ground truth", "prediction"],
+        column_captions=COLUMNS,
         cell=cell,
     )
 

@@ -1,13 +1,12 @@
 """What a search leaves: a table, a picture, and TensorBoard's HParams."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.hyperparameters.uho import FACTOR, RATE, STEPS, Result
 
@@ -27,19 +26,17 @@ def write_table(
       untuned: the checkpoint's own settings.
     """
     names = list(untuned.values)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "round", *names, "mean_iou"])
 
     def row(trial, number, result: Result) -> list:
         values = (f"{result.values[name]:.6g}" for name in names)
         return [trial, number, *values, f"{result.score:.6f}"]
 
-    writer.writerow(row("untuned", "", untuned))
+    rows = [row("untuned", "", untuned)]
     for result in results:
         number = result.slot // samples + 1 if samples else ""
-        writer.writerow(row(result.slot + 1, number, result))
-    write_text(folder / TABLE_FILE, text.getvalue())
+        rows.append(row(result.slot + 1, number, result))
+    text = tables.csv_text(["trial", "round", *names, "mean_iou"], rows)
+    write_text(folder / TABLE_FILE, text)
 
 
 def log_trial(log_dir: Path, result: Result) -> None:
@@ -72,41 +69,25 @@ def draw(path: Path, results: Sequence[Result], untuned: Result, best: Result) -
     rate = RATE if RATE in untuned.values else FACTOR
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
+
+    def scatter(results: Sequence[Result], **style):
+        rates, scores = [r.values[rate] for r in results], [r.score for r in results]
+        return axes.scatter(rates, scores, **style)
+
+    def label(what: str, result: Result) -> str:
+        return f"{what}, {result.values[STEPS]:g} steps: {result.score:.3f}"
+
     steps = [r.values[STEPS] for r in results]
-    points = axes.scatter(
-        [r.values[rate] for r in results],
-        [r.score for r in results],
-        c=steps,
-        cmap="viridis",
-        s=36,
-        zorder=3,
-    )
-    axes.axvline(
-        untuned.values[rate], color="tab:blue", linestyle="--", label="meta-training"
-    )
-    axes.scatter(
-        [untuned.values[rate]],
-        [untuned.score],
-        marker="x",
-        s=60,
-        color="tab:blue",
-        zorder=4,
-        label=f"untuned, {untuned.values[STEPS]:g} steps: {untuned.score:.3f}",
-    )
-    axes.scatter(
-        [best.values[rate]],
-        [best.score],
-        s=140,
-        facecolors="none",
-        edgecolors="tab:red",
-        linewidths=1.6,
-        zorder=5,
-        label=f"chosen, {best.values[STEPS]:g} steps: {best.score:.3f}",
-    )
+    points = scatter(results, c=steps, cmap="viridis", s=36, zorder=3)
+    blue = {"color": "tab:blue"}
+    axes.axvline(untuned.values[rate], linestyle="--", label="meta-training", **blue)
+    cross = {"marker": "x", "s": 60, "zorder": 4, **blue}
+    scatter([untuned], label=label("untuned", untuned), **cross)
+    ring = {"s": 140, "facecolors": "none", "edgecolors": "tab:red", "linewidths": 1.6}
+    scatter([best], label=label("chosen", best), zorder=5, **ring)
     axes.set_xscale("log")
-    axes.set_xlabel(
-        "inner learning rate" if rate == RATE else "factor on the learned rates"
-    )
+    learned = "factor on the learned rates"
+    axes.set_xlabel("inner learning rate" if rate == RATE else learned)
     axes.set_ylabel("mean IoU over tasks")
     axes.grid(True, which="both", alpha=0.25)
     axes.legend(loc="best", fontsize="small")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
+from optuna.trial import TrialState
 from tqdm import tqdm
 
 from efficientlab_tf.api.loading import load
@@ -18,8 +19,8 @@ from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.checkpoint.tuned import final_dropout, fingerprint
 from efficientlab_tf.config import DataConfig, TuneConfig
-from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.errors import UserError, run_command
+from efficientlab_tf.evaluation.meta_test import open_dataset, require_one_way
 from efficientlab_tf.hyperparameters import study, uho
 from efficientlab_tf.hyperparameters.objective import (
     Objective,
@@ -94,18 +95,8 @@ class Search:
     def __init__(self, job: Job, model: GradientModel):
         tune = job.tune
         network, weights, run, _ = model.checkpoint
-        if not job.data.dataset_dir:
-            raise UserError(
-                "`dataset_dir` is needed: a converted dataset, or sample:icons"
-            )
-        if network.classes > 1:
-            raise UserError(
-                f"tuning is one-way, but the network tells {network.classes} classes "
-                "apart; give a model with `num_classes` 1"
-            )
-        manifest = Manifest.load(job.data.dataset_dir)
-        if job.data.splits:
-            manifest = manifest.with_splits(job.data.splits)
+        require_one_way("tuning", network.classes)
+        manifest = open_dataset(job.data.dataset_dir, job.data.splits)
         names = {
             name for part in tune.tune_split.split(",") for name in manifest.split(part)
         }
@@ -153,8 +144,8 @@ class Search:
         self._bars = tune.workers == 1
 
     def running(self) -> int:
-        """Returns how many trials run in other processes, or were killed there."""
-        return study.count_running(self._study)
+        """How many trials run in other processes, or were killed there."""
+        return len(study.trials_of(self._study, TrialState.RUNNING))
 
     def score_untuned(self) -> uho.Result:
         """Returns the score of the checkpoint's own settings, measured once."""
@@ -172,11 +163,7 @@ class Search:
         return uho.Result(-1, self.own, score)
 
     def run_trials(self) -> list[uho.Result]:
-        """Runs trials until all are finished, by this process or by others.
-
-        Returns:
-          The results of all, in the order of the search.
-        """
+        """See `study.run_trials`."""
         return study.run_trials(
             self._study, self.plan, self._evaluate, gp=self._gp, on_result=self._note
         )
@@ -210,14 +197,11 @@ class Search:
 
 def describe(result: uho.Result) -> str:
     """One line about a configuration."""
-    values = ", ".join(
-        f"{name} {value:.4g}"
-        for name, value in result.values.items()
-        if name != uho.STEPS
-    )
-    steps = result.values[uho.STEPS]
+    values = dict(result.values)
+    steps = values.pop(uho.STEPS)
+    text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     plural = "" if steps == 1 else "s"
-    return f"{values}: IoU {result.score:.4f} after {steps} step{plural}"
+    return f"{text}: IoU {result.score:.4f} after {steps} step{plural}"
 
 
 def search_space(tune: TuneConfig, run: RunConfig, weights: Weights) -> uho.Space:
@@ -239,22 +223,13 @@ def search_space(tune: TuneConfig, run: RunConfig, weights: Weights) -> uho.Spac
         middle = 1.0 if weights.rates else run.learner.inner_learning_rate
         rates = uho.Range(middle / 10, middle * 10, log=True)
     space = {uho.FACTOR if weights.rates else uho.RATE: rates}
-    if tune.inner_batch_range:
-        space[uho.BATCH] = uho.parse_range(
-            "inner_batch_range",
-            tune.inner_batch_range,
-            least=1,
-            log=True,
-            integer=True,
-        )
-    if tune.augment_range:
-        space[uho.AUGMENT] = uho.parse_range(
-            "augment_range", tune.augment_range, least=0, most=1
-        )
-    if tune.dropout_range:
-        space[uho.DROPOUT] = uho.parse_range(
-            "dropout_range", tune.dropout_range, least=0, most=0.99
-        )
+    for key, name, limits in (
+        (uho.BATCH, "inner_batch_range", {"least": 1, "log": True, "integer": True}),
+        (uho.AUGMENT, "augment_range", {"least": 0, "most": 1}),
+        (uho.DROPOUT, "dropout_range", {"least": 0, "most": 0.99}),
+    ):
+        if text := getattr(tune, name):
+            space[key] = uho.parse_range(name, text, **limits)
     space[uho.STEPS] = uho.Range(tune.min_steps, tune.max_steps, integer=True)
     return space
 
@@ -278,14 +253,8 @@ def _fields(config, names: str) -> dict:
 def _bar(
     label: str, steps: int, shown: bool = True
 ) -> Iterator[Callable[[int, float], None]]:
-    with tqdm(
-        total=steps,
-        unit="step",
-        desc=label,
-        leave=False,
-        disable=None if shown else True,
-        dynamic_ncols=True,
-    ) as bar:
+    look = {"leave": False, "disable": None if shown else True, "dynamic_ncols": True}
+    with tqdm(total=steps, unit="step", desc=label, **look) as bar:
 
         def show(step: int, score: float) -> None:
             bar.set_postfix(IoU=f"{score:.4f}", refresh=False)

@@ -35,6 +35,8 @@ PATIENCE = 60
 """Seconds without one after which a trial is given up and run again."""
 _POLL = 1.0
 _NAME, _SETTINGS, _SLOT = "tune", "settings", "slot"
+_UNUSABLE = (OSError, ImportError, RuntimeError)
+_UNUSABLE += (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 Report = Callable[[int, float], None]
@@ -44,20 +46,18 @@ Evaluate = Callable[[int, dict[str, float], Range, Report], tuple[int, float]]
 class UHOSampler(optuna.samplers.BaseSampler):
     """Algorithms 1 and 2: rounds of random search, each in the range of the best.
 
-    Args:
-      plan: the search. A trial knows its slot; the results of the rounds before it
-        must be in the study.
+    A trial knows its slot; the results of the rounds before it must be in the study.
     """
 
     def __init__(self, plan: Plan):
         self._plan = plan
 
     def infer_relative_search_space(self, study, trial):
-        """Returns nothing: no value depends on another one."""
+        """Nothing: no value depends on another one."""
         return {}
 
     def sample_relative(self, study, trial, search_space):
-        """Returns nothing, see above."""
+        """Nothing, see above."""
         return {}
 
     def sample_independent(self, study, trial, param_name, param_distribution):
@@ -116,13 +116,7 @@ def open_study(folder: Path, settings: dict, url: str = "") -> optuna.Study:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         study = _connect(url or f"sqlite:///{(folder / DATABASE_FILE).resolve()}")
-    except (
-        OSError,
-        ImportError,
-        RuntimeError,
-        optuna.exceptions.OptunaError,
-        sqlalchemy.exc.SQLAlchemyError,
-    ) as error:
+    except _UNUSABLE as error:
         reason = str(getattr(error, "orig", None) or error).split("\n")[0]
         where = "the database of `storage`" if url else f"{folder / DATABASE_FILE}"
         raise UserError(
@@ -133,19 +127,19 @@ def open_study(folder: Path, settings: dict, url: str = "") -> optuna.Study:
     settings = json.loads(json.dumps(settings))
     before = study.user_attrs.get(_SETTINGS)
     if before is None:
-        study.set_user_attr(_SETTINGS, settings)
-    elif before != settings:
-        differing = [
-            f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
-            for name in sorted({*settings, *before})
-            if before.get(name) != settings.get(name)
-        ]
+        study.set_user_attr(_SETTINGS, before := settings)
+    differing = [
+        f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
+        for name in sorted({*settings, *before})
+        if before.get(name) != settings.get(name)
+    ]
+    if differing:
         raise UserError(
             f"{'the database' if url else folder} holds another search: "
             f"{'; '.join(differing)}; give the same settings to go on with it, or "
             "another `output` or `storage`"
         )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in trials_of(study, TrialState.RUNNING):
         if not trial.params:
             # Killed before its first sign of life, it would never be missed.
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -173,16 +167,16 @@ def _connect(url: str) -> optuna.Study:
     )
 
 
-def count_running(study: optuna.Study) -> int:
-    """Returns how many trials run, or ran when their process was killed."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+def trials_of(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    """Returns the trials in these states; running are also those that were killed."""
+    return study.get_trials(deepcopy=False, states=states)
 
 
 def results_of(study: optuna.Study, plan: Plan) -> list[Result]:
     """Returns the results of a search so far, ordered by slot."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = reversed(trials_of(study, TrialState.COMPLETE))
     # Of one slot the first counts, and of a longer search the beginning.
-    results = {trial.user_attrs[_SLOT]: _result(trial) for trial in reversed(trials)}
+    results = {trial.user_attrs[_SLOT]: _result(trial) for trial in trials}
     return [results[slot] for slot in sorted(results) if slot < plan.trials]
 
 
@@ -208,13 +202,11 @@ def run_trials(
 
     Args:
       study: of `open_study`.
-      plan: the search; another number of rounds than before makes it longer or
-        shorter.
+      plan: the search; with other rounds than before it gets longer or shorter.
       evaluate: called with the slot, the values, the bounds of early stopping, and a
         function to be told the score after each number of steps; returns the number
         of steps and their score, not NaN.
-      gp: samples with Optuna's Gaussian process, not with UHO. For a plan of one
-        round.
+      gp: sample a plan of one round with Optuna's Gaussian process, not with UHO.
       on_result: called with each result of this process.
 
     Returns:
@@ -229,11 +221,9 @@ def run_trials(
         study._storage.record_heartbeat(trial._trial_id)
         slot = trial.user_attrs[_SLOT]
         steps = space_of_slot(plan, results_of(study, plan), slot)[STEPS]
+        values = dict(_suggest(trial, plan))
         chosen, score = evaluate(
-            slot,
-            dict(_suggest(trial, plan)),
-            steps,
-            lambda step, value: trial.report(value, step),
+            slot, values, steps, lambda step, value: trial.report(value, step)
         )
         trial.set_user_attr(STEPS, chosen)
         return score
@@ -267,14 +257,11 @@ def _fill_queue(study: optuna.Study, plan: Plan, results: list[Result]) -> int |
     done = {result.slot for result in results}
     first = next(slot for slot in range(plan.trials) if slot not in done)
     end = first - first % plan.samples + plan.samples
-    live = {
-        trial.user_attrs.get(_SLOT)
-        for trial in study.get_trials(deepcopy=False, states=_LIVE)
-    }
+    live = {trial.user_attrs.get(_SLOT) for trial in trials_of(study, *_LIVE)}
     for slot in range(first, end):
         if slot not in live:
             study.enqueue_trial({}, {_SLOT: slot})
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    waiting = trials_of(study, TrialState.WAITING)
     return waiting[0].user_attrs[_SLOT] if waiting else None
 
 
@@ -286,7 +273,7 @@ def _wanted(study: optuna.Study, plan: Plan, trial: optuna.Trial) -> bool:
     # Two processes may have queued the same slot.
     return not any(
         other.number < trial.number and other.user_attrs.get(_SLOT) == slot
-        for other in study.get_trials(deepcopy=False, states=_LIVE)
+        for other in trials_of(study, *_LIVE)
     )
 
 

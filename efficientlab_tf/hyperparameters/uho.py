@@ -9,8 +9,8 @@ omega holds the learning rate of the inner loop and whatever else has a range. T
 number of steps j is a hyperparameter too, but it is not sampled: `evaluate` finds it
 by early stopping, between the bounds that the space has for it.
 
-Everything here is a pure function, so that workers that share their results agree
-on the space of a round without talking to each other. `study` runs it with Optuna.
+All is a pure function, so that workers that share their results agree on the space of
+a round. `study` runs it with Optuna.
 """
 
 import dataclasses

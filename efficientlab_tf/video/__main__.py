@@ -13,13 +13,12 @@ writes table.md, results.csv, per_frame.csv, accuracy_time.png and units/.
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 
 from efficientlab_tf import flags
-from efficientlab_tf.config import OWN, Settings
+from efficientlab_tf.config import BUT_STEPS, OWN, Settings
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import make_writable, write_text
 from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.video.annotation import Truths, read_annotation
@@ -34,7 +33,6 @@ from efficientlab_tf.video.sequence import Options, SequenceResult, run_sequence
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
 _CELL = 240
-_SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 
 
 def run(config: VideoConfig, settings: Settings = OWN) -> None:
@@ -143,26 +141,19 @@ def _prepare(config: VideoConfig) -> Path:
         raise UserError(
             f"`output` {output} would write into the input; choose another folder"
         )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to `output` {output}: {error.strerror}; choose a folder "
-            "that you may write to"
-        ) from error
+    make_writable(output)
     return output
 
 
 def main() -> None:
     """Runs as the flags say."""
-    run(flags.read(VideoConfig), flags.read(Settings, only=_SETTINGS))
+    run(flags.read(VideoConfig), flags.read(Settings, only=BUT_STEPS))
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.define(VideoConfig)
-    flags.define(Settings, only=_SETTINGS)
+    flags.define(Settings, only=BUT_STEPS)
 
 
 if __name__ == "__main__":

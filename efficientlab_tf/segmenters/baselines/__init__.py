@@ -71,15 +71,14 @@ def build_baseline(
     Raises:
       UserError: no such baseline or option, or no extractor where one is needed.
     """
-    known = _options(name)
-    unknown = sorted(set(options) - (known - {"extractor"}))
+    known = _options(name) - {"extractor"}
+    unknown = sorted(set(options) - known)
     if unknown:
         raise UserError(
             f"baseline {name}: expected options out of "
-            f"{', '.join(sorted(known - {'extractor'})) or 'none'}; "
-            f"received {', '.join(unknown)}"
+            f"{', '.join(sorted(known)) or 'none'}; received {', '.join(unknown)}"
         )
-    if "extractor" in known:
+    if needs_extractor(name):
         if extractor is None:
             raise UserError(
                 f"baseline {name}: expected a feature extractor, received none"

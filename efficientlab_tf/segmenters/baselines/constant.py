@@ -10,12 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from efficientlab_tf.segmenters.baselines.support import check_queries, check_support
-from efficientlab_tf.segmenters.segmenter import (
-    Adapted,
-    Features,
-    Segmenter,
-    values_of,
-)
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter, values_of
 
 
 @dataclasses.dataclass(frozen=True)

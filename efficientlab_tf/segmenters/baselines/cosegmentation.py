@@ -9,11 +9,9 @@
 
 It stands in for Faktor & Irani's "Co-segmentation by Composition" (2013), which
 Shaban et al. (2017, section 6) compare with at five shots: the floor of what can be
-known without any mask. Theirs calls two images alike where one can be composed of
-large, rarely occurring regions of the other, which it grows from matching
-descriptors. This one clusters cells by what a network sees and knows no regions; it
-shares the idea that the foreground is what recurs, and adds that it keeps off the
-border.
+known without any mask. Theirs composes images of regions grown from matching
+descriptors; this one clusters cells by what a network sees. Both take for foreground
+what recurs, this one also what keeps off the border.
 
 Chosen on every third validation class of icons-fss, 160 pixels (see `features`), 5
 shots and 1 shot: 8 clusters 45.5 and 43.0 % per-image IoU; 4: 41.8 and 43.3; 12: 44.4
@@ -31,19 +29,13 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.baselines.features import (
     FeatureExtractor,
     nearest_first,
-    upsample,
 )
 from efficientlab_tf.segmenters.baselines.support import (
-    check_queries,
+    DenseAdapted,
     check_support,
     one_thread,
 )
-from efficientlab_tf.segmenters.segmenter import (
-    Adapted,
-    Features,
-    Segmenter,
-    values_of,
-)
+from efficientlab_tf.segmenters.segmenter import Features, Segmenter, values_of
 
 _APPEARS = 0.01
 
@@ -75,11 +67,11 @@ class CoSegmentation(Segmenter):
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "CoSegmentationAdapted":
-        """Takes a support set's images and K; see `Segmenter`.
+        """Takes a support set's images, in any order, and K; see `Segmenter`.
 
         Args:
-          images: uint8 [k, H, W, 3]. Their order changes nothing.
-          masks: uint8 [k, H, W]; 0..K, 255 unknown. May be 255 everywhere.
+          images: uint8 [k, H, W, 3].
+          masks: uint8 [k, H, W]; 0..K, 255 unknown, also everywhere.
           seed: of k-means.
 
         Raises:
@@ -89,16 +81,13 @@ class CoSegmentation(Segmenter):
         # k-means starts from cells by their number, so a set needs an order.
         ordered = sorted(support.images, key=lambda image: image.tobytes())
         return CoSegmentationAdapted(
-            self,
-            self.extractor(np.stack(ordered)),
-            support.classes,
-            support.image_size,
-            seed % 2**32,
+            *(self, self.extractor(np.stack(ordered)), support.classes),
+            *(support.image_size, seed % 2**32),
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class CoSegmentationAdapted(Adapted):
+class CoSegmentationAdapted(DenseAdapted):
     """The support images of one task.
 
     Attributes:
@@ -116,25 +105,25 @@ class CoSegmentationAdapted(Adapted):
     image_size: tuple[int, int]
     seed: int
 
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """See `CoSegmentation`."""
+        return self.method.extractor
+
     def predict(self, images: np.ndarray | Features) -> np.ndarray:
         """Segments each query together with the support set, and with no other query.
 
-        Returns:
-          Probabilities float32 [n, H, W, K+1]; see `Adapted`.
-
-        Raises:
-          UserError: queries of another shape or type than the support images.
+        See `DenseAdapted`.
         """
-        images = check_queries(values_of(images), self.image_size)
-        result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
-        for out, features in zip(result, self.method.extractor(images), strict=True):
-            distances = self._distances(features)
-            scores = nearest_first(distances, self.method.scale)
-            out[..., :2] = upsample(scores[np.newaxis], self.image_size)[0]
-        return result
+        return super().predict(values_of(images))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """See `DenseAdapted`."""
+        scores = nearest_first(self._distances(features), self.method.scale)
+        return np.pad(scores, ((0, 0), (0, 0), (0, self.classes - 1)))
 
     def _distances(self, query: np.ndarray) -> np.ndarray:
-        """Distances [h, w, 2] of a query's cells to background and foreground."""
+        """Of a query's cells to background and foreground, [h, w, 2]."""
         features = np.concatenate([self.features, query[np.newaxis]])
         flat = features.reshape(-1, features.shape[-1])
         clusters = min(self.method.clusters, len(flat))
@@ -145,14 +134,11 @@ class CoSegmentationAdapted(Adapted):
             cells = means.fit_predict(flat).reshape(features.shape[:-1])
             distances = means.transform(flat[-query[..., 0].size :])
         foreground = foreground_clusters(cells, clusters)
-        result = np.zeros((len(distances), 2))
+        nearest = np.zeros(len(distances)), np.full(len(distances), np.inf)
         if foreground.any():
             background = np.setdiff1d(cells, np.flatnonzero(foreground))
-            result[:, 0] = distances[:, background].min(-1)
-            result[:, 1] = distances[:, foreground].min(-1)
-        else:
-            result[:, 1] = np.inf
-        return result.reshape(*query.shape[:-1], 2)
+            nearest = (distances[:, own].min(-1) for own in (background, foreground))
+        return np.stack(list(nearest), -1).reshape(*query.shape[:-1], 2)
 
 
 def foreground_clusters(cells: np.ndarray, clusters: int) -> np.ndarray:

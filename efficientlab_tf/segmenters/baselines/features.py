@@ -6,11 +6,10 @@
     l = the majority of each cell's known pixels
     p = softmax(-d / scale)                      d_c: distance to class c
 
-Shaban et al. (2017, section 6) take fc-7 of an FCN-32s; any network will do here.
-The defaults were chosen on the 60 validation classes of icons-fss with ImageNet's
-EfficientNet-Lite0. At 224 pixels, five shots and every second class, 1-NN reaches
-54.9 % per-image IoU with stage 6 as it is, 56.0 % with its vectors at unit length
-and 56.8 % with stages 4 and 6 so (all classes); logistic regression 61.1 % with
+Shaban et al. (2017, section 6) take fc-7 of an FCN-32s; any network will do here. The
+defaults were chosen on validation classes of icons-fss, five shots at 224 pixels, with
+ImageNet's EfficientNet-Lite0: 1-NN reaches 54.9 % per-image IoU with stage 6 as it is,
+56.0 % at unit length and 56.8 % with stages 4 and 6 so; logistic regression 61.1 % with
 stage 6 and 65.7 % with stages 4 and 6, at unit length.
 """
 
@@ -110,13 +109,12 @@ class FeatureExtractor:
           UserError: images of another shape or type.
         """
         images = np.asarray(images)
-        expected = (*self.image_size, 3)
-        is_number = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
-        if images.ndim != 4 or images.shape[1:] != expected or not is_number:
+        if not is_pictures(images, self.image_size):
+            height, width = self.image_size
             raise UserError(
-                f"images: expected uint8 or float [n, {', '.join(map(str, expected))}]"
-                f"; received {images.dtype} {list(images.shape)}; resize them, or "
-                "build the features for their size"
+                f"images: expected uint8 or float [n, {height}, {width}, 3]; received "
+                f"{images.dtype} {list(images.shape)}; resize them, or build the "
+                "features for their size"
             )
         parts = [
             self._features(images[i : i + self._batch].astype(np.float32)).numpy()
@@ -142,13 +140,18 @@ class FeatureExtractor:
         return tf.concat(maps, -1)
 
 
+def is_pictures(images: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether an array is uint8 or float [n, *size, 3]."""
+    is_number = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
+    return images.ndim == 4 and images.shape[1:] == (*size, 3) and is_number
+
+
 def labels(masks: np.ndarray, height: int, width: int) -> np.ndarray:
     """Brings masks to the resolution of features.
 
     The image falls into height x width cells, and a cell has the label of most of
-    its known pixels (of equally many the lower one), 255 if none is known. The
-    nearest pixel instead would be one of 64 or 256 that the features describe, and
-    be unknown where others are known; it came out 0.1 to 0.5 points lower.
+    its known pixels (of equally many the lower one), 255 if none is known. (The nearest
+    pixel instead came out 0.1 to 0.5 points lower.)
 
     No label of an image may vanish: one without any cell gets the cell where it has
     the largest share of the known pixels, unless that is the last cell of another.
@@ -214,9 +217,8 @@ def nearest_first(distances: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _several(one_or_more) -> tuple:
-    if isinstance(one_or_more, int | str):
-        return (one_or_more,)
-    return tuple(one_or_more)
+    single = isinstance(one_or_more, int | str)
+    return (one_or_more,) if single else tuple(one_or_more)
 
 
 def _backbone(
@@ -253,10 +255,8 @@ def _fixed(model: keras.Model, image_size: tuple[int, int] | None) -> keras.Mode
                 "received none"
             )
         return model
-    if any(
-        own not in (None, side)
-        for own, side in zip(shape[1:3], image_size, strict=True)
-    ):
+    pairs = zip(shape[1:3], image_size, strict=True)
+    if any(own not in (None, side) for own, side in pairs):
         raise UserError(
             f"image_size: expected {shape[1]} x {shape[2]}, which model {model.name} "
             f"was built for; received {image_size}; leave it out"

@@ -4,10 +4,9 @@
     label(q) = argmin_c d_c(q), the label of the nearest support cell
     p_c(q) = softmax_c(-d_c(q) / scale), and bilinearly to the image's size
 
-The paper's masks are hard. The softmax has the same argmax in the middle of every
-cell and says, too, how near the second class was, so that edges between cells go
-where the two classes are equally near: on validation classes of icons-fss (see
-`features`) 55 to 57 % per-image IoU at 5 shots in the place of 52 % for hard labels.
+The paper's masks are hard. The softmax has the same argmax in the middle of every cell
+and puts edges between cells where two classes are equally near: on validation classes
+of icons-fss (see `features`) 55 to 57 % per-image IoU at 5 shots, 52 % for hard labels.
 Above a tenth of the usual distance the scale hardly matters (within 0.7 points).
 """
 
@@ -20,19 +19,17 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.baselines.features import (
     FeatureExtractor,
     nearest_first,
-    upsample,
 )
 from efficientlab_tf.segmenters.baselines.support import (
-    check_support,
-    labelled_cells,
+    DenseAdapted,
+    DenseSegmenter,
     one_thread,
-    query_features,
 )
-from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
+from efficientlab_tf.segmenters.segmenter import Features
 
 
 @dataclasses.dataclass(frozen=True)
-class NearestNeighbour(Segmenter):
+class NearestNeighbour(DenseSegmenter):
     """Labels each query cell as the nearest support cell, of all shots together.
 
     Attributes:
@@ -42,18 +39,12 @@ class NearestNeighbour(Segmenter):
 
     extractor: FeatureExtractor
     scale: float = 0.1
-    live = True
-    needs_background = True
 
     def __post_init__(self):
         if not self.scale > 0:
             raise UserError(
                 f"scale: expected a number above 0; received {self.scale!r}"
             )
-
-    def read(self, images: np.ndarray) -> Features:
-        """See `Segmenter`: dense features."""
-        return Features(self.extractor(images))
 
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
@@ -63,27 +54,22 @@ class NearestNeighbour(Segmenter):
         Raises:
           UserError: wrong shapes or types, or a class without labels.
         """
-        if not isinstance(images, Features):
-            images, masks, _ = check_support(images, masks)
-            images = self.read(images)
-        labels, classes = labelled_cells(masks, self.extractor.grid)
-        # Brute force: a tree prunes nothing in a hundred dimensions, and a few
-        # thousand cells are one product of matrices.
-        searches = tuple(
-            NearestNeighbors(n_neighbors=1, algorithm="brute").fit(features)
-            if len(features)
-            else None
-            for features in (
-                images.values[labels == label] for label in range(classes + 1)
-            )
-        )
+        features, (labels, classes) = self.labelled(images, masks)
+        searches = []
+        for label in range(classes + 1):
+            own = features[labels == label]
+            # Brute force: a tree prunes nothing in a hundred dimensions, and a few
+            # thousand cells are one product of matrices.
+            search = NearestNeighbors(n_neighbors=1, algorithm="brute")
+            searches.append(search.fit(own) if len(own) else None)
+        size = np.shape(masks)[1:]
         return NearestNeighbourAdapted(
-            self.extractor, searches, self.scale, np.shape(masks)[1:]
+            self.extractor, tuple(searches), self.scale, size
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class NearestNeighbourAdapted(Adapted):
+class NearestNeighbourAdapted(DenseAdapted):
     """The support cells of one task.
 
     Attributes:
@@ -98,27 +84,18 @@ class NearestNeighbourAdapted(Adapted):
     scale: float
     image_size: tuple[int, int]
 
-    def predict(self, images: np.ndarray | Features) -> np.ndarray:
-        """See `Adapted`.
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.searches) - 1
 
-        Raises:
-          UserError: queries of another shape or type than the support images.
-        """
-        read = query_features(self.extractor, images, self.image_size)
-        shape = (len(read), *self.image_size, len(self.searches))
-        result = np.empty(shape, np.float32)
-        # One at a time, so that no rounding depends on the others.
-        for out, features in zip(result, read, strict=True):
-            scores = nearest_first(self.distances(features), self.scale)
-            out[:] = upsample(scores[np.newaxis], self.image_size)[0]
-        return result
-
-    def distances(self, features: np.ndarray) -> np.ndarray:
-        """Distances [h, w, K+1] of features [h, w, C] to the nearest of each label."""
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """See `DenseAdapted`."""
         flat = features.reshape(-1, features.shape[-1])
-        result = np.full((len(flat), len(self.searches)), np.inf)
+        distances = np.full((len(flat), len(self.searches)), np.inf)
         with one_thread():
             for label, search in enumerate(self.searches):
                 if search is not None:
-                    result[:, label] = search.kneighbors(flat)[0][:, 0]
-        return result.reshape(*features.shape[:-1], -1)
+                    distances[:, label] = search.kneighbors(flat)[0][:, 0]
+        scores = nearest_first(distances, self.scale)
+        return scores.reshape(*features.shape[:-1], -1)

@@ -1,5 +1,6 @@
-"""What a baseline may rely on: checked support sets and queries."""
+"""What baselines share: checked support sets and queries, and predicting by cells."""
 
+import abc
 import contextlib
 import functools
 from typing import NamedTuple
@@ -9,8 +10,13 @@ from threadpoolctl import ThreadpoolController
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.baselines.features import FeatureExtractor, labels
-from efficientlab_tf.segmenters.segmenter import Features
+from efficientlab_tf.segmenters.baselines.features import (
+    FeatureExtractor,
+    is_pictures,
+    labels,
+    upsample,
+)
+from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 
 class Support(NamedTuple):
@@ -45,6 +51,65 @@ class Cells(NamedTuple):
     classes: int
 
 
+class DenseSegmenter(Segmenter):
+    """A method that learns from the labelled cells of dense features."""
+
+    extractor: FeatureExtractor
+    live = True
+    needs_background = True
+
+    def read(self, images: np.ndarray) -> Features:
+        """See `Segmenter`: dense features."""
+        return Features(self.extractor(images))
+
+    def labelled(
+        self, images: np.ndarray | Features, masks: np.ndarray
+    ) -> tuple[np.ndarray, Cells]:
+        """Features [k, h, w, C] of a support set, and the labels of their cells.
+
+        Raises:
+          UserError: wrong shapes or types, or a class without labels.
+        """
+        if not isinstance(images, Features):
+            images, masks, _ = check_support(images, masks)
+            images = self.read(images)
+        return images.values, labelled_cells(masks, self.extractor.grid)
+
+
+class DenseAdapted(Adapted):
+    """What has learned from dense features, and scores those of queries.
+
+    Attributes:
+      extractor: of the features.
+      image_size: H and W.
+      classes: K.
+    """
+
+    extractor: FeatureExtractor
+    image_size: tuple[int, int]
+    classes: int
+
+    @abc.abstractmethod
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Maps the features [h, w, C] of one query to probabilities [h, w, K+1]."""
+
+    def predict(self, images: np.ndarray | Features) -> np.ndarray:
+        """See `Adapted`.
+
+        Raises:
+          UserError: queries of another shape or type than the support images.
+        """
+        if isinstance(images, Features):
+            read = images.values
+        else:
+            read = self.extractor(check_queries(images, self.image_size))
+        # One at a time, so that no rounding depends on the others.
+        result = np.empty((len(read), *self.image_size, self.classes + 1), np.float32)
+        for out, features in zip(result, read, strict=True):
+            out[:] = upsample(self.scores(features)[np.newaxis], self.image_size)[0]
+        return result
+
+
 def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
     """Checks shapes and types.
 
@@ -76,8 +141,7 @@ def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
       UserError: they are not.
     """
     images = np.asarray(images)
-    is_number = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
-    if images.ndim != 4 or images.shape[1:] != (*image_size, 3) or not is_number:
+    if not is_pictures(images, image_size):
         height, width = image_size
         raise UserError(
             f"query images: expected uint8 or float [n, {height}, {width}, 3], the "
@@ -85,21 +149,6 @@ def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
             f"{list(images.shape)}; resize them"
         )
     return images
-
-
-def query_features(
-    extractor: FeatureExtractor,
-    images: np.ndarray | Features,
-    image_size: tuple[int, int],
-) -> np.ndarray:
-    """The features [n, h, w, C] of queries, made now or before.
-
-    Raises:
-      UserError: queries of another shape or type than the support images.
-    """
-    if isinstance(images, Features):
-        return images.values
-    return extractor(check_queries(images, image_size))
 
 
 def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:
@@ -122,9 +171,8 @@ def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:
     wanted = np.arange(1, classes + 1)
     _require(wanted, present, "pixel", "label some, or number the classes without gaps")
     cells = labels(masks, *grid)
-    _require(
-        wanted, cells, "cell of the features", "take larger images or an earlier stage"
-    )
+    advice = "take larger images or an earlier stage"
+    _require(wanted, cells, "cell of the features", advice)
     return Cells(cells, classes)
 
 
