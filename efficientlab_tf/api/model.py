@@ -20,6 +20,7 @@ from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import OWN, ExportConfig, Settings
 from efficientlab_tf.data.annotations import resize_annotations, resize_image
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import writing
 from efficientlab_tf.inference.pictures import (
     Picture,
     check_classes,
@@ -67,7 +68,7 @@ class Model(abc.ABC):
     @property
     def has_steps(self) -> bool:
         """Whether it adapts in steps of an inner loop."""
-        return bool(self.defaults.steps is not None)
+        return self.defaults.steps is not None
 
     @property
     def classes(self) -> int:
@@ -151,9 +152,8 @@ class Model(abc.ABC):
         labels = read_masks(masks, pictures)
         names, count = check_classes(labels, classes)
         support = np.stack([resize_image(picture, self.size) for picture in pictures])
-        labels = np.stack(
-            [resize_annotations(label[np.newaxis], self.size)[0] for label in labels]
-        )
+        labels = (resize_annotations(label[np.newaxis], self.size) for label in labels)
+        labels = np.concatenate(list(labels))
         self._check_left(labels, names)
         notes: list[str] = []
         own = self.resolve(self._for_support(len(support), settings, notes))
@@ -168,17 +168,13 @@ class Model(abc.ABC):
             search = self._search(support, labels, count, own, on_step, notes, **watch)
             if search:
                 own |= Settings(steps=search.steps)
-        segmenter = self.segmenter(count, own)
-        trail: tuple[Step, ...] = ()
+        method, trail = self.segmenter(count, own), ()
         if on_step is None:
-            adapted = segmenter.adapt(support, labels, seed=seed)
+            adapted = method.adapt(support, labels, seed=seed)
         else:
-            adapted, trail = follow(
-                segmenter, support, labels, on_step=on_step, **watch
-            )
-        return AdaptedModel(
-            self, adapted, names, threshold, own, trail, search, tuple(notes)
-        )
+            adapted, trail = follow(method, support, labels, on_step=on_step, **watch)
+        found = (threshold, own, trail, search, tuple(notes))
+        return AdaptedModel(self, adapted, names, *found)
 
     def _check_left(self, masks: np.ndarray, names: Sequence[str]) -> None:
         for number, name in enumerate(names, start=1):
@@ -190,13 +186,10 @@ class Model(abc.ABC):
                     "larger, or a model that works at a larger size"
                 )
 
-    def _for_support(
-        self, count: int, settings: Settings, notes: list[str]
-    ) -> Settings:
+    def _for_support(self, count: int, settings: Settings, notes: list[str]):
         """Takes mini-batches of a large support set, unless told otherwise."""
-        if self.defaults.inner_batch != 0 or settings.inner_batch is not None:
-            return settings
-        if count <= WHOLE_SUPPORT:
+        chosen = self.defaults.inner_batch != 0 or settings.inner_batch is not None
+        if chosen or count <= WHOLE_SUPPORT:
             return settings
         notes.append(
             f"mini-batches of {MINI_BATCH}: the model takes the whole support set at "
@@ -359,14 +352,9 @@ class AdaptedModel:
         path = Path(path)
         if path.suffix != ".keras":
             raise UserError(f"a model is saved to a .keras file, received {path}")
-        try:
+        with writing(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.model.save_adapted(self, path)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path}: {error.strerror or error}; choose a folder that "
-                "you may write to"
-            ) from error
 
     def export(self, folder: str | Path, config: ExportConfig | None = None) -> None:
         """Writes the adapted model as a SavedModel for TensorFlow Serving.

@@ -20,7 +20,7 @@ from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, Train
 from efficientlab_tf.data.augment import RECIPES, Augmenter
 from efficientlab_tf.data.points import keep_unknown
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import write_text, writing
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import MODELS, build_model
 from efficientlab_tf.models.conditioned import is_conditioned
@@ -80,15 +80,10 @@ class RunConfig:
         Raises:
           UserError: the folder cannot be written.
         """
-        try:
+        with writing(f"to {run_dir}"):
             run_dir.mkdir(parents=True, exist_ok=True)
             write_text(run_dir / FLAG_FILE, self.to_flags())
             write_text(run_dir / CONFIG_FILE, json.dumps(self.to_dict(), indent=2))
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {run_dir}: {error.strerror}; choose a "
-                "folder that you may write to"
-            ) from error
 
     @classmethod
     def load(cls, run_dir: Path) -> "RunConfig":

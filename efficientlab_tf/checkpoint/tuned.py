@@ -17,14 +17,15 @@ import tensorflow as tf
 
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import replacing, write_text
+from efficientlab_tf.files import replacing, write_text, writing
 from efficientlab_tf.segmenters.network import Network, Weights
 
 TUNED_FILE = "tuned.json"
 _MEMBER = "efficientlab_tf_tuned.json"
 _LEARNER = ("inner_learning_rate", "inner_steps", "inner_batch", "augment_rate")
-_FACTOR, _DROPOUT = "rates_factor", "final_dropout"
-_DROPOUT_LAYER = "final_dropout"
+_FACTOR = "rates_factor"
+_DROPOUT = "final_dropout"
+"""Also the name of the layer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def final_dropout(network: Network) -> keras.layers.Dropout:
       UserError: the network has none.
     """
     try:
-        return network.model.get_layer(_DROPOUT_LAYER)
+        return network.model.get_layer(_DROPOUT)
     except ValueError as error:
         raise UserError(
             "the network has no final dropout to tune: it was built with "
@@ -134,17 +135,12 @@ def adjust(
     learner = {name: values[name] for name in _LEARNER if name in values}
     run = dataclasses.replace(run, learner=dataclasses.replace(run.learner, **learner))
     if _DROPOUT in values:
-        rate = values[_DROPOUT]
-        run = dataclasses.replace(
-            run, model=dataclasses.replace(run.model, final_dropout=rate)
-        )
-        final_dropout(network).rate = rate
+        final_dropout(network).rate = rate = values[_DROPOUT]
+        model = dataclasses.replace(run.model, final_dropout=rate)
+        run = dataclasses.replace(run, model=model)
     if _FACTOR in values:
-        weights = weights._replace(
-            rates=tuple(
-                rate * tf.cast(values[_FACTOR], rate.dtype) for rate in weights.rates
-            )
-        )
+        rates = (r * tf.cast(values[_FACTOR], r.dtype) for r in weights.rates)
+        weights = weights._replace(rates=tuple(rates))
     return weights, run
 
 
@@ -171,27 +167,17 @@ def write_tuned(source: Path, tuned: Tuned) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    try:
+    text, advice = tuned.to_json(), "make it writable and run the same command again"
+    with writing(
+        f"the tuned values to {source}", f"{advice}: finished trials are kept"
+    ):
         if source.is_dir():
-            write_text(source / TUNED_FILE, tuned.to_json())
-        else:
-            _replace_member(source, tuned.to_json())
-    except OSError as error:
-        raise UserError(
-            f"cannot write the tuned values to {source}: {error.strerror}; make it "
-            "writable and run the same command again: finished trials are kept"
-        ) from error
-
-
-def _replace_member(source: Path, text: str) -> None:
-    with replacing(source) as partial:
-        with (
-            zipfile.ZipFile(source) as old,
-            zipfile.ZipFile(partial, "w") as new,
-        ):
-            for item in old.infolist():
-                if item.filename != _MEMBER:
-                    new.writestr(item, old.read(item))
-            # Without a date, so that equal values make equal files.
-            new.writestr(zipfile.ZipInfo(_MEMBER), text)
-        shutil.copymode(source, partial)
+            return write_text(source / TUNED_FILE, text)
+        with replacing(source) as partial:
+            with zipfile.ZipFile(source) as old, zipfile.ZipFile(partial, "w") as new:
+                for item in old.infolist():
+                    if item.filename != _MEMBER:
+                        new.writestr(item, old.read(item))
+                # Without a date, so that equal values make equal files.
+                new.writestr(zipfile.ZipInfo(_MEMBER), text)
+            shutil.copymode(source, partial)

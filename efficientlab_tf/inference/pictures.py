@@ -139,9 +139,8 @@ def _picture(label: str, picture: Picture) -> np.ndarray:
     if isinstance(picture, str | Path):
         try:
             return rgb(read_query(Path(picture).expanduser()))
-        except (Refused, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            raise UserError(f"{label}: {picture}: {reason or error}") from error
+        except Refused as error:
+            raise UserError(f"{label}: {picture}: {error}") from error
     if isinstance(picture, Image.Image):
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     array = np.asarray(picture)

@@ -16,6 +16,7 @@ from efficientlab_tf.data.annotations.mask_files import (
 )
 from efficientlab_tf.data.annotations.support import Support
 from efficientlab_tf.data.cleaning import (
+    Refused,
     Upright,
     fit_mask,
     open_picture,
@@ -133,10 +134,13 @@ def read_query(path: Path) -> Upright:
     """Decodes a picture, upright and in 8 bits.
 
     Raises:
-      Refused: it is no picture that can be read.
-      OSError: the file cannot be read.
+      Refused: the file cannot be read, or is no picture.
     """
-    return read_image(path.read_bytes(), stretch=True)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Refused(error.strerror or str(error)) from error
+    return read_image(data, stretch=True)
 
 
 class Truth:

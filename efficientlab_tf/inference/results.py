@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from efficientlab_tf.data.annotations import Support
-from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import write_text, writing
 from efficientlab_tf.inference.queries import Query
 from efficientlab_tf.inference.segmenting import MASKS, OVERLAYS, Segmented
 from efficientlab_tf.metrics import Interval, mean_iou, present_iou
@@ -74,15 +73,11 @@ class Results:
 
     def add(self, result: Segmented) -> None:
         """Takes the result of one query."""
-        classes = self._support.classes
         name = result.query.output + ".png"
-        found = np.bincount(result.mask.ravel(), minlength=len(classes) + 1)
         by_class = iou = None
         if result.counts is not None:
             iou = mean_iou(result.counts)
-            by_class = {
-                classes[c - 1]: v for c, v in present_iou(result.counts).items()
-            }
+            by_class = self._by_name(result.counts)
             if not result.repeated:
                 self._counts.append(result.counts)
         height, width = result.mask.shape
@@ -92,10 +87,7 @@ class Results:
             overlay=f"{OVERLAYS}/{name}",
             width=width,
             height=height,
-            fractions={
-                c: float(n / result.mask.size)
-                for c, n in zip(classes, found[1:], strict=True)
-            },
+            fractions=_fractions(result.mask, self._support.classes),
             iou=iou,
             class_iou=by_class,
             in_support=result.repeated,
@@ -113,14 +105,16 @@ class Results:
         if not self._counts:
             return None
         each = Interval.of([mean_iou(counts) for counts in self._counts])
-        by_class = present_iou(np.sum(self._counts, axis=0))
-        names = self._support.classes
         return {
             "queries": len(self._counts),
             "mean_iou": each.mean,
             "half_width_95": each.half_width,
-            "class_iou": {names[c - 1]: iou for c, iou in by_class.items()},
+            "class_iou": self._by_name(np.sum(self._counts, axis=0)),
         }
+
+    def _by_name(self, counts: np.ndarray) -> dict[str, float]:
+        names = self._support.classes
+        return {names[c - 1]: iou for c, iou in present_iou(counts).items()}
 
     def write(self, output: Path, document: dict[str, Any]) -> None:
         """Writes summary.json, with `document` in front, and the contact sheet.
@@ -134,14 +128,10 @@ class Results:
             "queries": [dataclasses.asdict(record) for record in self.records],
             "failed": self.failures,
         }
-        try:
+        with writing(f"to {output}"):
             write_text(output / SUMMARY, json.dumps(document, indent=2))
             if self._rows:
                 self._sheet().save(output / SHEET)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {output}: {error.strerror or error}"
-            ) from error
 
     def lines(self) -> list[str]:
         """What to print: a line a query, or none if they are many; and the mean."""
@@ -172,21 +162,19 @@ class Results:
         judged = any(result.truth is not None for result, _ in self._rows)
         rows = []
         for row, (result, _) in enumerate(self._rows):
-            example = None
+            example = truth = None
             if row < len(shown):
                 picture = pictures[shown[row]]
                 example = marked(picture.image, picture.mask)
-            cells = [example, result.image, marked(result.image, result.mask)]
-            if judged:
-                truth = result.truth
-                cells.insert(2, None if truth is None else marked(result.image, truth))
-            rows.append(cells)
+            if result.truth is not None:
+                truth = marked(result.image, result.truth)
+            found = marked(result.image, result.mask)
+            rows.append([example, result.image, *([truth] if judged else []), found])
         columns = ["support", "query", "ground truth", "prediction"]
         if not judged:
             columns.remove("ground truth")
-        sheet = contact_sheet(
-            rows, [caption for _, caption in self._rows], columns, cell=_CELL
-        )
+        captions = [caption for _, caption in self._rows]
+        sheet = contact_sheet(rows, captions, columns, cell=_CELL)
         classes = self._support.classes
         return with_legend(sheet, classes) if len(classes) > 1 else sheet
 
@@ -194,15 +182,14 @@ class Results:
 def describe_support(support: Support) -> list[dict[str, Any]]:
     """What summary.json says of each support picture."""
     return [
-        {
-            "file": picture.name,
-            "fractions": {
-                name: float(np.mean(picture.mask == c))
-                for c, name in enumerate(support.classes, start=1)
-            },
-        }
-        for picture in support.pictures
+        {"file": p.name, "fractions": _fractions(p.mask, support.classes)}
+        for p in support.pictures
     ]
+
+
+def _fractions(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    numbered = enumerate(classes, start=1)
+    return {name: float(np.mean(mask == number)) for number, name in numbered}
 
 
 def _caption(record: Record) -> str:

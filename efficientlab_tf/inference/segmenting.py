@@ -16,6 +16,7 @@ from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import Refused, Upright
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import writing
 from efficientlab_tf.inference.queries import Query, Truth, read_query
 from efficientlab_tf.metrics import confusion
 from efficientlab_tf.pictures import marked, palette_image
@@ -94,9 +95,8 @@ def segment(
     for query in queries:
         try:
             picture = read_query(query.path)
-        except (Refused, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            failed(query.path, reason or str(error))
+        except Refused as error:
+            failed(query.path, str(error))
             continue
         waiting.append((query, picture))
         pixels += picture.picture.width * picture.picture.height
@@ -114,26 +114,15 @@ def write(result: Segmented, output: Path) -> None:
       UserError: the folder cannot be written.
     """
     name = result.query.output + ".png"
-    picture = marked(result.image, result.mask)
-    try:
-        for folder, image in (
-            (MASKS, palette_image(result.mask)),
-            (OVERLAYS, Image.fromarray(picture)),
-        ):
+    overlay = Image.fromarray(marked(result.image, result.mask))
+    images = {MASKS: palette_image(result.mask), OVERLAYS: overlay}
+    with writing(f"{name} to {output}"):
+        for folder, image in images.items():
             (output / folder).mkdir(parents=True, exist_ok=True)
             image.save(output / folder / name)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {name} to {output}: {error.strerror or error}"
-        ) from error
 
 
-def _truth(
-    truth: Truth | None,
-    query: Query,
-    picture: Upright,
-    failed: Callable[[Path, str], None],
-) -> np.ndarray | None:
+def _truth(truth: Truth | None, query: Query, picture: Upright, failed):
     if truth is None or query.mask is None:
         return None
     try:

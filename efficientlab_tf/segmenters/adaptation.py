@@ -1,8 +1,8 @@
 """Adapting to one support set that a person gave, with a look at every step.
 
-Unlike a meta-test this may find its own number of steps: a part of the support set
-is held out, the inner loop is followed until its IoU on that part no longer improves
-(`early_stopping`), and then repeated on the whole support set for as many steps.
+This may find its own number of steps: a part of the support set is held out, the inner
+loop is followed until its IoU on that part no longer improves (`early_stopping`), and
+then repeated on the whole support set for as many steps.
 """
 
 import dataclasses
@@ -105,9 +105,9 @@ def search_steps(
       images: uint8 [k, H, W, 3].
       masks: uint8 [k, H, W]; 0..K, 255 unknown.
       held_out: from `choose_held_out`.
-      seed: see `Segmenter.adapt`.
-      threshold: of the foreground probability of one class.
-      on_step: called with every step, also with none taken yet.
+      seed: see `follow`, as the others.
+      threshold: see `follow`.
+      on_step: see `follow`.
     """
     rest = np.setdiff1d(np.arange(len(images)), held_out)
     trail = []

@@ -33,6 +33,7 @@ from efficientlab_tf.segmenters.segmenter import (
     Features,
     Segmenter,
     Served,
+    values_of,
 )
 
 _BATCH = 8
@@ -149,7 +150,11 @@ class ForwardSegmenter(Segmenter):
         """See `Segmenter`: features with late fusion, else the images."""
         if not self.functions.reads:
             return Features(images)
-        return Features(_read(self.functions, self.weights, images))
+        parts = [
+            self.functions.read(self.weights, tf.convert_to_tensor(images[i:][:_BATCH]))
+            for i in range(0, len(images), _BATCH)
+        ]
+        return Features(np.concatenate(parts))
 
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
@@ -158,8 +163,9 @@ class ForwardSegmenter(Segmenter):
 
         See `Segmenter`; nothing is random here.
         """
-        read = _features(self.functions, self.weights, images)
-        masks = np.asarray(masks)
+        read, masks = tf.convert_to_tensor(values_of(images)), np.asarray(masks)
+        if not isinstance(images, Features):
+            read = self.functions.read(self.weights, read)
         ways = 1
         if self.functions.network.classes == 1:
             ways = max(1, int(masks[masks != IGNORE].max(initial=0)))
@@ -189,18 +195,18 @@ class ForwardAdapted(Adapted):
 
     def predict(self, images: np.ndarray | Features, batch: int = _BATCH) -> np.ndarray:
         """See `Adapted`; `batch` images at a time change nothing but memory."""
-        read = images.values if isinstance(images, Features) else images
-        result = []
-        for i in range(0, len(read), batch):
-            part = tf.convert_to_tensor(read[i : i + batch])
+        values, result = values_of(images), []
+        for i in range(0, len(values), batch):
+            part = tf.convert_to_tensor(values[i : i + batch])
             if not isinstance(images, Features):
                 part = self.functions.read(self.weights, part)
-            logits = [
-                self.functions.logits(self.weights, guide, part)
-                for guide in self.guides
-            ]
-            result.append(tf.nn.softmax(join(logits)).numpy())
+            found = self._probabilities(self.weights, self.guides, part)
+            result.append(found.numpy())
         return np.concatenate(result).astype(np.float32)
+
+    def _probabilities(self, weights, guides, read) -> tf.Tensor:
+        logits = [self.functions.logits(weights, guide, read) for guide in guides]
+        return tf.nn.softmax(join(logits))
 
     def served(self) -> Served:
         """See `Adapted`."""
@@ -209,8 +215,7 @@ class ForwardAdapted(Adapted):
             theta, statistics, guides = tensors
             weights = Weights(theta, statistics)
             read = self.functions.read(weights, images)
-            logits = [self.functions.logits(weights, guide, read) for guide in guides]
-            return tf.nn.softmax(join(logits))
+            return self._probabilities(weights, guides, read)
 
         tensors = (self.weights.theta, self.weights.statistics, self.guides)
         return Served(tensors, probabilities, self.functions.network.about)
@@ -225,19 +230,3 @@ def join(logits: Sequence[tf.Tensor]) -> tf.Tensor:
         return logits[0]
     scores = [pair[..., 1] - pair[..., 0] for pair in logits]
     return tf.stack([tf.zeros_like(scores[0]), *scores], axis=-1)
-
-
-def _features(functions, weights, images):
-    """A support set as `guide` takes it."""
-    if isinstance(images, Features):
-        return tf.convert_to_tensor(images.values)
-    return functions.read(weights, tf.convert_to_tensor(images))
-
-
-def _read(functions, weights, images) -> np.ndarray:
-    return np.concatenate(
-        [
-            functions.read(weights, tf.convert_to_tensor(images[i : i + _BATCH]))
-            for i in range(0, len(images), _BATCH)
-        ]
-    )

@@ -3,7 +3,9 @@
 The initialization itself is never changed, so tasks cannot leak into each other.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -32,8 +34,7 @@ class GradientSegmenter(Segmenter):
     """Segments by SGD from an initialization.
 
     Attributes:
-      functions: the compiled adapt and predict, shared by every initialization
-        of the same network.
+      functions: shared by every initialization of the same network.
       weights: the initialization.
       learning_rate: of the inner loop; the weights' own rates, where they were
         learned, take its place.
@@ -115,12 +116,11 @@ class GradientAdapted(Adapted):
         transductive = self.batch_norm == "query"
         if transductive:
             batch = len(images)
-        parts = [
-            self.functions.predict(
-                self.weights, tf.convert_to_tensor(images[i : i + batch]), transductive
-            ).numpy()
-            for i in range(0, len(images), batch)
-        ]
+        parts = []
+        for i in range(0, len(images), batch):
+            part = tf.convert_to_tensor(images[i : i + batch])
+            found = self.functions.predict(self.weights, part, transductive)
+            parts.append(found.numpy())
         return np.concatenate(parts).astype(np.float32)
 
     def served(self) -> Served:
@@ -154,11 +154,10 @@ class AdaptFunctions:
         self.inner = inner
         height, width, channels = inner.network.image_shape
         self._image_shape = [None, height, width, channels]
-        self.adapt = tf.function(self._adapt, reduce_retracing=True)
-        self.support_statistics = tf.function(
-            self._support_statistics, reduce_retracing=True
-        )
-        self.predict = tf.function(self._predict, reduce_retracing=True)
+        compiled = functools.partial(tf.function, reduce_retracing=True)
+        self.adapt = compiled(self._adapt)
+        self.support_statistics = compiled(self._support_statistics)
+        self.predict = compiled(self._predict)
 
     def segmenter(
         self, weights: Weights, *, learning_rate: float, steps: int, batch_norm: str
@@ -185,24 +184,14 @@ class AdaptFunctions:
         )
 
     def _support_statistics(self, weights, images):
-        """Replaces the running averages by the statistics of the support set.
-
-        One forward pass under the adapted weights, without dropout: the running
-        averages lag behind adaptation, and this uses no query image.
-        """
+        """Replaces the running averages, which lag behind, by the support set's."""
         with batch_statistics(momentum=0.0):
             _, statistics = self._infer(weights, images)
         return weights._replace(statistics=statistics)
 
     def _predict(self, weights, images, transductive):
-        """Returns probabilities [n, H, W, K+1].
-
-        With `transductive` the statistics of this very batch normalize it.
-        """
-        if transductive:
-            with batch_statistics():
-                logits, _ = self._infer(weights, images)
-        else:
+        """Probabilities [n, H, W, K+1]; transductive: by this batch's statistics."""
+        with batch_statistics() if transductive else contextlib.nullcontext():
             logits, _ = self._infer(weights, images)
         return tf.nn.softmax(logits)
 

@@ -31,9 +31,8 @@ class Weights(NamedTuple):
 class Network:
     """Calls a Keras model without touching its variables.
 
-    Dropout's seed generators are non-trainable variables of a model; here they
-    are filled from `seed` at every call, so that masks are a function of the
-    seed and a step can be recomputed exactly.
+    Dropout's seed generators are non-trainable variables of a model; here they are
+    filled from `seed` at every call, so that a step can be recomputed exactly.
 
     Args:
       model: a built functional model; images [n, H, W, 3] in 0..255 to logits
@@ -43,21 +42,12 @@ class Network:
     def __init__(self, model: keras.Model):
         self.model = model
         self.decayed = decay_mask(model)
-        self._is_seed = [
-            not tf.as_dtype(v.dtype).is_floating for v in model.non_trainable_variables
-        ]
-        self._seed_dtypes = [
-            tf.as_dtype(v.dtype)
-            for v, is_seed in zip(
-                model.non_trainable_variables, self._is_seed, strict=True
-            )
-            if is_seed
-        ]
-        self.dtype = next(
-            dtype
-            for dtype in (tf.as_dtype(v.dtype) for v in model.variables)
-            if dtype.is_floating
-        )
+        self._floats = _floats(model)
+        dtypes = [tf.as_dtype(v.dtype) for v in model.non_trainable_variables]
+        self._is_seed = [not dtype.is_floating for dtype in dtypes]
+        self._seed_dtypes = [dtype for dtype in dtypes if not dtype.is_floating]
+        dtypes = (tf.as_dtype(v.dtype) for v in model.variables)
+        self.dtype = next(dtype for dtype in dtypes if dtype.is_floating)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -80,31 +70,14 @@ class Network:
     def weights(self) -> Weights:
         """Returns a copy of the current values of the model's variables."""
         # `value` is the variable itself in Keras's TensorFlow backend.
-        return Weights(
-            tuple(tf.identity(v.value) for v in self.model.trainable_variables),
-            tuple(
-                tf.identity(v.value)
-                for v, is_seed in zip(
-                    self.model.non_trainable_variables, self._is_seed, strict=True
-                )
-                if not is_seed
-            ),
-        )
+        groups = self.model.trainable_variables, self._floats
+        return Weights(*(tuple(tf.identity(v.value) for v in g) for g in groups))
 
     def assign(self, weights: Weights) -> None:
         """Writes `weights` into the model's variables, for saving the model."""
-        for variable, value in zip(
-            self.model.trainable_variables, weights.theta, strict=True
-        ):
-            variable.assign(value)
-        floats = (
-            v
-            for v, is_seed in zip(
-                self.model.non_trainable_variables, self._is_seed, strict=True
-            )
-            if not is_seed
-        )
-        for variable, value in zip(floats, weights.statistics, strict=True):
+        variables = [*self.model.trainable_variables, *self._floats]
+        values = [*weights.theta, *weights.statistics]
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
     def __call__(
@@ -135,12 +108,8 @@ class Network:
             drawn = tf.random.stateless_uniform([count, 2], seed, **limits)
         else:
             drawn = tf.zeros([count, 2], tf.int32)
-        seeds = (
-            tf.cast(s, dtype)
-            for s, dtype in zip(
-                tf.unstack(drawn, num=count), self._seed_dtypes, strict=True
-            )
-        )
+        drawn = zip(tf.unstack(drawn, num=count), self._seed_dtypes, strict=True)
+        seeds = (tf.cast(seed, dtype) for seed, dtype in drawn)
         floats = iter(statistics)
         non_trainable = [
             next(seeds) if is_seed else next(floats) for is_seed in self._is_seed
@@ -151,11 +120,8 @@ class Network:
             tf.nest.map_structure(lambda x: tf.cast(x, self.dtype), images),
             training=training,
         )
-        return logits, tuple(
-            value
-            for value, is_seed in zip(updated, self._is_seed, strict=True)
-            if not is_seed
-        )
+        updated = zip(updated, self._is_seed, strict=True)
+        return logits, tuple(value for value, is_seed in updated if not is_seed)
 
 
 def for_classes(
@@ -188,10 +154,9 @@ class Part:
 
     def __init__(self, network: Network, model: keras.Model):
         self._network = Network(model)
-        whole = [id(v) for v in network.model.trainable_variables]
-        self._theta = [whole.index(id(v)) for v in model.trainable_variables]
-        whole = _statistics(network.model)
-        self._statistics = [whole.index(i) for i in _statistics(model)]
+        whole = network.model
+        self._theta = _places(model.trainable_variables, whole.trainable_variables)
+        self._statistics = _places(_floats(model), _floats(whole))
 
     def __call__(
         self,
@@ -222,7 +187,12 @@ class Part:
         return outputs, tuple(statistics)
 
 
-def _statistics(model: keras.Model) -> list[int]:
-    return [
-        id(v) for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating
-    ]
+def _floats(model: keras.Model) -> list[keras.Variable]:
+    """Running means and variances, and no seeds."""
+    variables = model.non_trainable_variables
+    return [v for v in variables if tf.as_dtype(v.dtype).is_floating]
+
+
+def _places(some: list[keras.Variable], whole: list[keras.Variable]) -> list[int]:
+    ids = [id(v) for v in whole]
+    return [ids.index(id(v)) for v in some]
