@@ -116,9 +116,6 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
 
     Returns:
       The exit status: 1 if a file could not be read.
-
-    Raises:
-      UserError: bad input.
     """
     output = _prepare(config)
     queries, notes = find_queries(Path(config.query), config.query_masks)

@@ -45,9 +45,6 @@ def compare(config: CompareConfig, output: Path) -> list[Row]:
     Returns:
       The rows: of each method and number of shots the folds', and their mean if there
       are several.
-
-    Raises:
-      UserError: bad input; what was measured before is kept.
     """
     methods = parse_methods(config.methods)
     manifest = open_dataset(config.dataset_dir)
@@ -89,11 +86,7 @@ def compare(config: CompareConfig, output: Path) -> list[Row]:
 
 
 def _stamp(method: Method, manifest: Manifest) -> str:
-    """Of what a result depends on: the model's files and the dataset's lists.
-
-    Raises:
-      UserError: no such model.
-    """
+    """Of what a result depends on: the model's files and the dataset's lists."""
     if method.model and method.model not in shipped():
         if not Path(method.model).exists():
             raise UserError(

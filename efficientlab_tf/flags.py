@@ -144,11 +144,7 @@ def given(config: Config) -> dict[str, Any]:
 
 
 def override(config: Config) -> Config:
-    """Returns `config` with the fields that the command line gives replaced.
-
-    Raises:
-      UserError: a value out of range.
-    """
+    """Returns `config` with the fields that the command line gives replaced."""
     return dataclasses.replace(config, **given(config))
 
 

@@ -54,10 +54,8 @@ class Model(abc.ABC):
     Attributes:
       name: what it was loaded as.
       size: height and width in pixels that it works at.
-      defaults: how it adapts where nothing else is asked for; fields that have no
-        meaning for it are None.
-      tuned: update hyperparameters that were chosen after meta-training and are in
-        effect, if any.
+      defaults: how it adapts; fields that have no meaning for it are None.
+      tuned: what tuning chose after meta-training and is in effect, if anything.
     """
 
     name: str
@@ -82,9 +80,6 @@ class Model(abc.ABC):
         Args:
           classes: K.
           settings: what is to be otherwise than `defaults`.
-
-        Raises:
-          UserError: a setting that has no effect on this model.
         """
 
     def resolve(self, settings: Settings) -> Settings:
@@ -115,7 +110,7 @@ class Model(abc.ABC):
         on_step: OnStep | None = None,
         settings: Settings = OWN,
     ) -> "AdaptedModel":
-        """Learns from labelled pictures.
+        """Learns from labelled pictures. What is None is the model's own.
 
         Args:
           images: arrays uint8 [H, W, 3] or [H, W], PIL images, or paths of files; each
@@ -123,14 +118,14 @@ class Model(abc.ABC):
           masks: of the same sizes, in the same forms: 0 background, 1..K classes, 255
             unknown. A few labelled pixels are enough, the rest 255.
           steps: of the inner loop; "auto" finds the number by early stopping on a fifth
-            of the pictures and then takes as many on all. None: the model's own.
-          learning_rate: of the inner loop. None: the model's own.
-          batch_norm: "support" or "running", see `Settings`. None: the model's own.
+            of the pictures and then takes as many on all.
+          learning_rate: of the inner loop.
+          batch_norm: "support" or "running", see `Settings`.
           seed: decides mini-batches, augmentation, dropout, and what is held out.
           classes: K, or the classes' names; None takes K from the masks.
           threshold: the foreground probability above which a pixel counts, for K = 1.
           on_step: called with a `Step` after each step, also before the first.
-          settings: anything else that is to be otherwise than the model's own.
+          settings: anything else that is to be otherwise.
 
         Raises:
           UserError: pictures or masks that do not fit each other, a class without a
@@ -224,9 +219,7 @@ class Model(abc.ABC):
 
     @property
     def adapted(self) -> "AdaptedModel":
-        """The model as a segmenter that needs no more labelled pictures.
-
-        An initialization segments as it is, a saved adapted model as it was adapted.
+        """The model as it is: an initialization, or adapted when it was saved.
 
         Raises:
           UserError: this method segments nothing before it has adapted.
@@ -289,7 +282,7 @@ class AdaptedModel:
       model: what was adapted.
       adapted: the method on images of the model's size.
       classes: names of the classes 1..K.
-      threshold: the foreground probability above which a pixel counts, for K = 1.
+      threshold: see `Model.adapt`.
       settings: how it was adapted.
       steps: what was known after each step, if it was watched.
       search: how the number of steps was found, if it was.
@@ -357,11 +350,7 @@ class AdaptedModel:
             self.model.save_adapted(self, path)
 
     def export(self, folder: str | Path, config: ExportConfig | None = None) -> None:
-        """Writes the adapted model as a SavedModel for TensorFlow Serving.
-
-        Args:
-          folder: the version's folder, such as served/mine/1; it appears complete.
-          config: limits of a request.
+        """As `Model.export`, without adaptation; `folder` appears complete.
 
         Raises:
           UserError: it is taken or cannot be written, or the method has no graph.

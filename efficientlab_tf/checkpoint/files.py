@@ -56,18 +56,10 @@ def save_keras(
     config: RunConfig,
     guides: Sequence[tf.Tensor] = (),
 ) -> None:
-    """Writes a .keras file that also holds the run's configuration.
-
-    The configuration, and learned rates and guides if there are any, are further
-    members of the zip archive that a .keras file is; Keras itself does not mind them.
-    """
+    """Writes a .keras file with the run's configuration, learned rates and guides."""
     network.assign(weights)
-    save_model(
-        path,
-        network.model,
-        config.to_dict(),
-        {_RATES: weights.rates, _GUIDES: guides},
-    )
+    arrays = {_RATES: weights.rates, _GUIDES: guides}
+    save_model(path, network.model, config.to_dict(), arrays)
 
 
 def save_model(
@@ -76,7 +68,7 @@ def save_model(
     metadata: dict[str, Any],
     arrays: Mapping[str, Sequence[tf.Tensor | np.ndarray]],
 ) -> None:
-    """Writes a Keras model, and beside it, in the same archive, what belongs to it.
+    """Writes a .keras file, a zip archive, with further members that Keras ignores.
 
     Args:
       path: of the .keras file.
@@ -111,12 +103,8 @@ def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunC
 
     Args:
       path: as `load_checkpoint`.
-      tuned: put the update hyperparameters into effect that `efficientlab_tf.tune`
-        left with it, if there are any: in the configuration, the network's final
-        dropout and the learned rates.
-
-    Raises:
-      UserError: no such thing, or not readable as such.
+      tuned: put what tuning left with it into effect: in the configuration, the
+        network's final dropout and the learned rates.
     """
     network, weights, config, _ = load_checkpoint(path)
     if tuned and (record := load_tuned(path, weights)):
@@ -129,12 +117,8 @@ def load_tuned(path: str, weights: Weights) -> Tuned | None:
 
     Args:
       path: as `load_model`.
-      weights: what `load_model` returned for it. Values that were tuned for another
-        initialization, as it was before the run went on, do not count: a line on
-        stderr says so.
-
-    Raises:
-      UserError: they cannot be read.
+      weights: what `load_model` returned for it. Values that were tuned for others,
+        as before the run went on, do not count: a line on stderr says so.
     """
     source = _source(Path(path))
     record = read_tuned(source)
@@ -155,9 +139,6 @@ def save_tuned(path: str, tuned: Tuned) -> Path:
     Args:
       path: as `load_model`.
       tuned: what to keep, in place of what is there.
-
-    Raises:
-      UserError: it cannot be written.
     """
     source = _source(Path(path))
     write_tuned(source, tuned)
@@ -252,8 +233,7 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
         raise UserError(
             f"{run_dir} holds no checkpoint yet; train until the first `save_every`"
         )
-    # The optimizer's slots are not needed, so a plain restore by name of the weights
-    # alone would do; matching all of them is what detects another architecture.
+    # Matching all weights is what detects another architecture.
     try:
         reader = tf.train.load_checkpoint(path)
         shapes = {
@@ -268,11 +248,8 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
             )
             weights = weights._replace(rates=rates)
         variables = tf.nest.map_structure(tf.Variable, weights)
-        checkpoint = tf.train.Checkpoint(
-            theta=list(variables.theta),
-            statistics=list(variables.statistics),
-            rates=list(variables.rates),
-        )
+        groups = {name: list(group) for name, group in variables._asdict().items()}
+        checkpoint = tf.train.Checkpoint(**groups)
         expected = {
             f"{group}/{i}": tensor.shape.as_list()
             for group, tensors in weights._asdict().items()

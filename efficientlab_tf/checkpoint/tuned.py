@@ -42,8 +42,7 @@ class Tuned:
       shots: support examples of each.
       batch_norm: which statistics normalized the predictions.
       trials: how many configurations were tried.
-      score: mean per-image IoU on these tasks. The best of `trials` on the tasks that
-        it was chosen by, so somewhat too good.
+      score: mean per-image IoU on the tasks that it was chosen by: too good.
       untuned_score: that of the checkpoint's own settings, on the same tasks.
     """
 
@@ -145,11 +144,7 @@ def adjust(
 
 
 def read_tuned(source: Path) -> Tuned | None:
-    """Returns what is kept with a run's folder or a .keras file, if anything is.
-
-    Raises:
-      UserError: it cannot be read.
-    """
+    """Returns what is kept with a run's folder or a .keras file, if anything is."""
     if source.is_dir():
         path = source / TUNED_FILE
         return Tuned.from_json(path.read_text(), path) if path.is_file() else None
@@ -160,13 +155,7 @@ def read_tuned(source: Path) -> Tuned | None:
 
 
 def write_tuned(source: Path, tuned: Tuned) -> None:
-    """Keeps `tuned` with a run's folder or a .keras file, in place of what is there.
-
-    A .keras file is written anew beside the old one, and then takes its place.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Keeps `tuned` with a run's folder or a .keras file, in place of what is there."""
     text, advice = tuned.to_json(), "make it writable and run the same command again"
     with writing(
         f"the tuned values to {source}", f"{advice}: finished trials are kept"

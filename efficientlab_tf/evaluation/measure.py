@@ -151,11 +151,7 @@ def tasks_of(unit: Unit) -> Tasks:
 
 
 def measure(unit: Unit) -> tuple[Measured, list[Example]]:
-    """Evaluates and times; returns a few pictures, too.
-
-    Raises:
-      UserError: bad input.
-    """
+    """Evaluates and times; returns a few pictures, too."""
     process = psutil.Process()
     before = process.memory_info().rss
     segmenter, adaptation = comparable(

@@ -59,11 +59,7 @@ def task_seed(name: str, draw: int, seed: int = 0) -> int:
 
 
 def require_one_way(what: str, classes: int) -> None:
-    """Checks that a model tells one class from the background.
-
-    Raises:
-      UserError: it tells several apart.
-    """
+    """Checks that a model tells one class from the background."""
     if classes > 1:
         raise UserError(
             f"{what} is one-way, but the model tells {classes} classes apart; give one "
@@ -99,9 +95,8 @@ def evaluate(
       tasks: (episode, class name, number of the class's draw) tuples.
       thresholds: see `metrics.predicted_masks`; counts and pictures are of the first.
       seed: of the adaptation.
-      disjoint: whether support and query must not share an image. They do in the task
-        families that ask about the support images themselves.
-      on_task: called after each task, for progress and pictures.
+      disjoint: whether support and query must not share an image.
+      on_task: called after each task.
 
     Returns:
       One result a task, in the order given.
@@ -123,17 +118,10 @@ def evaluate(
         result = TaskResult.of(name, draw, query_masks, probabilities, thresholds)
         results.append(result)
         if on_task is not None:
-            on_task(
-                result,
-                Example(
-                    f"{name} {100 * image_iou(result.counts[:1])[0]:.0f}%",
-                    np.asarray(episode.support_images[0]),
-                    np.asarray(episode.support_masks[0]),
-                    np.asarray(episode.query_images[0]),
-                    query_masks[0],
-                    predicted_masks(probabilities[:1], thresholds[0])[0],
-                ),
-            )
+            caption = f"{name} {100 * image_iou(result.counts[:1])[0]:.0f}%"
+            arrays = (np.asarray(array[0]) for array in episode[:4])
+            predicted = predicted_masks(probabilities[:1], thresholds[0])[0]
+            on_task(result, Example(caption, *arrays, predicted))
     return results
 
 
@@ -160,8 +148,7 @@ def sheet(examples: list[Example], cell: int = 128) -> Image.Image:
 class Protocol:
     """A meta-test with nothing left to default: what the numbers stand for.
 
-    The fields of `Settings` are None where they have no meaning for the model: without
-    `learning_rate` it learned its rates, without `steps` it has no inner loop. With
+    The fields of `Settings` are None where they have no meaning for the model. With
     `tuned` its defaults are those that tuning left with it.
     """
 
@@ -209,9 +196,6 @@ def meta_test(
 
     Returns:
       The protocol, one result a task, and one picture example a task.
-
-    Raises:
-      UserError: bad input.
     """
     own = model.resolve(settings)
     require_one_way("a meta-test", model.classes)

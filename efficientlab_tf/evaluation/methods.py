@@ -147,10 +147,6 @@ def comparable(
 
     Returns:
       The method, and how it adapts, in words.
-
-    Raises:
-      UserError: the model cannot be loaded, tells several classes apart, or a setting
-        does not suit it.
     """
     loaded = method.load(backbone=backbone, image_size=eval_size)
     require_one_way(f"{method.label}: a comparison", loaded.model.classes)
@@ -163,9 +159,7 @@ def comparable(
     return segmenter, loaded.model.resolve(method.settings).about
 
 
-def at_size(
-    segmenter: Segmenter, own: tuple[int, int], wanted: tuple[int, int]
-) -> Segmenter:
+def at_size(segmenter: Segmenter, own: tuple, wanted: tuple) -> Segmenter:
     """Lets a segmenter that works at size `own` be used at size `wanted`."""
     return segmenter if own == wanted else ResizingSegmenter(segmenter, own, wanted)
 

@@ -3,9 +3,8 @@
     units/NAME.unit.json    what is measured
     units/NAME.json         what came out; it appears complete
 
-Each unit is measured in a process of its own: a peak of memory belongs to a process,
-and so does what a method compiles. What was measured is not measured again, unless the
-unit, or a file that it depends on, has changed.
+Each unit has a process of its own, as a peak of memory belongs to a process. It is not
+measured again unless it, or a file that it depends on, has changed.
 """
 
 import hashlib
@@ -77,11 +76,7 @@ def unit_process(
 
 
 def units_folder(output: Path) -> Path:
-    """Makes the folder of a study's units.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Makes the folder of a study's units."""
     folder = output / UNITS
     with writing(f"to `output` {output}"):
         folder.mkdir(parents=True, exist_ok=True)

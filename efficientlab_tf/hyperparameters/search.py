@@ -212,9 +212,6 @@ def search_space(tune: TuneConfig, run: RunConfig, weights: Weights) -> uho.Spac
       run: the checkpoint's configuration.
       weights: the initialization; where it has learned rates a factor on them is
         searched in place of the one learning rate, which they do not have.
-
-    Raises:
-      UserError: a bad range.
     """
     text = tune.learning_rate_range
     if text:

@@ -68,11 +68,7 @@ class UHOSampler(optuna.samplers.BaseSampler):
 
 
 def check_sampler(sampler: str) -> None:
-    """Checks that a sampler's requirements are installed.
-
-    Raises:
-      UserError: they are not.
-    """
+    """Checks that a sampler's requirements are installed."""
     if sampler != "gp":
         return
     try:

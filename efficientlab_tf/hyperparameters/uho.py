@@ -36,7 +36,7 @@ class Range:
 
     Attributes:
       low: the smallest.
-      high: the largest; equal to `low` where refinement left one value.
+      high: the largest; may equal `low`.
       log: sampled uniformly in the logarithm.
       integer: whole numbers only.
     """
@@ -149,12 +149,7 @@ def parse_range(
 
 
 def sample(space: Space, seed: Sequence[int]) -> dict[str, float]:
-    """Draws a configuration: every hyperparameter but the steps (line 5).
-
-    Args:
-      space: the ranges.
-      seed: non-negative whole numbers; decide the configuration, with the space.
-    """
+    """Draws a configuration, but for its steps, as `seed` and the ranges decide it."""
     rng = np.random.default_rng(list(seed))
     return {name: space[name].sample(rng) for name in sorted(space) if name != STEPS}
 
@@ -168,10 +163,9 @@ def refine_search_space(space: Space, results: Sequence[Result], keep: float) ->
     """Narrows each range to what the best configurations span (algorithm 2).
 
     Args:
-      space: the ranges, of which the bounds are replaced; that of `STEPS` too.
+      space: the ranges, that of `STEPS` too.
       results: all configurations seen so far.
-      keep: x, the part of them that is best, in (0, 1). At least two are kept, as
-        one alone would leave nothing to search.
+      keep: x, the part of them that is best, in (0, 1); two at the least.
     """
     count = max(2, math.ceil(keep * len(results)))
     best = ranking(results)[:count]

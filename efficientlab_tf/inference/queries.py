@@ -146,9 +146,9 @@ def read_query(path: Path) -> Upright:
 class Truth:
     """Reads the masks that predictions are judged by.
 
-    Their values mean what those of the support set's mask files mean; beside another
-    kind of support they are the numbers of its classes, or object on background if
-    there is one class.
+    Their values mean what those of the support's mask files mean; beside another kind
+    of support they are the numbers of its classes, or object on background if it has
+    one.
 
     Args:
       support: the support set.

@@ -117,11 +117,7 @@ class Results:
         return {names[c - 1]: iou for c, iou in present_iou(counts).items()}
 
     def write(self, output: Path, document: dict[str, Any]) -> None:
-        """Writes summary.json, with `document` in front, and the contact sheet.
-
-        Raises:
-          UserError: the folder cannot be written.
-        """
+        """Writes summary.json, with `document` in front, and the contact sheet."""
         document = {
             **document,
             "scores": self.scores(),

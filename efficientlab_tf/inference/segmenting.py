@@ -108,11 +108,7 @@ def segment(
 
 
 def write(result: Segmented, output: Path) -> None:
-    """Writes the mask and the overlay of one query.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
+    """Writes the mask and the overlay of one query."""
     name = result.query.output + ".png"
     overlay = Image.fromarray(marked(result.image, result.mask))
     images = {MASKS: palette_image(result.mask), OVERLAYS: overlay}

@@ -28,9 +28,8 @@ class Step:
     Attributes:
       step: how many were taken.
       loss: the support loss before the last one; None after none.
-      iou: the mean IoU of the pictures that are watched.
-      searching: whether the number of steps is still being looked for; the watched
-        pictures are then those held out, else (a part of) the support set.
+      iou: mean IoU of the support set (or a part), or of what is held out of it.
+      searching: whether the number of steps is still being looked for.
     """
 
     step: int

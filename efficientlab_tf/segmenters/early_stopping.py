@@ -4,8 +4,7 @@
          it has not improved for `patience` steps
 
 (Hendryx et al., appendix C, where the score is the mean IoU on D_test and the
-patience 3.) Update-hyperparameter optimization finds its number of steps so, and a
-practitioner's `adapt` on a part of the support set.
+patience 3.) So tuning finds its number of steps, and `adapt` on what it holds out.
 """
 
 import dataclasses

@@ -3,14 +3,9 @@
     adapted = segmenter.adapt(support_images, support_masks)
     probabilities = adapted.predict(query_images)
 
-All images of a segmenter have one size, its own. `efficientlab_tf.model` puts pictures
-of any size in front of it.
-
-    pictures = segmenter.read(images)
-
-does what can be done before anything is annotated. `adapt` and `predict` take the
-result in place of the images, so that a person's click costs what depends on the click
-alone.
+All images of a segmenter have one size, its own; `api.model` takes any. What `read`
+made of images before they were annotated, `adapt` and `predict` take in their place: a
+person's click costs what depends on the click alone.
 """
 
 import abc
@@ -28,12 +23,7 @@ support set under the adapted weights, or those of the query batch (transductive
 
 
 class Features(NamedTuple):
-    """What a segmenter read of some images.
-
-    Attributes:
-      values: an array with one entry for each image along its first axis; the images
-        themselves where nothing can be done ahead.
-    """
+    """What a segmenter read of images [n, ...]; where it reads nothing, the images."""
 
     values: Any
 
@@ -116,19 +106,11 @@ class Segmenter(abc.ABC):
     def walk(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> Iterator[Adapted]:
-        """Yields what `adapt` gives after 0, 1, 2, ... steps, up to `steps`.
-
-        For those who watch, or decide on the way when to stop. Without steps it yields
-        once.
-        """
+        """Yields what `adapt` gives after 0, 1, 2, ... steps, up to `steps`."""
         yield self.adapt(images, masks, seed=seed)
 
     def read(self, images: np.ndarray) -> Features:
-        """Does what can be done with images before they are annotated.
-
-        Args:
-          images: uint8 [n, H, W, 3], 0..255.
-        """
+        """Does what can be done with images, uint8 [n, H, W, 3], without masks."""
         return Features(images)
 
 

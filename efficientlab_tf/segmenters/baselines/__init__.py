@@ -49,11 +49,7 @@ BASELINES: Mapping[str, Callable[..., Segmenter]] = {
 
 
 def needs_extractor(name: str) -> bool:
-    """Whether the baseline called `name` sees features.
-
-    Raises:
-      UserError: no such baseline.
-    """
+    """Whether the baseline called `name` sees features."""
     return "extractor" in _options(name)
 
 

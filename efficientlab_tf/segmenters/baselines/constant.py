@@ -21,11 +21,7 @@ class _Constant(Segmenter):
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "ConstantAdapted":
-        """Takes from a support set no more than K; see `Segmenter`.
-
-        Raises:
-          UserError: wrong shapes or types.
-        """
+        """Takes from a support set no more than K; see `Segmenter`."""
         support = check_support(values_of(images), masks)
         return ConstantAdapted(self.label, support.classes, support.image_size)
 
@@ -57,11 +53,7 @@ class ConstantAdapted(Adapted):
     image_size: tuple[int, int]
 
     def predict(self, images: np.ndarray | Features) -> np.ndarray:
-        """See `Adapted`.
-
-        Raises:
-          UserError: queries of another shape or type than the support images.
-        """
+        """See `Adapted`."""
         images = check_queries(values_of(images), self.image_size)
         result = np.zeros((*images.shape[:3], self.classes + 1), np.float32)
         result[..., self.label] = 1

@@ -73,9 +73,6 @@ class CoSegmentation(Segmenter):
           images: uint8 [k, H, W, 3].
           masks: uint8 [k, H, W]; 0..K, 255 unknown, also everywhere.
           seed: of k-means.
-
-        Raises:
-          UserError: wrong shapes or types.
         """
         support = check_support(values_of(images), masks)
         # k-means starts from cells by their number, so a set needs an order.

@@ -38,10 +38,8 @@ class FeatureExtractor:
         a model was built for, and 224 for a name.
       weights: of a named backbone, "imagenet" or None for random ones.
       stages: of a named backbone, one or more of `backbones.STAGES`.
-      normalize: whether each stage's vectors are brought to unit length, so that
-        euclidean distance orders as the cosine does.
-      batch: images at a time. On a CPU it changes nothing but memory; a GPU may
-        round the last digit in another way.
+      normalize: whether each stage's vectors are brought to unit length.
+      batch: images at a time; it changes memory, and on a GPU perhaps the last digit.
 
     Raises:
       UserError: unknown backbone or stage, or a model that does not fit the above.

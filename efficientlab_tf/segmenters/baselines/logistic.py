@@ -59,9 +59,6 @@ class LogisticRegression(DenseSegmenter):
         """Fits a support set; see `Segmenter`. The seed decides nothing.
 
         With cells of one label only, that label is what every query gets.
-
-        Raises:
-          UserError: wrong shapes or types, or a class without labels.
         """
         features, (labels, classes) = self.labelled(images, masks)
         known = labels != IGNORE

@@ -49,11 +49,7 @@ class NearestNeighbour(DenseSegmenter):
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "NearestNeighbourAdapted":
-        """Remembers a support set; see `Segmenter`. The seed decides nothing.
-
-        Raises:
-          UserError: wrong shapes or types, or a class without labels.
-        """
+        """Remembers a support set; see `Segmenter`. The seed decides nothing."""
         features, (labels, classes) = self.labelled(images, masks)
         searches = []
         for label in range(classes + 1):

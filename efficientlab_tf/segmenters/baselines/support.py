@@ -65,11 +65,7 @@ class DenseSegmenter(Segmenter):
     def labelled(
         self, images: np.ndarray | Features, masks: np.ndarray
     ) -> tuple[np.ndarray, Cells]:
-        """Features [k, h, w, C] of a support set, and the labels of their cells.
-
-        Raises:
-          UserError: wrong shapes or types, or a class without labels.
-        """
+        """Features [k, h, w, C] of a checked support set, and labels of their cells."""
         if not isinstance(images, Features):
             images, masks, _ = check_support(images, masks)
             images = self.read(images)
@@ -94,11 +90,7 @@ class DenseAdapted(Adapted):
         """Maps the features [h, w, C] of one query to probabilities [h, w, K+1]."""
 
     def predict(self, images: np.ndarray | Features) -> np.ndarray:
-        """See `Adapted`.
-
-        Raises:
-          UserError: queries of another shape or type than the support images.
-        """
+        """See `Adapted`."""
         if isinstance(images, Features):
             read = images.values
         else:
@@ -111,11 +103,7 @@ class DenseAdapted(Adapted):
 
 
 def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
-    """Checks shapes and types.
-
-    Raises:
-      UserError: not uint8 [k, H, W, 3] and [k, H, W] with k from 1.
-    """
+    """Checks that a support set is uint8 [k, H, W, 3] and [k, H, W] with k from 1."""
     images, masks = np.asarray(images), np.asarray(masks)
     if (
         (images.dtype, masks.dtype) != (np.uint8, np.uint8)
@@ -135,11 +123,7 @@ def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
 
 
 def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Checks that queries are uint8 or float [n, H, W, 3] of the support's size.
-
-    Raises:
-      UserError: they are not.
-    """
+    """Checks that queries are uint8 or float [n, H, W, 3] of the support's size."""
     images = np.asarray(images)
     if not is_pictures(images, image_size):
         height, width = image_size
