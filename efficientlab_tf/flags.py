@@ -54,11 +54,7 @@ def define(*configs: type, only: tuple[str, ...] | None = None) -> None:
 
 
 def define_one(
-    name: str,
-    default: Any,
-    help: str,
-    kind: Any = str,
-    choices: tuple[str, ...] = (),
+    name: str, default: Any, help: str, kind: Any = str, choices: tuple[str, ...] = ()
 ) -> None:
     """Defines a flag; by itself, one that belongs to a command alone."""
     if isinstance(kind, types.UnionType):

@@ -31,11 +31,7 @@ from efficientlab_tf.segmenters.adaptation import (
     search_steps,
 )
 
-LABELS = {
-    "meta": "meta-learned",
-    "imagenet": "ImageNet encoder",
-    "random": "random",
-}
+LABELS = {"meta": "meta-learned", "imagenet": "ImageNet encoder", "random": "random"}
 """Name of an initialization to what tables and curves call it."""
 
 _COLUMNS = {
