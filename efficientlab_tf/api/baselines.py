@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from efficientlab_tf.api.model import AdaptedModel, Model, numbered
+from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.checkpoint.files import load_checkpoint
 from efficientlab_tf.checkpoint.linear import load_linear, save_linear
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.pictures import numbered
 from efficientlab_tf.segmenters.baselines import (
     FeatureExtractor,
     LogisticRegressionAdapted,
@@ -26,7 +27,7 @@ class BaselineModel(Model):
       name: one of `BASELINES`.
       extractor: of its features; None for a method that sees none.
       size: height and width, for a method without an extractor.
-      fitted: a classifier that was fitted before, with its image size.
+      fitted: a classifier that was fitted before.
     """
 
     def __init__(

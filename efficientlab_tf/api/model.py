@@ -363,11 +363,6 @@ class AdaptedModel:
         write(Path(folder), served)
 
 
-def numbered(classes: int) -> tuple[str, ...]:
-    """Names for classes that have none: 1, 2, ..., or object for a single one."""
-    return tuple(str(c) for c in range(1, classes + 1)) if classes > 1 else ("object",)
-
-
 def _checked(batch_norm: str | None) -> str | None:
     if batch_norm == "query":
         raise UserError(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from efficientlab_tf.api.model import AdaptedModel, Model, numbered
+from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.checkpoint.files import Checkpoint, save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import OWN, ExportConfig, Settings
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.pictures import numbered
 from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.segmenters.forward import ForwardAdapted, forward_functions
 from efficientlab_tf.segmenters.gradient import AdaptFunctions

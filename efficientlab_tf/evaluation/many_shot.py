@@ -1,13 +1,13 @@
 """Adapting initializations to k examples of each class, and measuring them.
 
-Every adaptation is a row of results.csv, written when it is done, so that a study that
-is stopped goes on where it was. A draw of examples is a function of the seed, the class
-and the number of the draw: all initializations see the same, and a larger k the
-examples of a smaller one and more.
+Every adaptation is a row of results.csv, written when it is done: a study that is
+stopped goes on where it was. A draw of examples is a function of the seed, the class
+and the draw's number, the same for all initializations; a larger k adds examples.
 """
 
 import csv
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,8 +70,7 @@ class Study:
         of the examples that is held out (with one example: one step).
       draws: draws of examples for each class and k.
       test_examples: others that each adaptation is measured on.
-      settings: how each adapts, where not as the model says; its steps are not looked
-        at.
+      settings: how each adapts, but for its steps.
       seed: of draws and adaptations.
     """
 
@@ -112,16 +111,13 @@ class Study:
         rows: list[Row],
         output_dir: Path,
     ) -> list[Row]:
-        """Runs the adaptations that are missing.
+        """Runs the adaptations that are missing; returns all rows.
 
         Args:
           starts: name of an initialization to its model and inner learning rate; None
             is the model's own.
           rows: what was done before, of `open_results`.
           output_dir: its folder; results.csv grows by a row an adaptation.
-
-        Returns:
-          All rows.
 
         Raises:
           UserError: a class with too few examples, or earlier rows of other steps.
@@ -134,13 +130,8 @@ class Study:
                     f"now {self.steps[row.k]} are asked for; choose another folder"
                 )
         done = {row.key for row in rows}
-        wanted = [
-            (start, k, name, draw)
-            for start in starts
-            for k in self.steps
-            for name in self.classes
-            for draw in range(self.draws)
-        ]
+        draws = range(self.draws)
+        wanted = list(itertools.product(starts, self.steps, self.classes, draws))
         there = len(done.intersection(wanted))
         total = {"total": len(wanted), "initial": there, "unit": "task"}
         with (
@@ -169,17 +160,12 @@ class Study:
         """Those with something missing, in a lazy stream: many are large."""
         size = next(iter(starts.values()))[0].size
         for k in self.steps:
-            names = [
-                name
-                for name in self.classes
-                for draw in range(self.draws)
-                if not all((start, k, name, draw) in done for start in starts)
-            ]
+            keys = itertools.product(starts, (k,), self.classes, range(self.draws))
+            names = tuple(dict.fromkeys(key[2] for key in keys if key not in done))
             if not names:
                 continue
             tasks = fixed_episodes(
-                self.manifest,
-                tuple(dict.fromkeys(names)),
+                *(self.manifest, names),
                 shots=k,
                 queries=self.test_examples,
                 splits_per_task=self.draws,

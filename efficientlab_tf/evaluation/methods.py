@@ -26,8 +26,7 @@ class Method:
 
     Attributes:
       label: its name in the table.
-      model: what `load` takes, or, for a baseline, the model whose features it takes;
-        "" for a baseline on a backbone with ImageNet's weights.
+      model: what `load` takes; of a baseline the model whose features it takes, or "".
       settings: how it adapts, where not as the model says.
     """
 
@@ -138,15 +137,13 @@ def _typed(label: str, name: str, value: str) -> Any:
 def comparable(
     method: Method, *, backbone: str, eval_size: int
 ) -> tuple[Segmenter, str]:
-    """Builds a method that takes and gives pictures of `eval_size`, for one class.
-
-    Args:
-      method: which.
-      backbone: of baselines without a model.
-      eval_size: side of the pictures in pixels.
+    """Builds a method for one class and pictures of side `eval_size`, in pixels.
 
     Returns:
       The method, and how it adapts, in words.
+
+    Raises:
+      UserError: it cannot be compared with others.
     """
     loaded = method.load(backbone=backbone, image_size=eval_size)
     require_one_way(f"{method.label}: a comparison", loaded.model.classes)
@@ -166,13 +163,7 @@ def at_size(segmenter: Segmenter, own: tuple, wanted: tuple) -> Segmenter:
 
 @dataclasses.dataclass(frozen=True)
 class ResizingSegmenter(Segmenter):
-    """A segmenter at another size than its own.
-
-    Attributes:
-      segmenter: the method.
-      own: its height and width in pixels.
-      wanted: those of the pictures.
-    """
+    """A segmenter of size `own` (height, width) for pictures of size `wanted`."""
 
     segmenter: Segmenter
     own: tuple[int, int]

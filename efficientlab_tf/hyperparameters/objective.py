@@ -6,12 +6,9 @@
 The tasks take their steps side by side, and early stopping looks at their mean. That
 is one j* for all of them, as the deployed update routine will have, and L is what it
 really scores there. Were each task stopped on its own, the mean of their best scores
-would belong to a routine that looks at the query masks to know when to stop: too
-good a score, and more so the noisier the curves, so that it would also favour the
-wrong learning rates. (The paper's algorithm 1 leaves it open.)
-
-The memory is that of the tasks' adapted weights: for 100 tasks of EfficientLab-B0
-0.55 GB.
+would belong to a routine that looks at the query masks to know when to stop. (The
+paper's algorithm 1 leaves it open.) The memory is that of the tasks' adapted weights:
+0.55 GB for 100 tasks of EfficientLab-B0.
 """
 
 import dataclasses
@@ -21,7 +18,6 @@ import numpy as np
 
 from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop
 from efficientlab_tf.checkpoint.tuned import adjust
-from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import require_disjoint
@@ -45,17 +41,10 @@ class TuningTask:
 
 
 def choose_tasks(names: Sequence[str], tasks: int, seed: int) -> dict[str, int]:
-    """Chooses how many draws of each class to tune on.
+    """Chooses how many draws of each class to tune on, `tasks` in all.
 
-    All classes get the same number; what then remains goes to a random sample.
-
-    Args:
-      names: the classes.
-      tasks: number of draws in all.
-      seed: decides the sample.
-
-    Returns:
-      The draws of each class that has any, by name.
+    All classes get the same number; what then remains goes to a random sample. Classes
+    without a draw are left out.
     """
     names = sorted(names)
     every, rest = divmod(tasks, len(names))
@@ -76,7 +65,7 @@ def load_tasks(
     """Reads the tasks: the same as `evaluate` meets for these classes and this seed.
 
     Args:
-      manifest: the dataset.
+      manifest: see `fixed_episodes`, as the others.
       draws: see `choose_tasks`.
       shots: support examples.
       queries: query examples; None for the rest of the class.
@@ -123,9 +112,7 @@ class Objective:
         tasks: Sequence[TuningTask],
         batch_norm: str,
     ):
-        self._network = network
-        self._weights = weights
-        self._run = run
+        self._start = network, weights, run
         self._tasks = tasks
         self._batch_norm = batch_norm
         self._functions: AdaptFunctions | None = None
@@ -147,16 +134,13 @@ class Objective:
           patience: see `early_stopping`.
           on_step: called with the number of steps taken and the mean IoU.
         """
-        return early_stopping(
-            self._curve(values, int(steps.high), on_step),
-            float,
-            patience=patience,
-            min_steps=int(steps.low),
-        )
+        curve = self._curve(values, int(steps.high), on_step)
+        least = int(steps.low)
+        return early_stopping(curve, float, patience=patience, min_steps=least)
 
     def _curve(self, values, steps: int, on_step) -> Iterator[float]:
         values = {name: v for name, v in values.items() if name != STEPS}
-        weights, run = adjust(values, self._network, self._weights, self._run)
+        weights, run = adjust(values, *self._start)
         segmenter = self._compile(run).segmenter(
             weights,
             learning_rate=run.learner.inner_learning_rate,
@@ -178,15 +162,12 @@ class Objective:
 
     def _compile(self, run: RunConfig) -> AdaptFunctions:
         # The graph holds all but the learning rate and the number of steps.
-        key = (_compiled_part(run.learner), run.model.final_dropout)
+        same = dataclasses.replace(run.learner, inner_learning_rate=1.0, inner_steps=1)
+        key = same, run.model.final_dropout
         if self._functions is None or self._compiled_for != key:
-            inner = build_inner_loop(run.learner, self._network)
+            inner = build_inner_loop(run.learner, self._start[0])
             self._functions, self._compiled_for = AdaptFunctions(inner), key
         return self._functions
-
-
-def _compiled_part(learner: LearnerConfig) -> LearnerConfig:
-    return dataclasses.replace(learner, inner_learning_rate=1.0, inner_steps=1)
 
 
 def _iou(task: TuningTask, probabilities: np.ndarray) -> float:

@@ -84,8 +84,7 @@ class Search:
     Attributes:
       dataset: the dataset's name.
       plan: the configurations to try.
-      own: the checkpoint's own values of what is searched, the number of steps among
-        them.
+      own: the checkpoint's own values of what is searched, `STEPS` among them.
       settings: all that a score depends on, see `open_study`.
 
     Raises:
@@ -131,8 +130,7 @@ class Search:
         self._log_dir = folder / "logs"
         self._study = study.open_study(folder, self.settings, job.storage)
         tasks = load_tasks(
-            manifest,
-            draws,
+            *(manifest, draws),
             shots=job.data.shots,
             queries=job.queries or None,
             seed=run.train.seed,
@@ -154,19 +152,16 @@ class Search:
             steps = self.own[uho.STEPS]
             bounds = uho.Range(steps, steps, integer=True)
             with _bar("untuned", steps) as show:
-                stop = self._objective(
-                    self.own, bounds, patience=self._patience, on_step=show
-                )
-            score = stop.score
+                how = {"patience": self._patience, "on_step": show}
+                score = self._objective(self.own, bounds, **how).score
             self._study.set_user_attr(_UNTUNED, score)
             tqdm.write(f"untuned: {describe(uho.Result(-1, self.own, score))}")
         return uho.Result(-1, self.own, score)
 
     def run_trials(self) -> list[uho.Result]:
         """See `study.run_trials`."""
-        return study.run_trials(
-            self._study, self.plan, self._evaluate, gp=self._gp, on_result=self._note
-        )
+        how = {"gp": self._gp, "on_result": self._note}
+        return study.run_trials(self._study, self.plan, self._evaluate, **how)
 
     def _evaluate(
         self, slot: int, values: dict[str, float], steps: uho.Range, report
@@ -177,9 +172,8 @@ class Search:
                 show(step, score)
                 report(step, score)
 
-            stop = self._objective(
-                values, steps, patience=self._patience, on_step=on_step
-            )
+            how = {"patience": self._patience, "on_step": on_step}
+            stop = self._objective(values, steps, **how)
         return stop.steps, stop.score
 
     def _note(self, result: uho.Result) -> None:
@@ -205,13 +199,9 @@ def describe(result: uho.Result) -> str:
 
 
 def search_space(tune: TuneConfig, run: RunConfig, weights: Weights) -> uho.Space:
-    """Returns the ranges of a search.
+    """Returns the ranges of a search: those that are given, or around the run's own.
 
-    Args:
-      tune: the ranges that are given.
-      run: the checkpoint's configuration.
-      weights: the initialization; where it has learned rates a factor on them is
-        searched in place of the one learning rate, which they do not have.
+    With learned rates in `weights` a factor on them is searched in place of the rate.
     """
     text = tune.learning_rate_range
     if text:

@@ -21,14 +21,11 @@ Picture = np.ndarray | Image.Image | str | Path
 
 
 def read_pictures(name: str, pictures: Sequence[Picture]) -> list[np.ndarray]:
-    """Reads pictures, each of its own size.
+    """Reads pictures, each of its own size: upright, uint8 [H, W, 3] each.
 
     Args:
       name: of the argument, for messages.
       pictures: arrays uint8 [H, W, 3] or [H, W], PIL images, or paths.
-
-    Returns:
-      For each an array uint8 [H, W, 3], upright.
 
     Raises:
       UserError: none, one that cannot be read, or a single picture in place of several.
@@ -42,16 +39,13 @@ def read_pictures(name: str, pictures: Sequence[Picture]) -> list[np.ndarray]:
 def read_masks(
     masks: Sequence[Picture], pictures: list[np.ndarray]
 ) -> list[np.ndarray]:
-    """Reads the masks of pictures.
+    """Reads the masks of pictures: uint8 [H, W] each.
 
     Args:
       masks: whole numbers or bool [H, W], PIL images, or paths: 0 background, 1..K
-        classes, 255 unknown. A file may also be an object on background; files are read
-        as `adapt` on the command line reads them.
+        classes, 255 unknown. A file may also be an object on background, as for the
+        command `adapt`.
       pictures: uint8 [H, W, 3], of the same sizes.
-
-    Returns:
-      uint8 [H, W] each.
 
     Raises:
       UserError: another number of masks, or one of another size or of other values.
@@ -83,14 +77,11 @@ def read_masks(
 def check_classes(
     masks: Sequence[np.ndarray], classes: int | Sequence[str] | None
 ) -> tuple[tuple[str, ...], int]:
-    """Finds out which classes masks show.
+    """Finds out which classes masks show: their names, and K.
 
     Args:
       masks: uint8 [H, W] each; 0..K, 255 unknown.
       classes: K, or the names of the classes; None takes K from the masks.
-
-    Returns:
-      The names, and K.
 
     Raises:
       UserError: no class, one without a pixel, or a larger number than K.
@@ -115,9 +106,12 @@ def check_classes(
             f"`masks`: expected a pixel of each class from 1 to {count}, received "
             f"{problem}; label some, or number the classes without gaps"
         )
-    if names is None:
-        names = tuple(map(str, range(1, count + 1))) if count > 1 else ("object",)
-    return names, count
+    return names or numbered(count), count
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for classes that have none: 1, 2, ..., or object for a single one."""
+    return tuple(str(c) for c in range(1, classes + 1)) if classes > 1 else ("object",)
 
 
 def _several(name: str, items: Iterable[Picture]) -> Iterable[Picture]:

@@ -71,8 +71,7 @@ def segment(
       adapted: the adapted model.
       queries: the pictures.
       truth: reads their masks; None if there are none.
-      support: uint8 [H, W, 3] each, all of one size: to find queries that are among
-        them.
+      support: uint8 [H, W, 3] each, of one size: to find queries among them.
       failed: called with a file that cannot be read, and the reason.
     """
     known = {image.tobytes() for image in support}

@@ -14,13 +14,12 @@ class Weights(NamedTuple):
     """An initialization: all that adaptation starts from.
 
     Attributes:
-      theta: tuple of float tensors, as `model.trainable_variables`.
-      statistics: tuple of float tensors: running means and variances of batch
-        normalization, as the float ones of `model.non_trainable_variables`.
-      rates: the inner loop's learning rates, one tensor for each of theta; () where
-        none were learned. A tensor is like its parameter (a rate an element, as
-        Meta-SGD learns them), or has one axis more in front, [K, 1, ..., 1]: a rate
-        for each step of the inner loop.
+      theta: float tensors, as `model.trainable_variables`.
+      statistics: float tensors, as the float ones of `model.non_trainable_variables`:
+        running means and variances of batch normalization.
+      rates: learned rates of the inner loop, one tensor for each of theta, or (). A
+        tensor is like its parameter (Meta-SGD's, a rate an element), or has one axis
+        more in front, [K, 1, ..., 1]: a rate for each step.
     """
 
     theta: tuple[tf.Tensor, ...]

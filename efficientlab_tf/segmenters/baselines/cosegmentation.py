@@ -42,10 +42,9 @@ _APPEARS = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class CoSegmentation(Segmenter):
-    """Segments what recurs in the middle of the pictures; it never reads a mask.
+    """Segments what recurs in the middle of the pictures.
 
-    A support mask says no more than how many classes K there are. Unsupervised, they
-    cannot be told apart: with K > 1 the foreground is called class 1.
+    It takes from the masks no more than K, and with K > 1 calls the foreground class 1.
 
     Attributes:
       extractor: of the features.
@@ -139,15 +138,11 @@ class CoSegmentationAdapted(DenseAdapted):
 
 
 def foreground_clusters(cells: np.ndarray, clusters: int) -> np.ndarray:
-    """Tells which clusters are the foreground; see the rule above.
+    """Tells which clusters are the foreground by the rule above: bool [clusters].
 
     Args:
       cells: int [n, h, w], the cluster of each cell of each image.
-      clusters: how many there are.
-
-    Returns:
-      bool [clusters]; none of an empty cluster, and all False if nothing
-      tells the others apart.
+      clusters: how many there are; empty ones are never foreground.
     """
     scores, sizes = cluster_scores(cells, clusters)
     return (scores > otsu(scores, sizes)) & (sizes > 0)
@@ -176,12 +171,8 @@ def cluster_scores(cells: np.ndarray, clusters: int) -> tuple[np.ndarray, np.nda
 def otsu(values: np.ndarray, weights: np.ndarray) -> float:
     """Otsu's threshold (1979): it parts values with the largest variance between.
 
-    Args:
-      values: float [n].
-      weights: float [n], from 0.
-
-    Returns:
-      The middle between two neighbouring values; infinity if all are equal.
+    It lies between two of the values, float [n] with weights [n] from 0; infinity if
+    all are equal.
     """
     order = np.argsort(values)
     values, weights = values[order], weights[order]

@@ -200,14 +200,9 @@ def upsample(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def nearest_first(distances: np.ndarray, scale: float) -> np.ndarray:
-    """softmax(-distances / scale) over the last axis: the nearest is the likeliest.
+    """softmax(-distances / scale), float32 [..., K+1]: the nearest is the likeliest.
 
-    Args:
-      distances: [..., K+1], from 0; some, but not all, may be infinite.
-      scale: the distance that makes a class e times less likely.
-
-    Returns:
-      float32 [..., K+1].
+    Some, but not all, distances may be infinite.
     """
     logits = (distances.min(-1, keepdims=True) - distances) / scale
     odds = np.exp(logits)
