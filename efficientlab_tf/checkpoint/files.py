@@ -28,6 +28,7 @@ _PREFIX = "efficientlab_tf"
 _METADATA = f"{_PREFIX}.json"
 _RATES = f"{_PREFIX}_rates.npz"
 _GUIDES = f"{_PREFIX}_guides.npz"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # TensorFlow's checkpoint reader reports a file that ends too early as IndexError.
 UNREADABLE = (tf.errors.OpError, IndexError)
 
@@ -233,39 +234,36 @@ def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
         raise UserError(
             f"{run_dir} holds no checkpoint yet; train until the first `save_every`"
         )
-    # Matching all weights is what detects another architecture.
     try:
         reader = tf.train.load_checkpoint(path)
         shapes = {
-            name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): shape
+            name.removesuffix(_VALUE): shape
             for name, shape in reader.get_variable_to_shape_map().items()
             if name.startswith(("theta/", "statistics/", "rates/"))
         }
-        if "rates/0" in shapes:
-            rates = tuple(
-                tf.zeros(shapes[f"rates/{i}"], theta.dtype)
-                for i, theta in enumerate(weights.theta)
-            )
-            weights = weights._replace(rates=rates)
-        variables = tf.nest.map_structure(tf.Variable, weights)
-        groups = {name: list(group) for name, group in variables._asdict().items()}
-        checkpoint = tf.train.Checkpoint(**groups)
+        groups = weights._asdict()
         expected = {
             f"{group}/{i}": tensor.shape.as_list()
-            for group, tensors in weights._asdict().items()
+            for group, tensors in groups.items()
             for i, tensor in enumerate(tensors)
         }
+        if "rates/0" in shapes:
+            groups["rates"] = weights.theta
+            rates = (f"rates/{i}" for i in range(len(weights.theta)))
+            expected |= {name: shapes.get(name) for name in rates}
         if shapes != expected:
-            raise ValueError("other variables")
-        status = checkpoint.restore(path).expect_partial()
-        status.assert_existing_objects_matched()
-    except (ValueError, AssertionError, KeyError) as error:
-        raise UserError(
-            f"checkpoint {path} is of another architecture than {run_dir}/config.json "
-            "describes; restore the config.json that it was trained with"
-        ) from error
+            raise UserError(
+                f"checkpoint {path} is of another architecture than {run_dir}/"
+                "config.json describes; restore the config.json that it was trained "
+                "with"
+            )
+        for group, tensors in groups.items():
+            groups[group] = tuple(
+                tf.constant(reader.get_tensor(f"{group}/{i}{_VALUE}"), tensor.dtype)
+                for i, tensor in enumerate(tensors)
+            )
+        return Weights(**groups)
     except UNREADABLE as error:
         raise UserError(
             f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}"
         ) from error
-    return tf.nest.map_structure(lambda v: v.read_value(), variables)
