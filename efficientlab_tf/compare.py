@@ -36,15 +36,14 @@ from efficientlab_tf.shipped import shipped
 
 
 def compare(config: CompareConfig, output: Path) -> list[Row]:
-    """Measures all that is not there yet; prints the table each time it grows.
-
-    Args:
-      config: the comparison.
-      output: the folder of results; what it holds of the same comparison is kept.
+    """Measures all that `output` does not hold; prints the table each time it grows.
 
     Returns:
       The rows: of each method and number of shots the folds', and their mean if there
       are several.
+
+    Raises:
+      UserError: bad input; what was measured before is kept.
     """
     methods = parse_methods(config.methods)
     manifest = open_dataset(config.dataset_dir)

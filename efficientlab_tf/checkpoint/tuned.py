@@ -91,7 +91,7 @@ class Tuned:
 
 
 def fingerprint(weights: Weights) -> str:
-    """Returns a digest of an initialization: of its parameters and statistics."""
+    """A digest of an initialization: of its parameters and statistics."""
     digest = hashlib.sha256()
     for tensor in (*weights.theta, *weights.statistics):
         digest.update(tensor.numpy().tobytes())
@@ -121,12 +121,8 @@ def adjust(
     Args:
       values: see `Tuned`.
       network: the rate of its final dropout is set, if `values` has one.
-      weights: the initialization.
-      run: its configuration.
-
-    Returns:
-      The initialization, with its learned rates scaled if `values` says so, and the
-      configuration with the values in it.
+      weights: the initialization; its learned rates are scaled, if `values` says so.
+      run: its configuration, which gets the values.
 
     Raises:
       UserError: a final dropout for a network without, or a value out of range.

@@ -8,14 +8,11 @@ DENSE = "-1"
 
 
 def parse_points(text: str) -> tuple[int, int] | None:
-    """Reads numbers of points such as "5" or "1-100".
+    """Reads numbers of points: the smallest and the largest; None for dense masks.
 
     Args:
       text: "-1" for dense masks, "5" for five points, or "1-100" for a number that is
         drawn uniformly for each episode, both ends included.
-
-    Returns:
-      The smallest and the largest number, or None for dense masks.
 
     Raises:
       UserError: something else.

@@ -28,11 +28,8 @@ def check(
       config: a dataclass.
       names: of the fields, with spaces between.
       must: what a value must be, such as "be positive".
-      holds: whether a value is so.
-      advice: what to do about one that is not.
-
-    Raises:
-      UserError: a value is not so.
+      holds: whether a value is so; if one is not, a UserError says it.
+      advice: what to do then.
     """
     for name in names.split():
         value = getattr(config, name)

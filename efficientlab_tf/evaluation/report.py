@@ -28,13 +28,13 @@ class Row:
       shots: number of support examples.
       points: annotated pixels of each label in a support mask; "-1" for dense masks.
       fold: the fold's number as text, the split's name, or "mean".
-      class_iou: see `metrics`, as all of the following; with 95% intervals.
-      fb_iou: the interval is a bootstrap over tasks.
-      per_image_iou: over tasks.
+      class_iou: see `metrics`, as the next two, with 95% intervals.
+      fb_iou: its interval is a bootstrap over tasks.
+      per_image_iou: its interval is over tasks.
       tasks: number of tasks.
-      seconds: of a task with one query.
+      seconds: see `Measured`, as the rest.
       peak_bytes: of the process.
-      adaptation: how the method adapts, in words.
+      adaptation: in words.
     """
 
     method: str

@@ -34,8 +34,7 @@ class Record:
       width: of the picture, in pixels.
       height: of the picture, in pixels.
       fractions: for each class the part of the pixels that it was found in.
-      iou: mean over the classes that the picture's truth or prediction holds; None
-        if there is no truth.
+      iou: mean over the classes that truth or prediction holds; None without truth.
       class_iou: of each of these classes.
       in_support: whether the picture is also a support picture.
     """

@@ -125,14 +125,8 @@ def search_steps(
 def choose_held_out(masks: np.ndarray, seed: int) -> list[int]:
     """Chooses pictures to hold out: a fifth, at least one, at most `MAX_WATCHED`.
 
-    What remains keeps every class that the support set has.
-
-    Args:
-      masks: uint8 [k, H, W]; 0..K, 255 unknown.
-      seed: of the choice.
-
-    Returns:
-      Sorted indices; [] if no picture can be spared.
+    What remains keeps every class that masks, uint8 [k, H, W], have. Returns sorted
+    indices; [] if no picture can be spared.
     """
     held = [set(np.unique(mask).tolist()) - {0, 255} for mask in masks]
     left = {c: sum(c in classes for classes in held) for c in set().union(*held)}

@@ -66,9 +66,7 @@ class ForwardFunctions:
         steps: int = 0,
         batch_norm: str = "running",
     ) -> "ForwardSegmenter":
-        """Returns a segmenter with these weights.
-
-        The inner loop's settings have no meaning here and are not looked at.
+        """Returns a segmenter with these weights; an inner loop's settings are ignored.
 
         Raises:
           UserError: `batch_norm` is not "running".
@@ -183,10 +181,7 @@ class ForwardSegmenter(Segmenter):
 class ForwardAdapted(Adapted):
     """A conditioned network that has seen a support set.
 
-    Attributes:
-      functions: see `ForwardSegmenter`.
-      weights: see `ForwardSegmenter`.
-      guides: all that it keeps of the support set, for each class a tensor.
+    It keeps a tensor for each class, in `guides`; the rest as `ForwardSegmenter`.
     """
 
     functions: ForwardFunctions

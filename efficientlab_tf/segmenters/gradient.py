@@ -93,9 +93,8 @@ class GradientAdapted(Adapted):
     """A network adapted to one support set.
 
     Attributes:
-      functions: see `GradientSegmenter`.
+      functions: see `GradientSegmenter`, as `batch_norm`.
       weights: the adapted weights.
-      batch_norm: see `GradientSegmenter`.
       losses: float [steps], the support loss before each step.
     """
 
@@ -107,10 +106,8 @@ class GradientAdapted(Adapted):
     def predict(self, images: np.ndarray | Features, batch: int = 8) -> np.ndarray:
         """See `Adapted`.
 
-        Args:
-          images: uint8 or float [n, H, W, 3], 0..255.
-          batch: images at a time. It changes nothing but memory, except with
-            batch_norm "query", which takes all images at once.
+        `batch` images at a time change nothing but memory; with batch_norm "query" all
+        are taken at once.
         """
         images = values_of(images)
         transductive = self.batch_norm == "query"

@@ -259,7 +259,7 @@ def test_logistic_regression_minimizes_its_rule(task):
     extractor = FeatureExtractor(tiny_model())
     images, masks, queries = two_classes(task)
     adapted = LogisticRegression(extractor, C=2.0).adapt(images, masks)
-    cells = labelled_cells(masks, extractor.grid).labels
+    cells, _ = labelled_cells(masks, extractor.grid)
     x, y = extractor(images)[cells != 255].astype(np.float64), cells[cells != 255]
     weight = len(y) / (3 * np.bincount(y))[y]
     # At the minimum the gradient of the rule is zero, in the weights and the bias.

@@ -22,8 +22,8 @@ class _Constant(Segmenter):
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "ConstantAdapted":
         """Takes from a support set no more than K; see `Segmenter`."""
-        support = check_support(values_of(images), masks)
-        return ConstantAdapted(self.label, support.classes, support.image_size)
+        _, masks, classes = check_support(values_of(images), masks)
+        return ConstantAdapted(self.label, classes, masks.shape[1:])
 
 
 class AllForeground(_Constant):

@@ -13,9 +13,9 @@ known without any mask. Theirs composes images of regions grown from matching
 descriptors; this one clusters cells by what a network sees. Both take for foreground
 what recurs, this one also what keeps off the border.
 
-Chosen on every third validation class of icons-fss, 160 pixels (see `features`), 5
-shots and 1 shot: 8 clusters 45.5 and 43.0 % per-image IoU; 4: 41.8 and 43.3; 12: 44.4
-and 39.4; all scores above zero in the place of Otsu: 44.0 and 39.5.
+Per-image IoU on every third validation class of icons-fss, 160 pixels, 5 shots and 1:
+8 clusters 45.5 and 43.0 %; 4: 41.8 and 43.3; 12: 44.4 and 39.4; scores above zero in
+the place of Otsu: 44.0 and 39.5.
 """
 
 import dataclasses
@@ -73,12 +73,12 @@ class CoSegmentation(Segmenter):
           masks: uint8 [k, H, W]; 0..K, 255 unknown, also everywhere.
           seed: of k-means.
         """
-        support = check_support(values_of(images), masks)
+        images, masks, classes = check_support(values_of(images), masks)
         # k-means starts from cells by their number, so a set needs an order.
-        ordered = sorted(support.images, key=lambda image: image.tobytes())
+        ordered = sorted(images, key=lambda image: image.tobytes())
         return CoSegmentationAdapted(
-            *(self, self.extractor(np.stack(ordered)), support.classes),
-            *(support.image_size, seed % 2**32),
+            *(self, self.extractor(np.stack(ordered)), classes),
+            *(masks.shape[1:], seed % 2**32),
         )
 
 
@@ -88,8 +88,7 @@ class CoSegmentationAdapted(DenseAdapted):
 
     Attributes:
       method: its options.
-      features: float32 [k, h, w, C], of the support images in the order of their
-        bytes.
+      features: float32 [k, h, w, C], in the order of the images' bytes.
       classes: K.
       image_size: H and W.
       seed: of k-means.

@@ -60,7 +60,7 @@ class LogisticRegression(DenseSegmenter):
 
         With cells of one label only, that label is what every query gets.
         """
-        features, (labels, classes) = self.labelled(images, masks)
+        features, labels, classes = self.labelled(images, masks)
         known = labels != IGNORE
         x, y = features[known].astype(np.float64), labels[known]
         kernel = np.zeros([x.shape[-1], classes + 1])

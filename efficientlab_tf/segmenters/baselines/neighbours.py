@@ -50,7 +50,7 @@ class NearestNeighbour(DenseSegmenter):
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "NearestNeighbourAdapted":
         """Remembers a support set; see `Segmenter`. The seed decides nothing."""
-        features, (labels, classes) = self.labelled(images, masks)
+        features, labels, classes = self.labelled(images, masks)
         searches = []
         for label in range(classes + 1):
             own = features[labels == label]

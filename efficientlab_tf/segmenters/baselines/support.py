@@ -3,7 +3,6 @@
 import abc
 import contextlib
 import functools
-from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -19,38 +18,6 @@ from efficientlab_tf.segmenters.baselines.features import (
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 
-class Support(NamedTuple):
-    """A support set that is in order.
-
-    Attributes:
-      images: uint8 [k, H, W, 3].
-      masks: uint8 [k, H, W]; 0..K, 255 unknown.
-      classes: K, the largest label, at least 1.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    classes: int
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """H and W."""
-        return self.masks.shape[1:]
-
-
-class Cells(NamedTuple):
-    """The labels of the cells of features.
-
-    Attributes:
-      labels: uint8 [k, h, w]; 0..K, 255 unknown, every class at least once (but not
-        the background).
-      classes: K, at least 1.
-    """
-
-    labels: np.ndarray
-    classes: int
-
-
 class DenseSegmenter(Segmenter):
     """A method that learns from the labelled cells of dense features."""
 
@@ -64,12 +31,12 @@ class DenseSegmenter(Segmenter):
 
     def labelled(
         self, images: np.ndarray | Features, masks: np.ndarray
-    ) -> tuple[np.ndarray, Cells]:
-        """Features [k, h, w, C] of a checked support set, and labels of their cells."""
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Features [k, h, w, C] of a support set, and `labelled_cells`."""
         if not isinstance(images, Features):
             images, masks, _ = check_support(images, masks)
             images = self.read(images)
-        return images.values, labelled_cells(masks, self.extractor.grid)
+        return images.values, *labelled_cells(masks, self.extractor.grid)
 
 
 class DenseAdapted(Adapted):
@@ -102,8 +69,14 @@ class DenseAdapted(Adapted):
         return result
 
 
-def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
-    """Checks that a support set is uint8 [k, H, W, 3] and [k, H, W] with k from 1."""
+def check_support(
+    images: np.ndarray, masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Checks that a support set is uint8 [k, H, W, 3] and [k, H, W] with k from 1.
+
+    Returns:
+      The images, the masks, and K, the largest label, at least 1.
+    """
     images, masks = np.asarray(images), np.asarray(masks)
     if (
         (images.dtype, masks.dtype) != (np.uint8, np.uint8)
@@ -119,7 +92,7 @@ def check_support(images: np.ndarray, masks: np.ndarray) -> Support:
             "bring all pictures to one size and make masks of label indices"
         )
     known = masks[masks != IGNORE]
-    return Support(images, masks, max(1, int(known.max(initial=0))))
+    return images, masks, max(1, int(known.max(initial=0)))
 
 
 def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -135,12 +108,16 @@ def check_queries(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
     return images
 
 
-def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:
+def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, int]:
     """Labels the cells of features, see `features.labels`.
 
     Args:
       masks: uint8 [k, H, W]; 0..K, 255 unknown.
       grid: height and width of the features.
+
+    Returns:
+      uint8 [k, *grid]; 0..K, 255 unknown, every class at least once (but not the
+      background); and K, at least 1.
 
     Raises:
       UserError: a class 1..K without any pixel or cell, or nothing is known.
@@ -157,7 +134,7 @@ def labelled_cells(masks: np.ndarray, grid: tuple[int, int]) -> Cells:
     cells = labels(masks, *grid)
     advice = "take larger images or an earlier stage"
     _require(wanted, cells, "cell of the features", advice)
-    return Cells(cells, classes)
+    return cells, classes
 
 
 def one_thread() -> contextlib.AbstractContextManager:
