@@ -1,10 +1,10 @@
-"""A search as an Optuna study: its database, its sampler and its queue.
+"""A search as an Optuna study: its database and its queue.
 
 A configuration has a slot, its place in the search, from 0, round after round. The
-slots of a round wait in the study's queue, as trials that hold nothing else, and
-`study.optimize` takes them from there in any number of processes. When a trial starts
-its values are drawn as a function of the seed, its slot and the results of the rounds
-before: who runs it does not matter, nor whether somebody was killed over it before.
+slots of a round wait in the study's queue, and `study.optimize` takes them from there
+in any number of processes. Their values are a function of the seed, the slot and the
+results of the rounds before: who queues or runs them does not matter, nor whether
+somebody was killed over it before. (The Gaussian process draws when a trial starts.)
 """
 
 import json
@@ -41,30 +41,6 @@ _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 Report = Callable[[int, float], None]
 Evaluate = Callable[[int, dict[str, float], Range, Report], tuple[int, float]]
-
-
-class UHOSampler(optuna.samplers.BaseSampler):
-    """Algorithms 1 and 2: rounds of random search, each in the range of the best.
-
-    A trial knows its slot; the results of the rounds before it must be in the study.
-    """
-
-    def __init__(self, plan: Plan):
-        self._plan = plan
-
-    def infer_relative_search_space(self, study, trial):
-        """Nothing: no value depends on another one."""
-        return {}
-
-    def sample_relative(self, study, trial, search_space):
-        """Nothing, see above."""
-        return {}
-
-    def sample_independent(self, study, trial, param_name, param_distribution):
-        """Draws a value from its range in the trial's round."""
-        slot = trial.user_attrs[_SLOT]
-        space = space_of_slot(self._plan, results_of(study, self._plan), slot)
-        return sample(space, (self._plan.seed, slot))[param_name]
 
 
 def check_sampler(sampler: str) -> None:
@@ -228,9 +204,8 @@ def run_trials(
         if trial.state == TrialState.COMPLETE:
             on_result(_result(trial))
 
-    study.sampler = UHOSampler(plan)
     while len(results := results_of(study, plan)) < plan.trials:
-        slot = _fill_queue(study, plan, results)
+        slot = _fill_queue(study, plan, results, gp)
         if slot is None:
             # What is left of the round runs elsewhere, or was killed there.
             optuna.storages.fail_stale_trials(study)
@@ -248,15 +223,17 @@ def run_trials(
     return results
 
 
-def _fill_queue(study: optuna.Study, plan: Plan, results: list[Result]) -> int | None:
+def _fill_queue(study: optuna.Study, plan: Plan, results: list[Result], gp: bool):
     """Queues all that can be tried and is not; returns the first slot in the queue."""
     done = {result.slot for result in results}
     first = next(slot for slot in range(plan.trials) if slot not in done)
     end = first - first % plan.samples + plan.samples
+    space = space_of_slot(plan, results, first)
     live = {trial.user_attrs.get(_SLOT) for trial in trials_of(study, *_LIVE)}
     for slot in range(first, end):
         if slot not in live:
-            study.enqueue_trial({}, {_SLOT: slot})
+            values = {} if gp else sample(space, (plan.seed, slot))
+            study.enqueue_trial(values, {_SLOT: slot})
     waiting = trials_of(study, TrialState.WAITING)
     return waiting[0].user_attrs[_SLOT] if waiting else None
 

@@ -136,7 +136,8 @@ def test_what_is_queued_twice_or_taken_by_others_is_not_run(
 ):
     queue = study.open_study(tmp_path, SETTINGS)
     for slot in (0, 1, 0):
-        queue.enqueue_trial({}, {"slot": slot})
+        values = uho.sample(FIRST.space, (FIRST.seed, slot))
+        queue.enqueue_trial(values, {"slot": slot})
     fill = study._fill_queue
     # First as if others had been quicker and left the queue empty.
     calls = iter([lambda *arguments: 0])
