@@ -93,14 +93,7 @@ def alias(**names: str) -> None:
 
 
 def renamed(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Puts new spellings into a command line.
-
-    Args:
-      arguments: of the command line, those of flagfiles among them.
-
-    Returns:
-      The arguments, and a line for each old spelling that was found.
-    """
+    """Returns arguments with new spellings, and a line for each old one."""
     result, notes = [], []
     for argument in arguments:
         match = re.match(r"--?(no)?(\w+)(=|$)", argument)
@@ -121,9 +114,6 @@ def read(config: type[Config], only: tuple[str, ...] | None = None) -> Config:
     Args:
       config: the dataclass; fields that have no flag get their defaults.
       only: names of the fields whose flags are read; None for all.
-
-    Raises:
-      UserError: a value out of range.
     """
     names = [f.name for f in dataclasses.fields(config) if f.name in FLAGS]
     values = {n: FLAGS[n].value for n in names if only is None or n in only}

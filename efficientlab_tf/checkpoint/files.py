@@ -116,10 +116,8 @@ def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunC
 def load_tuned(path: str, weights: Weights) -> Tuned | None:
     """Returns the tuned update hyperparameters of a model, if it has any.
 
-    Args:
-      path: as `load_model`.
-      weights: what `load_model` returned for it. Values that were tuned for others,
-        as before the run went on, do not count: a line on stderr says so.
+    Values that were tuned for other weights, as before the run went on, do not count:
+    a line on stderr says so.
     """
     source = _source(Path(path))
     record = read_tuned(source)
@@ -135,12 +133,7 @@ def load_tuned(path: str, weights: Weights) -> Tuned | None:
 
 
 def save_tuned(path: str, tuned: Tuned) -> Path:
-    """Keeps tuned update hyperparameters with a model; returns where.
-
-    Args:
-      path: as `load_model`.
-      tuned: what to keep, in place of what is there.
-    """
+    """Keeps tuned update hyperparameters with a model; returns where."""
     source = _source(Path(path))
     write_tuned(source, tuned)
     return source

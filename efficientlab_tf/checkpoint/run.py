@@ -60,12 +60,10 @@ class RunConfig:
             groups["model"]["network"] = groups["model"].pop("model")
         if "val_batch_norm" in groups["train"]:
             groups["learner"]["batch_norm"] = groups["train"].pop("val_batch_norm")
-        return cls(
-            **{field.name: field.type(**groups[field.name]) for field in _GROUPS}
-        )
+        return cls(*(group.type(**groups[group.name]) for group in _GROUPS))
 
     def to_flags(self) -> str:
-        """One ``name`=value` line for each field, for a flagfile."""
+        """A line --name=value for each field, for a flagfile."""
         lines = []
         for group in dataclasses.fields(self):
             lines.append(f"# {group.name}")

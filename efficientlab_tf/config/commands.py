@@ -1,6 +1,8 @@
 """What describes the commands that take a finished run further."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import (
@@ -57,12 +59,7 @@ class EvalConfig:
     @property
     def threshold_values(self) -> tuple[float, ...]:
         """The thresholds as numbers; () if they cannot be read."""
-        try:
-            values = tuple(float(value) for value in self.threshold.split(","))
-        except ValueError:
-            return ()
-        good = len(set(values)) == len(values) and all(0 < v < 1 for v in values)
-        return values if good else ()
+        return _different(self.threshold, float, lambda v: 0 < v < 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +172,7 @@ class CompareConfig:
         not_negative(self, "eval_queries pairs seed")
         a_side(self, "eval_size")
         require(
-            bool(self.shot_numbers) and min(self.shot_numbers) >= 1,
+            bool(self.shot_numbers),
             f"`shots` must be different numbers from 1 joined by commas, such "
             f"as 1,5; received {self.shots!r}",
         )
@@ -193,22 +190,23 @@ class CompareConfig:
     @property
     def shot_numbers(self) -> tuple[int, ...]:
         """The numbers of shots; () if they cannot be read."""
-        return _whole_numbers(self.shots)
+        return _different(self.shots, int, lambda v: v >= 1)
 
     @property
     def point_numbers(self) -> tuple[str, ...]:
         """The numbers of points, `DENSE` among them; () if they cannot be read."""
-        parts = tuple(part.strip() for part in self.points.split(","))
-        good = all(p == DENSE or (p.isdecimal() and int(p) >= 1) for p in parts)
-        return parts if good and len(set(parts)) == len(parts) else ()
+        return _different(self.points, str, lambda v: v == DENSE or int(v) >= 1)
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:
         """The folds; () for none, or if they cannot be read."""
-        return _whole_numbers(self.folds)
+        return _different(self.folds, int, lambda v: v >= 0)
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    good = all(part.isdecimal() for part in parts) and len(set(parts)) == len(parts)
-    return tuple(map(int, parts)) if good else ()
+def _different(text: str, kind: type, holds: Callable[[Any], bool]) -> tuple:
+    try:
+        values = tuple(kind(part.strip()) for part in text.split(","))
+        good = all(map(holds, values)) and len(set(values)) == len(values)
+    except ValueError:
+        return ()
+    return values if good else ()

@@ -39,7 +39,7 @@ class Unit:
       points: annotated pixels of each label in a support mask, see `parse_points`.
       fold: number of the fold; None for a split.
       config: the comparison's.
-      stamp: of the files that the result depends on, see `study.stamp_of`.
+      stamp: see `study.stamp_of`.
     """
 
     method: Method

@@ -47,11 +47,7 @@ class Method:
     def load(
         self, *, backbone: str = BACKBONE, image_size: int | None = None
     ) -> "LoadedMethod":
-        """Loads the method.
-
-        Args:
-          backbone: of a baseline without a model.
-          image_size: side of the pictures of such a baseline.
+        """Loads the method; the arguments are for a baseline without a model.
 
         Raises:
           UserError: the model cannot be loaded, or a setting does not suit it.

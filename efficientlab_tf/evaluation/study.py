@@ -31,7 +31,7 @@ def run_unit(
       unit: plain values that decide the result.
       folder: of all units.
       name: of this one's files.
-      label: what to call it in messages.
+      label: of the unit, for messages.
 
     Raises:
       UserError: the process reported bad input, or ended in another way.

@@ -38,7 +38,7 @@ class Job:
     """What a worker process is told: plain values, the same for all of them.
 
     Attributes:
-      model: its path, as `load_model`.
+      model: its path.
       output: the folder of the search.
       data: the dataset, and the shots of a task.
       queries: of a task; 0 takes all examples of the class that are not support.
@@ -57,13 +57,10 @@ class Job:
 
 
 def load_tunable(source: str) -> GradientModel:
-    """Loads a model, without what was tuned before.
-
-    Args:
-      source: see `api.loading.load`.
+    """Loads a model, see `api.loading.load`, without what was tuned before.
 
     Raises:
-      UserError: no such model, or one without an inner loop.
+      UserError: it has no inner loop.
     """
     model = load(source, tuned=False)
     if not isinstance(model, GradientModel):

@@ -60,8 +60,7 @@ def build_baseline(
 
     Args:
       name: one of `BASELINES`.
-      extractor: of the features; left unused by those that see none, so that a
-        caller may pass one to all.
+      extractor: of the features, if it sees any.
       **options: the other attributes of the class.
 
     Raises:
