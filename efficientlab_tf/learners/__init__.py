@@ -7,6 +7,7 @@ from efficientlab_tf.learners.feedforward import Feedforward
 from efficientlab_tf.learners.fomaml import FOMAML
 from efficientlab_tf.learners.joint import Joint
 from efficientlab_tf.learners.maml import MAML
+from efficientlab_tf.learners.maml_plus_plus import MAMLPlusPlus, has_options
 from efficientlab_tf.learners.meta_sgd import MetaSGD
 from efficientlab_tf.learners.reptile import Reptile
 from efficientlab_tf.learners.siamese import Siamese
@@ -18,6 +19,7 @@ __all__ = [
     "FOMAML",
     "LEARNERS",
     "MAML",
+    "MAMLPlusPlus",
     "Feedforward",
     "Joint",
     "Learner",
@@ -58,14 +60,17 @@ def build_learner(
             f"--learner must be one of {', '.join(LEARNERS)}; received "
             f"{config.learner!r}"
         )
-    forward = issubclass(LEARNERS[config.learner], Feedforward)
+    learner = LEARNERS[config.learner]
+    if learner is MAML and has_options(config):
+        learner = MAMLPlusPlus
+    forward = issubclass(learner, Feedforward)
     if is_conditioned(network.model) and not forward:
         raise UserError(
             f"--model={network.model.name} is conditioned on a support set and has no "
             f"inner loop, received --learner={config.learner}: give "
             "--learner=feedforward, or siamese for the siamese network"
         )
-    return LEARNERS[config.learner](
+    return learner(
         network,
         config,
         meta_steps=meta_steps,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import build_learner
+from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
@@ -155,6 +155,17 @@ def test_unknown_names_are_refused(change):
     network = Network(tiny_network(SIZE))
     with pytest.raises(UserError, match="received 'none'|received 'gradient-descent'"):
         build_learner(network, dataclasses.replace(CONFIG, **change), meta_steps=10)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"multi_step_until": 3}, {"second_order_from": 3}, {"inner_rates": "per_step"}],
+)
+def test_maml_with_an_option_of_maml_plus_plus_is_that_learner(option):
+    network, config = Network(tiny_network(SIZE)), LearnerConfig(learner="maml")
+    assert type(build_learner(network, config, meta_steps=10)) is MAML
+    config = dataclasses.replace(config, **option)
+    assert type(build_learner(network, config, meta_steps=10)) is MAMLPlusPlus
 
 
 def test_episodes_are_augmented_once_support_and_query_apart():
