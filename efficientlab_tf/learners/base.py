@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
-from efficientlab_tf.losses import Objective
+from efficientlab_tf.losses import Loss, Objective
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
 
@@ -72,13 +71,14 @@ class Learner(abc.ABC):
 
     Args:
       network: the pure network.
-      config: algorithm and inner loop.
+      config: algorithm, loss and meta-optimizer.
       meta_steps: length of the run, for the annealing of the meta-learning rate.
       seed: decides, with the step and the task's place in the meta-batch, every
         random choice of `meta_step`.
-      augment: called as augment(images, masks, seed) on inner-loop batches.
-      augment_episodes: the same, called once on the support and once on the query
-        set of each task in `meta_step`.
+      objective: a loss to use instead of the one that `config.loss` names, see
+        `losses.Objective`.
+      augment_episodes: called as augment(images, masks, seed), once on the support and
+        once on the query set of each task in `meta_step`.
     """
 
     metric_names: tuple[str, ...]
@@ -91,19 +91,13 @@ class Learner(abc.ABC):
         *,
         meta_steps: int,
         seed: int = 0,
-        augment: Augment | None = None,
+        objective: Loss | None = None,
         augment_episodes: Augment | None = None,
     ):
         self.network = network
         self.config = config
         self.augment_episodes = augment_episodes
-        self.inner = InnerLoop(
-            network,
-            Objective(config.loss, config.l2),
-            batch=config.inner_batch,
-            augment=augment,
-            adapt=config.adapt,
-        )
+        self.objective = Objective(objective or config.loss, config.l2)
         self.schedule = linear_annealing(
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
         )
@@ -114,17 +108,11 @@ class Learner(abc.ABC):
             config.momentum,
         )
         self._seed = seed
-        self._checked = False
 
     @property
     def displacement_scale(self) -> float:
         """The displacement is minus this times the learner's meta-gradient."""
         return 1.0
-
-    @property
-    def second_order(self) -> bool:
-        """Whether `task_update` differentiates a gradient."""
-        return False
 
     @abc.abstractmethod
     def task_update(
@@ -184,7 +172,7 @@ class Learner(abc.ABC):
         tasks = episodes.support_images.shape[0] or tf.shape(episodes.support_images)[0]
         step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
 
-        def body(i, total, rates, statistics, metrics):
+        def body(i, total, statistics):
             # The name stays behind: strings do not belong on an accelerator.
             episode = Episode(*(field[i] for field in episodes[:4]), name=None)
             seed = fold_in(step_seed, i)
@@ -194,39 +182,25 @@ class Learner(abc.ABC):
                 seed,
                 step,
             )
-            total = tuple(
-                t + d for t, d in zip(total, update.displacement, strict=True)
-            )
-            rates = tuple(r + d for r, d in zip(rates, update.rates, strict=True))
-            metrics = tuple(
-                m + update.metrics[name]
-                for m, name in zip(metrics, self.metric_names, strict=True)
-            )
-            return i + 1, total, rates, update.statistics, metrics
+            # They pass from task to task; all else is added up.
+            statistics, update = update.statistics, update._replace(statistics=())
+            return i + 1, tf.nest.map_structure(tf.add, total, update), statistics
 
-        dtype = self.network.dtype
-        _, total, rates, statistics, metrics = tf.while_loop(
+        zero = TaskUpdate(
+            displacement=tuple(tf.zeros_like(t) for t in state.theta),
+            statistics=(),
+            metrics={n: tf.zeros([], self.network.dtype) for n in self.metric_names},
+            rates=tuple(tf.zeros_like(r) for r in state.rates),
+        )
+        _, total, statistics = tf.while_loop(
             lambda i, *_: i < tasks,
             body,
-            (
-                tf.constant(0),
-                tuple(tf.zeros_like(t) for t in state.theta),
-                tuple(tf.zeros_like(r) for r in state.rates),
-                state.statistics,
-                tuple(tf.zeros([], dtype) for _ in self.metric_names),
-            ),
+            (tf.constant(0), zero, state.statistics),
             parallel_iterations=1,
         )
-        count = tf.cast(tasks, dtype)
-        return TaskUpdate(
-            tuple(t / count for t in total),
-            statistics,
-            {
-                name: m / count
-                for name, m in zip(self.metric_names, metrics, strict=True)
-            },
-            tuple(r / count for r in rates),
-        )
+        count = tf.cast(tasks, self.network.dtype)
+        mean = tf.nest.map_structure(lambda t: t / count, total)
+        return mean._replace(statistics=statistics)
 
     def _augmented(self, episode: Episode, seed: tf.Tensor) -> Episode:
         if self.augment_episodes is None:
@@ -256,14 +230,7 @@ class Learner(abc.ABC):
           rate, the length of the step that theta took, and `bad_step`: 1 if a loss
           or anything in the next state was not finite, so that the state returned
           is the one that came in, else 0.
-
-        Raises:
-          UserError: at the first call of a second-order learner: a layer of the
-            network has no right second derivative.
         """
-        if self.second_order and not self._checked:
-            check_second_derivatives(self.inner)
-            self._checked = True
         update = self.displacement(state, episodes, step)
         rate = tf.cast(self.schedule(step), tf.float32) * state.rate_scale
         moved, slots = self._optimizer.apply(
@@ -285,6 +252,35 @@ class Learner(abc.ABC):
             [n - old for n, old in zip(new.theta, state.theta, strict=True)]
         )
         return new, metrics
+
+
+class GradientLearner(Learner):
+    """A meta-learner of networks that adapt by gradients: it has an inner loop.
+
+    Args:
+      network: see `Learner`.
+      config: see `Learner`; also of the inner loop.
+      augment: called as augment(images, masks, seed) on the mini-batches of the inner
+        loop.
+      **options: see `Learner`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: LearnerConfig,
+        *,
+        augment: Augment | None = None,
+        **options,
+    ):
+        super().__init__(network, config, **options)
+        self.inner = InnerLoop(
+            network,
+            self.objective,
+            batch=config.inner_batch,
+            augment=augment,
+            adapt=config.adapt,
+        )
 
 
 def _all_finite(values) -> tf.Tensor:

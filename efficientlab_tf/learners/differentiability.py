@@ -128,7 +128,7 @@ def _owner(operation: tf.Operation, model) -> tuple[str, keras.layers.Layer | No
 
 
 def _advice(layer) -> str:
-    instead = "--first_order, or another layer"
+    instead = "`first_order`, or another layer"
     if isinstance(layer, keras.layers.BatchNormalization):
         instead = "efficientlab_tf.models.layers.BatchNormalization"
     elif isinstance(layer, keras.layers.UpSampling2D | keras.layers.Resizing):

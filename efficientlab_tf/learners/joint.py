@@ -5,18 +5,19 @@
 No inner loop: the network learns to segment whatever is foreground in some training
 class. With no step at meta-test time it is the foreground-background baseline
 (Rakelly et al., section 5), which does not look at the support set; with steps, the
-baseline of fine-tuning (Shaban et al., section 6: of the last layers, --adapt=decoder).
+baseline of fine-tuning (Shaban et al., section 6: of the last layers, which is `adapt`
+"decoder").
 """
 
 import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.network import Weights
 
 
-class Joint(Learner):
-    """Joint training; --meta_optimizer and --meta_learning_rate are its optimizer's."""
+class Joint(GradientLearner):
+    """Joint training; `meta_optimizer` and `meta_learning_rate` are its optimizer's."""
 
     metric_names = ("loss", "cross_entropy", "soft_iou")
 

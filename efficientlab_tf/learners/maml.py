@@ -19,14 +19,15 @@ MAML with `first_order` and K steps is FOMAML with K + 1.
 import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.base import GradientLearner, MetaState, TaskUpdate
+from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.segmenters.inner_loop import StepResult, fold_in
 from efficientlab_tf.segmenters.network import Weights
 
 _QUERY = 1
 
 
-class MAML(Learner):
+class MAML(GradientLearner):
     """Model-agnostic meta-learning; with `first_order` v_0 = v_K.
 
     The displacement is minus the meta-gradient, so the meta-optimizer
@@ -34,11 +35,28 @@ class MAML(Learner):
     """
 
     metric_names = ("loss", "support_loss", "cross_entropy", "soft_iou")
+    _checked = False
 
     @property
     def second_order(self) -> bool:
         """Whether the meta-gradient holds second derivatives."""
         return not self.config.first_order
+
+    # As in `Learner`: AutoGraph would wrap errors in its own.
+    @tf.autograph.experimental.do_not_convert
+    def meta_step(
+        self, state: MetaState, episodes: Episode, step: tf.Tensor
+    ) -> tuple[MetaState, dict[str, tf.Tensor]]:
+        """See `Learner.meta_step`.
+
+        Raises:
+          UserError: at the first call, if the meta-gradient holds second derivatives
+            and a layer of the network has no right one.
+        """
+        if self.second_order and not self._checked:
+            check_second_derivatives(self.inner)
+            self._checked = True
+        return super().meta_step(state, episodes, step)
 
     def task_update(
         self,

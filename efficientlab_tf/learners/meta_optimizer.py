@@ -113,8 +113,8 @@ def meta_optimizer(
         return Interpolation()
     if name not in _NAMES:
         raise UserError(
-            f"--meta_optimizer must be interpolate, {', '.join(_NAMES)}; received "
-            f"{name!r}"
+            f"`meta_optimizer` must be one of interpolate, {', '.join(_NAMES)}, "
+            f"received {name!r}"
         )
     # A number, so that the optimizer keeps its rate in a variable that can be set.
     config = {"learning_rate": 1.0} | ({"momentum": momentum} if momentum else {})

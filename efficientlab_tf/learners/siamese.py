@@ -30,24 +30,20 @@ class Siamese(Feedforward):
     """Trains a network to tell whether two positions show the same class.
 
     Raises:
-      UserError: the network has no similarity of pairs, or an unsuitable --loss.
+      UserError: the network has no similarity of pairs, or another loss is asked for.
     """
 
     metric_names = ("loss", "accuracy")
 
     def __init__(self, network: Network, config: LearnerConfig, **options):
-        if network.model.name != "siamese":
+        self._pairs = Part(network, pair_model(network.model))
+        if config.loss != "cross_entropy" or options.get("objective"):
+            received = "an objective" if options.get("objective") else config.loss
             raise UserError(
-                f"--learner=siamese needs --model=siamese, received "
-                f"{network.model.name}"
-            )
-        if config.loss != "cross_entropy":
-            raise UserError(
-                f"--loss must be cross_entropy for siamese, received {config.loss}: it "
-                "is of pairs of positions"
+                f"`loss` must be cross_entropy for siamese, received {received}: its "
+                "loss is of pairs of positions"
             )
         super().__init__(network, config, **options)
-        self._pairs = Part(network, pair_model(network.model))
 
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor

@@ -87,7 +87,7 @@ def build_encoder(
     """
     if name not in BACKBONES:
         raise UserError(
-            f"backbone: expected one of {', '.join(BACKBONES)}; received {name!r}"
+            f"`backbone` must be one of {', '.join(BACKBONES)}, received {name!r}"
         )
     policy = keras.config.dtype_policy()
     images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
@@ -171,7 +171,7 @@ def load_application(name: str, *, weights: str | None, **options: Any) -> keras
             f"backbone {name}: its ImageNet weights could not be downloaded "
             f"({' '.join(str(error).split())}); put the .h5 file that Keras wants "
             f"into ~/.keras/models, or use {LITE}, whose weights are in this "
-            "package, or weights=None"
+            "package, or leave `weights` out"
         ) from error
 
 

@@ -18,6 +18,8 @@ from efficientlab_tf.errors import UserError
 SUPPORT_INPUTS = ("support_images", "support_masks")
 QUERY_INPUT = "query_images"
 GUIDE = "guide"
+CONDITIONING = "conditioning_"
+"""What the names of layers begin with that see the support set alone."""
 _QUERY = "query"
 
 
@@ -97,6 +99,27 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
             name=f"{model.name}_segment",
         ),
     )
+
+
+def conditioning_mask(model: keras.Model) -> tuple[bool, ...]:
+    """Which trainable variables see the support set alone, and no query.
+
+    Returns:
+      One entry for each of `model.trainable_variables`, in their order.
+
+    Raises:
+      UserError: there are none, as in a network that makes the features of the support
+        set and of the query with the same layers; or it is no conditioned network.
+    """
+    guide, segment = split(model)
+    own = {id(v) for v in guide.trainable_variables}
+    own -= {id(v) for v in segment.trainable_variables}
+    if not own:
+        raise UserError(
+            f"network {model.name}: expected a conditioning branch with weights of its "
+            "own, found none; use the network oslsm, or `conditioning_rate` 1"
+        )
+    return tuple(id(v) in own for v in model.trainable_variables)
 
 
 def between(

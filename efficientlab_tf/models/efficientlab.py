@@ -6,6 +6,9 @@ import keras
 
 from efficientlab_tf.models import backbones, decoders
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("efficientlab", "rsd", "aspp_", "refine", "classifier")
 
 DECODERS = ("none", "auto_deeplab", "rsd")
 

@@ -24,10 +24,15 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
-from efficientlab_tf.models.conditioned import between, make_inputs, mark_guide, split
+from efficientlab_tf.models.conditioned import (
+    CONDITIONING,
+    between,
+    make_inputs,
+    mark_guide,
+    split,
+)
 from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import BackgroundLogit, Resize
-from efficientlab_tf.models.oslsm import CONDITIONING
 
 RELATIONS = ("stack", "product")
 """The first score above, and the second."""
@@ -327,7 +332,7 @@ def parts(model: keras.Model) -> Parts:
     if not {_FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
         raise UserError(
             f"network {model.name}: expected a guided network, received another; train "
-            "one with --model=guided"
+            "one with `model` guided"
         )
 
     def output(name: str) -> keras.KerasTensor:

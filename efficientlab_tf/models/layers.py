@@ -115,45 +115,6 @@ class BackgroundLogit(keras.layers.Layer):
         return {**super().get_config(), "value": self.value}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class WeightHashing(keras.layers.Layer):
-    """Spreads [N, m] over [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
-
-        theta(i) = x(kappa(i)) zeta(i)
-
-    with kappa(i) out of 1..m and zeta(i) out of -1, +1. That is the product with the
-    matrix W(i, j) = zeta(i) delta_j(kappa(i)), done here as a gather and a sign. There
-    is nothing to learn and nothing to store but the seed: both functions are taken
-    from the bits of the counter-based generator Philox, which are the same on every
-    machine and in every version of NumPy.
-
-    Args:
-      outputs: d.
-      seed: a whole number from 0, Philox's key.
-    """
-
-    def __init__(self, outputs: int, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.outputs = outputs
-        self.seed = seed
-
-    def build(self, input_shape):
-        bits = np.random.Philox(key=self.seed).random_raw(2 * self.outputs)
-        # 64 bits modulo some thousand are uniform but for 1e-16.
-        self._sources = (bits[: self.outputs] % input_shape[-1]).astype(np.int32)
-        self._signs = 1 - 2 * (bits[self.outputs :] % 2).astype(np.float64)
-
-    def call(self, inputs):
-        spread = tf.gather(inputs, self._sources, axis=-1)
-        return spread * tf.constant(self._signs, inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.outputs)
-
-    def get_config(self):
-        return {**super().get_config(), "outputs": self.outputs, "seed": self.seed}
-
-
 class _Switch(threading.local):
     active = False
     momentum: float | None = None

@@ -10,6 +10,9 @@ import keras
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("meta_drn", "degrid", "sub_pixel")
 
 STRIDE = 4
 _SLOPE = 0.01
@@ -54,12 +57,12 @@ def meta_drn(
     """
     if image_size < STRIDE or image_size % STRIDE:
         raise UserError(
-            f"image_size: expected a multiple of {STRIDE}; received {image_size}"
+            f"`image_size` must be a multiple of {STRIDE}, received {image_size}"
         )
     if num_classes < 1 or width <= 0:
         raise UserError(
-            "num_classes and width: expected at least 1, and a positive factor; "
-            f"received {num_classes} and {width}"
+            "`num_classes` must be at least 1 and `width` positive, received "
+            f"{num_classes} and {width}"
         )
 
     def filters(count: int) -> int:

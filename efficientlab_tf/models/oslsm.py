@@ -7,17 +7,16 @@ and for k images the OR of the k masks.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
-from efficientlab_tf.models.conditioned import make_inputs, mark_guide
+from efficientlab_tf.models.conditioned import CONDITIONING, make_inputs, mark_guide
 from efficientlab_tf.models.features import check_backbone, dense_features
-from efficientlab_tf.models.layers import BackgroundLogit, Resize, WeightHashing
+from efficientlab_tf.models.layers import BackgroundLogit, Resize
 
-CONDITIONING = "conditioning_"
 SEGMENTATION = "segmentation_"
 _PACKAGE = "efficientlab_tf"
 _FOREGROUND = 1
@@ -33,6 +32,45 @@ class ForegroundOnly(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class WeightHashing(keras.layers.Layer):
+    """Spreads [N, m] over [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
+
+        theta(i) = x(kappa(i)) zeta(i)
+
+    with kappa(i) out of 1..m and zeta(i) out of -1, +1. That is the product with the
+    matrix W(i, j) = zeta(i) delta_j(kappa(i)), done here as a gather and a sign. There
+    is nothing to learn and nothing to store but the seed: both functions are taken
+    from the bits of the counter-based generator Philox, which are the same on every
+    machine and in every version of NumPy.
+
+    Args:
+      outputs: d.
+      seed: a whole number from 0, Philox's key.
+    """
+
+    def __init__(self, outputs: int, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.outputs = outputs
+        self.seed = seed
+
+    def build(self, input_shape):
+        bits = np.random.Philox(key=self.seed).random_raw(2 * self.outputs)
+        # 64 bits modulo some thousand are uniform but for 1e-16.
+        self._sources = (bits[: self.outputs] % input_shape[-1]).astype(np.int32)
+        self._signs = 1 - 2 * (bits[self.outputs :] % 2).astype(np.float64)
+
+    def call(self, inputs):
+        spread = tf.gather(inputs, self._sources, axis=-1)
+        return spread * tf.constant(self._signs, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.outputs)
+
+    def get_config(self):
+        return {**super().get_config(), "outputs": self.outputs, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -160,32 +198,6 @@ def oslsm(
         x = MaximumOverShots(name="any_shot")(x)
         logits = BackgroundLogit(name="logits")(x)
     return keras.Model(inputs, logits, name="oslsm")
-
-
-def rate_multipliers(
-    model: keras.Model, conditioning: float = 0.1
-) -> tuple[float, ...]:
-    """Factors on the learning rate: the conditioning branch overfits faster.
-
-    Args:
-      model: of `oslsm`.
-      conditioning: factor of the conditioning branch; section 4.3 has 0.1.
-
-    Returns:
-      One factor for each of `model.trainable_variables`, in their order; 1 outside the
-      conditioning branch.
-
-    Raises:
-      UserError: the network has no conditioning branch.
-    """
-    variables = model.trainable_variables
-    inside = [variable.path.startswith(CONDITIONING) for variable in variables]
-    if not any(inside):
-        raise UserError(
-            f"network {model.name}: expected a conditioning branch, found none; "
-            "use the network oslsm"
-        )
-    return tuple(conditioning if yes else 1.0 for yes in inside)
 
 
 def _pooled_classifier(outputs: int, backbone: str, size, weights: str | None):

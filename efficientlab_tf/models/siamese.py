@@ -12,6 +12,7 @@ the support set.
 import keras
 import tensorflow as tf
 
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -248,7 +249,15 @@ def pair_model(model: keras.Model) -> keras.Model:
       [q, h w, k h w], before the sigmoid, and "labels" [k, h, w], those of the support
       set. Positions are in row-major order. (The labels of the queries, which a loss
       compares with, are `downsample_labels` of their masks.)
+
+    Raises:
+      UserError: another network.
     """
+    if not any(isinstance(layer, L1Similarity) for layer in model.layers):
+        raise UserError(
+            f"network {model.name}: expected the similarity of pairs of positions, "
+            "found none; use the network siamese"
+        )
     outputs = {
         "similarity": model.get_layer(_SIMILARITY).output,
         "labels": model.get_layer(_LABELS).output,

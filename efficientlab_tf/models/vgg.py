@@ -150,7 +150,7 @@ def _images(
     check(
         weights is None or width == 1,
         "width",
-        f"1, the width of {NAME}'s ImageNet weights, or weights=None",
+        f"1, which is the width of {NAME}'s ImageNet weights",
         width,
     )
     check(0 <= dropout < 1, "dropout", "a rate in [0, 1)", dropout)

@@ -10,6 +10,7 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
+from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
@@ -86,7 +87,7 @@ class TestReptile(LearnerContract):
 
 def test_reptile_does_not_learn_what_it_does_not_adapt():
     config = dataclasses.replace(CONFIG, learner="reptile", adapt="decoder")
-    with pytest.raises(UserError, match="--adapt must be all for reptile"):
+    with pytest.raises(UserError, match="`adapt` must be all for reptile"):
         build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
 
 
@@ -166,6 +167,32 @@ def test_maml_with_an_option_of_maml_plus_plus_is_that_learner(option):
     assert type(build_learner(network, config, meta_steps=10)) is MAML
     config = dataclasses.replace(config, **option)
     assert type(build_learner(network, config, meta_steps=10)) is MAMLPlusPlus
+
+
+@pytest.mark.parametrize("name", ["fomaml", "reptile", "maml", "joint"])
+def test_an_objective_takes_the_place_of_the_named_loss(name):
+    network, batch = Network(tiny_network(SIZE)), episodes(1)._replace(name=None)
+    named = dataclasses.replace(CONFIG, learner=name, loss="cross_entropy")
+    other = dataclasses.replace(named, loss="bce_dice")
+    losses, displacements = [], []
+    for config, objective in ((named, None), (other, cross_entropy)):
+        learner = build_learner(network, config, meta_steps=10, objective=objective)
+        update = learner.displacement(learner.init(), batch, tf.constant(0))
+        losses.append(float(update.metrics["loss"]))
+        displacements.append(update.displacement)
+    assert losses[0] == losses[1]
+    for a, b in zip(*displacements, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_objective_must_be_a_scalar():
+    def per_pixel(logits, masks):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(masks, logits)
+
+    network = Network(tiny_network(SIZE))
+    learner = build_learner(network, CONFIG, meta_steps=10, objective=per_pixel)
+    with pytest.raises(UserError, match=r"must return a scalar.*\(3, 32, 32\)"):
+        learner.meta_step(learner.init(), episodes(1), tf.constant(0))
 
 
 def test_episodes_are_augmented_once_support_and_query_apart():
