@@ -54,7 +54,7 @@ class TestFOMAML(LearnerContract):
             np.testing.assert_allclose(displacement, -rate * x, atol=1e-5)
 
     def test_needs_a_step_before_the_tail(self):
-        with pytest.raises(UserError, match="inner_steps must be at least 2"):
+        with pytest.raises(UserError, match="`inner_steps` must be at least 2"):
             self.learner(inner_steps=1)
 
 
@@ -187,7 +187,9 @@ def test_an_objective_takes_the_place_of_the_named_loss(name):
 
 def test_an_objective_must_be_a_scalar():
     def per_pixel(logits, masks):
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(masks, logits)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.cast(masks, tf.int32), logits
+        )
 
     network = Network(tiny_network(SIZE))
     learner = build_learner(network, CONFIG, meta_steps=10, objective=per_pixel)
