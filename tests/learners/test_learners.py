@@ -193,7 +193,7 @@ def test_an_objective_must_be_a_scalar():
 
     network = Network(tiny_network(SIZE))
     learner = build_learner(network, CONFIG, meta_steps=10, objective=per_pixel)
-    with pytest.raises(UserError, match=r"must return a scalar.*\(3, 32, 32\)"):
+    with pytest.raises(UserError, match=r"must return a scalar.*\(4, 32, 32\)"):
         learner.meta_step(learner.init(), episodes(1), tf.constant(0))
 
 
