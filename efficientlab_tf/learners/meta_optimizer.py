@@ -74,8 +74,10 @@ class KerasOptimizer:
     def __init__(self, optimizer: keras.optimizers.Optimizer, variables, scale: float):
         self._optimizer = optimizer
         self._scale = scale
+        # A copy: made of a variable itself, a Keras variable would share its memory.
         self._theta = [
-            keras.Variable(v.value, dtype=v.dtype, name=v.name) for v in variables
+            keras.Variable(tf.identity(v.value), dtype=v.dtype, name=v.name)
+            for v in variables
         ]
         optimizer.build(self._theta)
 

@@ -225,6 +225,17 @@ def test_episodes_are_augmented_once_support_and_query_apart():
     assert len(seen) == 2 and seen[0] is not seen[1]
 
 
+def test_a_keras_meta_optimizer_leaves_the_model_alone():
+    network = Network(tiny_network(SIZE))
+    config = dataclasses.replace(CONFIG, meta_optimizer="adam")
+    learner = build_learner(network, config, meta_steps=10)
+    before = [v.numpy() for v in network.model.variables]
+    state, _ = learner.meta_step(learner.init(), episodes(1), tf.constant(0))
+    for variable, old in zip(network.model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    assert any(np.any(t != v) for t, v in zip(state.theta, before, strict=False))
+
+
 def test_the_meta_learning_rate_follows_schedule_and_scale():
     for optimizer in ("interpolate", "sgd"):
         config = dataclasses.replace(
