@@ -1,4 +1,4 @@
-"""Learners: how the initialization that a segmenter starts from is meta-learned."""
+"""Learners: algorithms that meta-learn the initialization of a segmenter."""
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.errors import UserError

@@ -3,8 +3,8 @@
     theta_i = task_update(theta; episode_i)        each task, on its own
     theta  <- meta_optimizer(theta, mean_i displacement_i)
 
-A subclass is the few lines of one task's update; this module runs them over a
-meta-batch, task after task, so that memory does not grow with the meta-batch.
+A subclass defines the update of one task. This module runs it on the tasks of a
+meta-batch one after another, so that memory does not grow with the meta-batch.
 """
 
 import abc
@@ -25,17 +25,17 @@ _SUPPORT, _QUERY = 101, 102
 
 
 class MetaState(NamedTuple):
-    """Everything that meta-training carries from one meta-step to the next.
+    """The state of meta-training between two meta-steps.
 
     Attributes:
       theta: tuple of float tensors, the initialization that is learned.
-      statistics: tuple of float tensors, batch normalization's running
-        averages: shared by all tasks and not reset between them.
-      optimizer: tuple of tensors, the meta-optimizer's slots.
-      rate_scale: float32 scalar, a factor on the scheduled meta-learning rate: the
-        training loop halves it on plateaus.
-      rates: the inner loop's learning rates where they are learned with theta, see
-        `Weights`; else ().
+      statistics: tuple of float tensors, the running averages of batch normalization;
+        all tasks share them, and they are not reset between tasks.
+      optimizer: tuple of tensors, the slots of the meta-optimizer.
+      rate_scale: float32 scalar, a factor on the scheduled meta-learning rate, which
+        the training loop halves on plateaus.
+      rates: the learning rates of the inner loop if they are learned together with
+        theta, see `Weights`; else ().
     """
 
     theta: tuple[tf.Tensor, ...]
@@ -46,18 +46,18 @@ class MetaState(NamedTuple):
 
     @property
     def weights(self) -> Weights:
-        """The part that adaptation starts from."""
+        """The initialization that adaptation starts from."""
         return Weights(self.theta, self.statistics, self.rates)
 
 
 class TaskUpdate(NamedTuple):
-    """What one task asks of the initialization.
+    """The update that one task computes, or the mean over a meta-batch.
 
     Attributes:
-      displacement: tuple of tensors like theta: where the task wants it to go.
+      displacement: tuple of tensors like theta, the way that theta should move.
       statistics: the running averages after the task.
-      metrics: scalars by name, for logs; always those of `metric_names`.
-      rates: the same for the learning rates; () where they are fixed.
+      metrics: scalars to log by name, all those of `metric_names`.
+      rates: the displacement of learned learning rates; () if they are fixed.
     """
 
     displacement: tuple[tf.Tensor, ...]
@@ -73,8 +73,8 @@ class Learner(abc.ABC):
       network: the pure network.
       config: algorithm, loss and meta-optimizer.
       meta_steps: length of the run, for the annealing of the meta-learning rate.
-      seed: decides, with the step and the task's place in the meta-batch, every
-        random choice of `meta_step`.
+      seed: of every random choice, together with the number of the meta-step and the
+        task's position in the meta-batch.
       objective: a loss to use instead of the one that `config.loss` names, see
         `losses.Objective`.
       augment_episodes: called as augment(images, masks, seed), once on the support and
@@ -111,7 +111,7 @@ class Learner(abc.ABC):
 
     @property
     def displacement_scale(self) -> float:
-        """The displacement is minus this times the learner's meta-gradient."""
+        """c, where the displacement is -c times the meta-gradient."""
         return 1.0
 
     @abc.abstractmethod
@@ -122,21 +122,21 @@ class Learner(abc.ABC):
         seed: tf.Tensor,
         step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
-        """Computes one task's update from the initialization; pure.
+        """Computes the update of one task, a pure function.
 
         Args:
           weights: the initialization.
           episode: one task.
-          seed: int32 [2]; decides mini-batches, augmentation and dropout.
-          step: the number of the meta-step, for learners that change with it.
+          seed: int32 [2], of mini-batches, augmentation and dropout.
+          step: the number of the meta-step, for learners that depend on it.
         """
 
     def initial_weights(self) -> Weights:
-        """Returns the initialization before the first meta-step: the model's."""
+        """Returns the initialization before the first meta-step, that of the model."""
         return self.network.weights()
 
     def _meta_variables(self) -> list[keras.Variable]:
-        """Variables like all that is meta-learned, for the meta-optimizer to copy."""
+        """Variables of the shapes of all that is meta-learned: theta, then rates."""
         variables = list(self.network.model.trainable_variables)
         rates = self.initial_weights().rates
         return variables + [
@@ -158,7 +158,7 @@ class Learner(abc.ABC):
     def displacement(
         self, state: MetaState, episodes: Episode, step: tf.Tensor
     ) -> TaskUpdate:
-        """Runs every task of a meta-batch from the same theta.
+        """Computes the mean update of a meta-batch; all tasks start from one theta.
 
         Args:
           state: the learner's state.
@@ -182,7 +182,7 @@ class Learner(abc.ABC):
                 seed,
                 step,
             )
-            # They pass from task to task; all else is added up.
+            # The running averages pass from task to task, all else is added up.
             statistics, update = update.statistics, update._replace(statistics=())
             return i + 1, tf.nest.map_structure(tf.add, total, update), statistics
 
@@ -226,10 +226,10 @@ class Learner(abc.ABC):
           step: integer scalar, the number of the meta-step, from 0.
 
         Returns:
-          The next state, and scalars to log: means over tasks, the meta-learning
-          rate, the length of the step that theta took, and `bad_step`: 1 if a loss
-          or anything in the next state was not finite, so that the state returned
-          is the one that came in, else 0.
+          The next state, and scalars to log: the means over tasks, the meta-learning
+          rate, the length of the step that theta took, and `bad_step`. That is 1 if a
+          loss or anything in the next state is not finite; the state that came in is
+          then returned unchanged. Else it is 0.
         """
         update = self.displacement(state, episodes, step)
         rate = tf.cast(self.schedule(step), tf.float32) * state.rate_scale
@@ -255,7 +255,7 @@ class Learner(abc.ABC):
 
 
 class GradientLearner(Learner):
-    """A meta-learner of networks that adapt by gradients: it has an inner loop.
+    """A meta-learner of networks that adapt by gradients, in an inner loop.
 
     Args:
       network: see `Learner`.

@@ -3,9 +3,8 @@
     logits = f(theta; D_support, query images)           a conditioned network
     theta <- theta - eps * mean over tasks of dL(logits, query masks)/dtheta
 
-The network itself turns a support set into a guide, so a new task costs one forward
-pass of its support set and no gradient. Each training task is an episode as in
-meta-testing.
+The network computes a guide from the support set, so a new task takes one forward pass
+and no gradient. It is trained on episodes like those of meta-testing.
 """
 
 import tensorflow as tf
@@ -21,9 +20,12 @@ from efficientlab_tf.segmenters.network import Network, Weights
 class Feedforward(Learner):
     """Trains a conditioned network on episodes.
 
+    `conditioning_rate` is a factor on the meta-learning rate of the weights that see
+    the support set alone.
+
     Raises:
-      UserError: the network is not conditioned on a support set, has no conditioning
-        branch to scale the rate of, or only a part of it is to be adapted.
+      UserError: the network is not conditioned on a support set, `conditioning_rate` is
+        not 1 though no weights see the support set alone, or `adapt` is not "all".
     """
 
     metric_names = ("loss", "cross_entropy", "soft_iou")

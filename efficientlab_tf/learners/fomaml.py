@@ -4,8 +4,8 @@
     theta_val = theta_tr - alpha * dL(theta_tr; D_val)/dtheta    one step on the tail
     theta    <- theta + eps * mean over tasks of (theta_val - theta_tr)
 
-The displacement is the plain gradient at the adapted weights times -alpha:
-first-order by construction, nothing is differentiated twice.
+The displacement is -alpha times the gradient at the adapted weights. It is first-order:
+nothing is differentiated twice.
 """
 
 import tensorflow as tf

@@ -5,11 +5,11 @@
     v_k       = v_k+1 - d/dtheta [ g_k . (alpha * v_k+1) ]                k = K-1..0
     theta    <- meta_optimizer(theta, mean over tasks of v_0)
 
-v_0 = d L(theta_K; query) / d theta_0. The Jacobian d theta_k+1 / d theta_k = 1 -
-alpha H_k is symmetric but for alpha, so its transpose acts on v by one Hessian-vector
-product. Only theta_0..theta_K-1 are kept. The backward recursion computes g_k again,
-from the same mini-batch, augmentation and dropout masks. The unrolled inner loop is
-never differentiated, so neither the graph nor the activations in memory grow with K.
+v_0 = d L(theta_K; query) / d theta_0: the transpose of the Jacobian d theta_k+1 / d
+theta_k = 1 - alpha H_k maps v to v - H_k (alpha v), one Hessian-vector product. Only
+theta_0..theta_K-1 are kept. The backward recursion computes g_k again, from the same
+mini-batch, augmentation and dropout masks. The unrolled inner loop is never
+differentiated, so neither the graph nor the activations in memory grow with K.
 
 The inner loop takes K = `inner_steps` steps on the support set, and the query's
 gradient follows. FOMAML counts its step on the query set among the inner steps, so that

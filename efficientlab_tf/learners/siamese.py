@@ -5,8 +5,8 @@
 
 i is a position of the query, j one of the support set.
 
-Each training step sees half of the query's and half of the support's positions. A
-query position then takes the label of the support position that is most similar.
+A training step draws half of the query's and half of the support's positions. In
+prediction a query position takes the label of the most similar support position.
 """
 
 import tensorflow as tf
@@ -23,7 +23,7 @@ from efficientlab_tf.segmenters.network import Network, Part, Weights
 _SUPPORT, _QUERY = 1, 2
 
 SEEN = 0.5
-"""Part of the positions of each set that a training step sees."""
+"""Fraction of the positions of each set that a training step draws."""
 
 
 class Siamese(Feedforward):

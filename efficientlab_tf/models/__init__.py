@@ -25,7 +25,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "oslsm": oslsm,
     "siamese": siamese,
 }
-"""Every network by the name that commands know it by."""
+"""The builder of each network by its name."""
 
 __all__ = [
     "MODELS",
@@ -58,7 +58,7 @@ def build_model(name: str, **options: Any) -> keras.Model:
     """
     if name not in MODELS:
         raise UserError(
-            f"`model` must be one of {', '.join(sorted(MODELS))}, received {name!r}"
+            f"`network` must be one of {', '.join(sorted(MODELS))}, received {name!r}"
         )
     known = inspect.signature(MODELS[name]).parameters
     unknown = sorted(set(options) - set(known))

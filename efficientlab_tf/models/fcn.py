@@ -31,8 +31,8 @@ def fcn(
     decoder that this network declares: `fc6`, `fc7`, `classifier_bn`, and `classifier`,
     which is their fc8.
 
-    Upsampling has half-pixel centres, which puts the score of a cell of features on
-    the middle of the pixels under the cell.
+    Upsampling has half-pixel centres, which centres the score of a cell of features on
+    the pixels of that cell.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible

@@ -1,10 +1,10 @@
-"""Layers whose second derivatives are right: resize, batch normalization and others.
+"""Resizing and batch normalization with right second derivatives, and other layers.
 
-TensorFlow's own of those two are not. `ResizeBilinearGrad` has no registered gradient,
-so a second derivative silently loses every path through `tf.image.resize`; and
+MAML and Meta-SGD differentiate through an inner loop and need second derivatives, and
+those of TensorFlow's own layers are wrong. `ResizeBilinearGrad` has no registered
+gradient, so a second derivative silently loses every path through `tf.image.resize`.
 `tf.nn.moments` stops the gradient of the mean inside the variance, which leaves the
-first derivative right and the second wrong. Methods that differentiate through an
-inner loop (MAML, Meta-SGD) need both.
+first derivative right and the second wrong.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ class Resize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class BackgroundLogit(keras.layers.Layer):
-    """Puts a constant channel, the background's logit, before [N, H, W, K].
+    """Prepends a constant channel, the logit of the background, to [N, H, W, K].
 
     Args:
       value: the logit.
@@ -125,17 +125,17 @@ _switch = _Switch()
 
 @contextlib.contextmanager
 def batch_statistics(momentum: float | None = None) -> Iterator[None]:
-    """Makes `BatchNormalization` use batch statistics though `training=False`.
+    """Makes `BatchNormalization` use batch statistics although `training=False`.
 
-    Inside the context our batch normalization normalizes with the statistics of
-    the batch and updates its moving averages, whatever `training` says, so
-    dropout and drop-connect stay off:
+    Inside the context `BatchNormalization` normalizes with the statistics of the batch
+    and updates its moving averages, whatever `training` is. Dropout and drop-connect
+    stay off:
 
         with batch_statistics(momentum=0.0):
             _, stats = model.stateless_call(theta, stats, x, training=False)
 
-    The switch acts while a `tf.function` is traced, not while it runs, and only
-    in this thread.
+    It acts while a `tf.function` is traced, not while it runs, and only in the current
+    thread.
 
     Args:
       momentum: overrides the layers' momentum; 0 makes the returned moving
@@ -159,7 +159,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     also `batch_statistics`.
 
     Raises:
-      UserError: `synchronized` or `renorm`, which this layer does not do.
+      UserError: `synchronized` or `renorm`, which this layer does not support.
     """
 
     def build(self, input_shape):

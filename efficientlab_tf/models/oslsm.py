@@ -3,7 +3,7 @@
     w, b = g(support image, its mask)       conditioning branch, equation 1
     M^mn = sigmoid(w . F^mn + b)            F: fc7 of FCN-32s on the query, equation 2
 
-and for k images the OR of the k masks.
+For k support images the mask is the OR of the k masks.
 """
 
 import keras
@@ -36,15 +36,15 @@ class ForegroundOnly(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class WeightHashing(keras.layers.Layer):
-    """Spreads [N, m] over [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
+    """Maps [N, m] to [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
 
         theta(i) = x(kappa(i)) zeta(i)
 
-    with kappa(i) out of 1..m and zeta(i) out of -1, +1. That is the product with the
-    matrix W(i, j) = zeta(i) delta_j(kappa(i)), done here as a gather and a sign. There
-    is nothing to learn and nothing to store but the seed: both functions are taken
-    from the bits of the counter-based generator Philox, which are the same on every
-    machine and in every version of NumPy.
+    with kappa(i) in 1..m and zeta(i) in {-1, +1}. That is the product with the matrix
+    W(i, j) = zeta(i) delta_j(kappa(i)), computed as a gather and a sign. Nothing is
+    learned, and only the seed is stored: both functions are made of the bits of the
+    counter-based generator Philox, which are the same on every machine and in every
+    version of NumPy.
 
     Args:
       outputs: d.
@@ -115,27 +115,26 @@ def oslsm(
 ) -> keras.Model:
     """Builds the network of Shaban et al. (2017), section 4.
 
-    The conditioning branch is VGG-16 on what the mask shows of a support image, then
-    weight hashing (see `WeightHashing`) from its 1000 outputs to w and b. As in the
-    authors' network
+    The conditioning branch is VGG-16 on the masked support image, followed by weight
+    hashing (see `WeightHashing`) from its 1000 outputs to w and b. As in the authors'
+    network
 
-      - the mask (1 is foreground; 0, 255 and everything else is not) is applied behind
-        preprocessing, so that what is masked has the mean colour, which is 0;
-      - VGG-16 sees the support at 224x224, the size it was made for, whatever
-        `image_size` is. (They resize image and mask, then mask. Here the masked image
-        is resized, bilinearly, so that nothing of what is hidden gets through; at 224
-        there is nothing to resize.)
+      - the mask (1 is foreground; 0, 255 and everything else is not) is applied after
+        preprocessing, so that masked pixels have the mean colour, which is 0;
+      - VGG-16 gets the support at 224x224, the size it was made for, whatever
+        `image_size` is. (They resize image and mask before masking. Here the masked
+        image is resized, bilinearly, so that no masked pixel has an influence.)
       - the k score maps are upsampled (here with half-pixel centres), then the maximum
         over k is taken, then the sigmoid. That is the OR of the k masks at 0.5.
 
     The segmentation branch is FCN-32s up to fc7, with weights of its own. At width 1
     there are 272,618,088 parameters, all trainable: 138,357,544 in the conditioning
-    branch, VGG-16's number, and 134,260,544 in the segmentation branch.
+    branch, as many as in VGG-16, and 134,260,544 in the segmentation branch.
 
-    With an EfficientNet as backbone both branches end with stage 6, and the
-    conditioning branch, at the size of the image, goes on with the mean over positions
-    and one dense layer for fc8. Their batch normalization is frozen, since a training
-    step may see one picture.
+    With an EfficientNet as backbone both branches end with stage 6. The conditioning
+    branch works at the size of the image, and the mean over positions and one dense
+    layer take the place of fc6 to fc8. Batch normalization is frozen, because a
+    training step may see a single image.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -144,11 +143,11 @@ def oslsm(
       weights: None for random weights, or "imagenet" for both branches; with 1000
         `hashed` for VGG16's fc8 too.
       width: VGG16's factor on the number of channels, 1 in the paper.
-      hashed: length of the vector that weight hashing spreads.
+      hashed: length of the vector that weight hashing maps to w and b.
       dilated: the segmentation branch at stride 8 (the paper's Dilated-FCN; VGG16
         only), see `vgg.vgg16_fcn`.
       hash_seed: decides the fixed random rule of weight hashing.
-      dropout: VGG16's rate behind fc6 and fc7, in both branches.
+      dropout: VGG16's rate after fc6 and fc7, in both branches.
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
