@@ -12,12 +12,17 @@ operations with right second derivatives.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.errors import UserError
 
 EPSILON = 1e-7
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Logits [n, H, W, K+1] and uint8 masks [n, H, W] to a scalar."""
 
 
 def _valid(masks: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -90,13 +95,13 @@ class Objective:
     """What an inner-loop step minimizes.
 
     Attributes:
-      kind: "bce_dice" (equation 11), "cross_entropy" (equation 12 alone) or
+      kind: "bce_dice" (equation 11), "cross_entropy" (equation 12 alone),
         "sum_cross_entropy" (the same as a sum over all known pixels, Shaban et al.,
-        equation 3).
+        equation 3), or a loss of your own.
       l2: lambda of equation 11; 0 leaves the term out.
     """
 
-    kind: str = "bce_dice"
+    kind: str | Loss = "bce_dice"
     l2: float = 5e-4
 
     def __call__(
@@ -105,6 +110,13 @@ class Objective:
         """Returns the loss (scalar) and its parts by name (scalars)."""
         parts = {"cross_entropy": cross_entropy(logits, masks)}
         loss = parts["cross_entropy"]
+        if callable(self.kind):
+            loss = tf.convert_to_tensor(self.kind(logits, masks))
+            if loss.shape.rank != 0:
+                raise UserError(
+                    "`objective` must return a scalar, received a tensor of shape "
+                    f"{loss.shape}: return its mean"
+                )
         if self.kind == "sum_cross_entropy":
             loss *= tf.reduce_sum(_valid(masks, logits.dtype))
         if self.kind == "bce_dice":

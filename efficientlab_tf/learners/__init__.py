@@ -1,15 +1,17 @@
-"""Learners: how the initialization that a segmenter starts from is meta-learned."""
+"""Learners: algorithms that meta-learn the initialization of a segmenter."""
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners.base import Learner, MetaState
+from efficientlab_tf.learners.base import GradientLearner, Learner, MetaState
 from efficientlab_tf.learners.feedforward import Feedforward
 from efficientlab_tf.learners.fomaml import FOMAML
 from efficientlab_tf.learners.joint import Joint
 from efficientlab_tf.learners.maml import MAML
+from efficientlab_tf.learners.maml_plus_plus import MAMLPlusPlus, has_options
 from efficientlab_tf.learners.meta_sgd import MetaSGD
 from efficientlab_tf.learners.reptile import Reptile
 from efficientlab_tf.learners.siamese import Siamese
+from efficientlab_tf.losses import Loss
 from efficientlab_tf.models.conditioned import is_conditioned
 from efficientlab_tf.segmenters.inner_loop import Augment
 from efficientlab_tf.segmenters.network import Network
@@ -18,7 +20,9 @@ __all__ = [
     "FOMAML",
     "LEARNERS",
     "MAML",
+    "MAMLPlusPlus",
     "Feedforward",
+    "GradientLearner",
     "Joint",
     "Learner",
     "MetaSGD",
@@ -45,31 +49,50 @@ def build_learner(
     *,
     meta_steps: int,
     seed: int = 0,
+    objective: Loss | None = None,
     augment: Augment | None = None,
     augment_episodes: Augment | None = None,
 ) -> Learner:
-    """Builds the learner that `config.learner` names; see `Learner`.
+    """Builds the learner that `config.learner` names.
+
+    Args:
+      network: the network to train.
+      config: algorithm, loss, inner loop and meta-optimizer.
+      meta_steps: length of the run, for the annealing of the meta-learning rate.
+      seed: of every random choice of meta-training.
+      objective: a loss of your own, instead of the one that `config.loss` names:
+        objective(logits, masks) -> scalar, with float logits [n, H, W, K+1], channel 0
+        the background, and uint8 masks [n, H, W] of 0..K, 255 where the label is
+        unknown. `config.l2` is added to it.
+      augment: called as augment(images, masks, seed) on the mini-batches of the inner
+        loop; not used by learners without one.
+      augment_episodes: the same, called once on the support and once on the query set
+        of each task.
 
     Raises:
-      UserError: no such learner.
+      UserError: no such learner, or one that does not fit the network.
     """
     if config.learner not in LEARNERS:
         raise UserError(
-            f"--learner must be one of {', '.join(LEARNERS)}; received "
+            f"`learner` must be one of {', '.join(LEARNERS)}, received "
             f"{config.learner!r}"
         )
-    forward = issubclass(LEARNERS[config.learner], Feedforward)
+    learner = LEARNERS[config.learner]
+    if learner is MAML and has_options(config):
+        learner = MAMLPlusPlus
+    forward = issubclass(learner, Feedforward)
     if is_conditioned(network.model) and not forward:
         raise UserError(
-            f"--model={network.model.name} is conditioned on a support set and has no "
-            f"inner loop, received --learner={config.learner}: give "
-            "--learner=feedforward, or siamese for the siamese network"
+            f"`learner` must be feedforward, or siamese, for network "
+            f"{network.model.name}, received {config.learner}: a network that is "
+            "conditioned on a support set has no inner loop"
         )
-    return LEARNERS[config.learner](
-        network,
-        config,
-        meta_steps=meta_steps,
-        seed=seed,
-        augment=augment,
-        augment_episodes=augment_episodes,
-    )
+    options = {
+        "meta_steps": meta_steps,
+        "seed": seed,
+        "objective": objective,
+        "augment_episodes": augment_episodes,
+    }
+    if issubclass(learner, GradientLearner):
+        options["augment"] = augment
+    return learner(network, config, **options)

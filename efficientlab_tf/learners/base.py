@@ -3,8 +3,8 @@
     theta_i = task_update(theta; episode_i)        each task, on its own
     theta  <- meta_optimizer(theta, mean_i displacement_i)
 
-A subclass is the few lines of one task's update; this module runs them over a
-meta-batch, task after task, so that memory does not grow with the meta-batch.
+A subclass defines the update of one task. This module runs it on the tasks of a
+meta-batch one after another, so that memory does not grow with the meta-batch.
 """
 
 import abc
@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
-from efficientlab_tf.losses import Objective
+from efficientlab_tf.losses import Loss, Objective
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
 
@@ -26,17 +25,17 @@ _SUPPORT, _QUERY = 101, 102
 
 
 class MetaState(NamedTuple):
-    """Everything that meta-training carries from one meta-step to the next.
+    """The state of meta-training between two meta-steps.
 
     Attributes:
       theta: tuple of float tensors, the initialization that is learned.
-      statistics: tuple of float tensors, batch normalization's running
-        averages: shared by all tasks and not reset between them.
-      optimizer: tuple of tensors, the meta-optimizer's slots.
-      rate_scale: float32 scalar, a factor on the scheduled meta-learning rate: the
-        training loop halves it on plateaus.
-      rates: the inner loop's learning rates where they are learned with theta, see
-        `Weights`; else ().
+      statistics: tuple of float tensors, the running averages of batch normalization;
+        all tasks share them, and they are not reset between tasks.
+      optimizer: tuple of tensors, the slots of the meta-optimizer.
+      rate_scale: float32 scalar, a factor on the scheduled meta-learning rate, which
+        the training loop halves on plateaus.
+      rates: the learning rates of the inner loop if they are learned together with
+        theta, see `Weights`; else ().
     """
 
     theta: tuple[tf.Tensor, ...]
@@ -47,18 +46,18 @@ class MetaState(NamedTuple):
 
     @property
     def weights(self) -> Weights:
-        """The part that adaptation starts from."""
+        """The initialization that adaptation starts from."""
         return Weights(self.theta, self.statistics, self.rates)
 
 
 class TaskUpdate(NamedTuple):
-    """What one task asks of the initialization.
+    """The update that one task computes, or the mean over a meta-batch.
 
     Attributes:
-      displacement: tuple of tensors like theta: where the task wants it to go.
+      displacement: tuple of tensors like theta, the way that theta should move.
       statistics: the running averages after the task.
-      metrics: scalars by name, for logs; always those of `metric_names`.
-      rates: the same for the learning rates; () where they are fixed.
+      metrics: scalars to log by name, all those of `metric_names`.
+      rates: the displacement of learned learning rates; () if they are fixed.
     """
 
     displacement: tuple[tf.Tensor, ...]
@@ -72,13 +71,14 @@ class Learner(abc.ABC):
 
     Args:
       network: the pure network.
-      config: algorithm and inner loop.
+      config: algorithm, loss and meta-optimizer.
       meta_steps: length of the run, for the annealing of the meta-learning rate.
-      seed: decides, with the step and the task's place in the meta-batch, every
-        random choice of `meta_step`.
-      augment: called as augment(images, masks, seed) on inner-loop batches.
-      augment_episodes: the same, called once on the support and once on the query
-        set of each task in `meta_step`.
+      seed: of every random choice, together with the number of the meta-step and the
+        task's position in the meta-batch.
+      objective: a loss to use instead of the one that `config.loss` names, see
+        `losses.Objective`.
+      augment_episodes: called as augment(images, masks, seed), once on the support and
+        once on the query set of each task in `meta_step`.
     """
 
     metric_names: tuple[str, ...]
@@ -91,19 +91,13 @@ class Learner(abc.ABC):
         *,
         meta_steps: int,
         seed: int = 0,
-        augment: Augment | None = None,
+        objective: Loss | None = None,
         augment_episodes: Augment | None = None,
     ):
         self.network = network
         self.config = config
         self.augment_episodes = augment_episodes
-        self.inner = InnerLoop(
-            network,
-            Objective(config.loss, config.l2),
-            batch=config.inner_batch,
-            augment=augment,
-            adapt=config.adapt,
-        )
+        self.objective = Objective(objective or config.loss, config.l2)
         self.schedule = linear_annealing(
             config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
         )
@@ -114,17 +108,11 @@ class Learner(abc.ABC):
             config.momentum,
         )
         self._seed = seed
-        self._checked = False
 
     @property
     def displacement_scale(self) -> float:
-        """The displacement is minus this times the learner's meta-gradient."""
+        """c, where the displacement is -c times the meta-gradient."""
         return 1.0
-
-    @property
-    def second_order(self) -> bool:
-        """Whether `task_update` differentiates a gradient."""
-        return False
 
     @abc.abstractmethod
     def task_update(
@@ -134,21 +122,21 @@ class Learner(abc.ABC):
         seed: tf.Tensor,
         step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
-        """Computes one task's update from the initialization; pure.
+        """Computes the update of one task, a pure function.
 
         Args:
           weights: the initialization.
           episode: one task.
-          seed: int32 [2]; decides mini-batches, augmentation and dropout.
-          step: the number of the meta-step, for learners that change with it.
+          seed: int32 [2], of mini-batches, augmentation and dropout.
+          step: the number of the meta-step, for learners that depend on it.
         """
 
     def initial_weights(self) -> Weights:
-        """Returns the initialization before the first meta-step: the model's."""
+        """Returns the initialization before the first meta-step, that of the model."""
         return self.network.weights()
 
     def _meta_variables(self) -> list[keras.Variable]:
-        """Variables like all that is meta-learned, for the meta-optimizer to copy."""
+        """Variables of the shapes of all that is meta-learned: theta, then rates."""
         variables = list(self.network.model.trainable_variables)
         rates = self.initial_weights().rates
         return variables + [
@@ -170,7 +158,7 @@ class Learner(abc.ABC):
     def displacement(
         self, state: MetaState, episodes: Episode, step: tf.Tensor
     ) -> TaskUpdate:
-        """Runs every task of a meta-batch from the same theta.
+        """Computes the mean update of a meta-batch; all tasks start from one theta.
 
         Args:
           state: the learner's state.
@@ -184,7 +172,7 @@ class Learner(abc.ABC):
         tasks = episodes.support_images.shape[0] or tf.shape(episodes.support_images)[0]
         step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
 
-        def body(i, total, rates, statistics, metrics):
+        def body(i, total, statistics):
             # The name stays behind: strings do not belong on an accelerator.
             episode = Episode(*(field[i] for field in episodes[:4]), name=None)
             seed = fold_in(step_seed, i)
@@ -194,39 +182,25 @@ class Learner(abc.ABC):
                 seed,
                 step,
             )
-            total = tuple(
-                t + d for t, d in zip(total, update.displacement, strict=True)
-            )
-            rates = tuple(r + d for r, d in zip(rates, update.rates, strict=True))
-            metrics = tuple(
-                m + update.metrics[name]
-                for m, name in zip(metrics, self.metric_names, strict=True)
-            )
-            return i + 1, total, rates, update.statistics, metrics
+            # The running averages pass from task to task, all else is added up.
+            statistics, update = update.statistics, update._replace(statistics=())
+            return i + 1, tf.nest.map_structure(tf.add, total, update), statistics
 
-        dtype = self.network.dtype
-        _, total, rates, statistics, metrics = tf.while_loop(
+        zero = TaskUpdate(
+            displacement=tuple(tf.zeros_like(t) for t in state.theta),
+            statistics=(),
+            metrics={n: tf.zeros([], self.network.dtype) for n in self.metric_names},
+            rates=tuple(tf.zeros_like(r) for r in state.rates),
+        )
+        _, total, statistics = tf.while_loop(
             lambda i, *_: i < tasks,
             body,
-            (
-                tf.constant(0),
-                tuple(tf.zeros_like(t) for t in state.theta),
-                tuple(tf.zeros_like(r) for r in state.rates),
-                state.statistics,
-                tuple(tf.zeros([], dtype) for _ in self.metric_names),
-            ),
+            (tf.constant(0), zero, state.statistics),
             parallel_iterations=1,
         )
-        count = tf.cast(tasks, dtype)
-        return TaskUpdate(
-            tuple(t / count for t in total),
-            statistics,
-            {
-                name: m / count
-                for name, m in zip(self.metric_names, metrics, strict=True)
-            },
-            tuple(r / count for r in rates),
-        )
+        count = tf.cast(tasks, self.network.dtype)
+        mean = tf.nest.map_structure(lambda t: t / count, total)
+        return mean._replace(statistics=statistics)
 
     def _augmented(self, episode: Episode, seed: tf.Tensor) -> Episode:
         if self.augment_episodes is None:
@@ -252,18 +226,11 @@ class Learner(abc.ABC):
           step: integer scalar, the number of the meta-step, from 0.
 
         Returns:
-          The next state, and scalars to log: means over tasks, the meta-learning
-          rate, the length of the step that theta took, and `bad_step`: 1 if a loss
-          or anything in the next state was not finite, so that the state returned
-          is the one that came in, else 0.
-
-        Raises:
-          UserError: at the first call of a second-order learner: a layer of the
-            network has no right second derivative.
+          The next state, and scalars to log: the means over tasks, the meta-learning
+          rate, the length of the step that theta took, and `bad_step`. That is 1 if a
+          loss or anything in the next state is not finite; the state that came in is
+          then returned unchanged. Else it is 0.
         """
-        if self.second_order and not self._checked:
-            check_second_derivatives(self.inner)
-            self._checked = True
         update = self.displacement(state, episodes, step)
         rate = tf.cast(self.schedule(step), tf.float32) * state.rate_scale
         moved, slots = self._optimizer.apply(
@@ -285,6 +252,35 @@ class Learner(abc.ABC):
             [n - old for n, old in zip(new.theta, state.theta, strict=True)]
         )
         return new, metrics
+
+
+class GradientLearner(Learner):
+    """A meta-learner of networks that adapt by gradients, in an inner loop.
+
+    Args:
+      network: see `Learner`.
+      config: see `Learner`; also of the inner loop.
+      augment: called as augment(images, masks, seed) on the mini-batches of the inner
+        loop.
+      **options: see `Learner`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: LearnerConfig,
+        *,
+        augment: Augment | None = None,
+        **options,
+    ):
+        super().__init__(network, config, **options)
+        self.inner = InnerLoop(
+            network,
+            self.objective,
+            batch=config.inner_batch,
+            augment=augment,
+            adapt=config.adapt,
+        )
 
 
 def _all_finite(values) -> tf.Tensor:

@@ -1,17 +1,16 @@
-"""Finds layers whose second derivative TensorFlow would get wrong without a word.
+"""Finds layers whose second derivative TensorFlow silently gets wrong.
 
-A wrong second derivative has two sources. An operation of the *first* derivative
-may have no derivative of its own: `ResizeBilinearGrad` is registered as not
-differentiable, and a tape drops every path through it. Or the forward pass stops a
-gradient on a path that counts: `tf.nn.moments` does so to the mean inside the
-variance (there the first derivative does not notice).
+There are two ways to a wrong second derivative. An operation of the *first* derivative
+may have no derivative itself: `ResizeBilinearGrad` is registered as not differentiable,
+and a tape drops every path through it. Or the forward pass stops a gradient on a path
+that matters: `tf.nn.moments` stops that of the mean inside the variance, which leaves
+the first derivative right and the second wrong.
 
-Both are visible in the graph of the first derivative, for layers that nobody has
-thought of too. So the gradient that the inner loop takes is traced once, and every
-operation on a path from theta to it must have a registered gradient and stop none.
-That needs no arithmetic and takes the time of one trace, where Hessian-vector
-products against finite differences would take float64 passes for each layer.
-It trusts registered gradients to be right.
+Both can be seen in the graph of the first derivative, whatever the layer. So the
+gradient that the inner loop takes is traced once, and every operation on a path from
+theta to it must have a registered gradient and must not stop one. This takes one trace
+and no arithmetic, where Hessian-vector products against finite differences would take
+passes in float64 for each layer. Registered gradients are assumed to be right.
 """
 
 import re
@@ -128,7 +127,7 @@ def _owner(operation: tf.Operation, model) -> tuple[str, keras.layers.Layer | No
 
 
 def _advice(layer) -> str:
-    instead = "--first_order, or another layer"
+    instead = "`first_order`, or another layer"
     if isinstance(layer, keras.layers.BatchNormalization):
         instead = "efficientlab_tf.models.layers.BatchNormalization"
     elif isinstance(layer, keras.layers.UpSampling2D | keras.layers.Resizing):

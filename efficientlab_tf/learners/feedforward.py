@@ -3,9 +3,8 @@
     logits = f(theta; D_support, query images)           a conditioned network
     theta <- theta - eps * mean over tasks of dL(logits, query masks)/dtheta
 
-The network itself turns a support set into a guide, so a new task costs one forward
-pass of its support set and no gradient. Each training task is an episode as in
-meta-testing.
+The network computes a guide from the support set, so a new task takes one forward pass
+and no gradient. It is trained on episodes like those of meta-testing.
 """
 
 import tensorflow as tf
@@ -14,17 +13,19 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
-from efficientlab_tf.models.conditioned import is_conditioned
-from efficientlab_tf.models.oslsm import rate_multipliers
+from efficientlab_tf.models.conditioned import conditioning_mask, is_conditioned
 from efficientlab_tf.segmenters.network import Network, Weights
 
 
 class Feedforward(Learner):
     """Trains a conditioned network on episodes.
 
+    `conditioning_rate` is a factor on the meta-learning rate of the weights that see
+    the support set alone.
+
     Raises:
-      UserError: the network is not conditioned on a support set, has no conditioning
-        branch to scale the rate of, or only a part of it is to be adapted.
+      UserError: the network is not conditioned on a support set, `conditioning_rate` is
+        not 1 though no weights see the support set alone, or `adapt` is not "all".
     """
 
     metric_names = ("loss", "cross_entropy", "soft_iou")
@@ -32,18 +33,21 @@ class Feedforward(Learner):
     def __init__(self, network: Network, config: LearnerConfig, **options):
         if not is_conditioned(network.model):
             raise UserError(
-                f"--learner={config.learner} needs a network that is conditioned on a "
-                f"support set, received {network.model.name}; give --model=oslsm"
+                f"`learner` {config.learner} needs a network that is conditioned on a "
+                f"support set, such as oslsm, received {network.model.name}"
             )
         if config.adapt != "all":
             raise UserError(
-                f"--adapt must be all for {config.learner}, received {config.adapt}: "
+                f"`adapt` must be all for {config.learner}, received {config.adapt}: "
                 "it has no inner loop"
             )
         super().__init__(network, config, **options)
         self._factors = (1.0,) * len(network.model.trainable_variables)
         if config.conditioning_rate != 1:
-            self._factors = rate_multipliers(network.model, config.conditioning_rate)
+            self._factors = tuple(
+                config.conditioning_rate if conditioning else 1.0
+                for conditioning in conditioning_mask(network.model)
+            )
 
     def task_update(
         self,
@@ -78,7 +82,7 @@ class Feedforward(Learner):
             training=True,
             seed=seed,
         )
-        loss, parts = self.inner.objective(
+        loss, parts = self.objective(
             logits, episode.query_masks, weights.theta, self.network.decayed
         )
         zero = tf.zeros_like(loss)

@@ -4,8 +4,8 @@
     theta_val = theta_tr - alpha * dL(theta_tr; D_val)/dtheta    one step on the tail
     theta    <- theta + eps * mean over tasks of (theta_val - theta_tr)
 
-The displacement is the plain gradient at the adapted weights times -alpha:
-first-order by construction, nothing is differentiated twice.
+The displacement is -alpha times the gradient at the adapted weights. It is first-order:
+nothing is differentiated twice.
 """
 
 import tensorflow as tf
@@ -13,14 +13,14 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.inner_loop import fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
 
 _TAIL = 1
 
 
-class FOMAML(Learner):
+class FOMAML(GradientLearner):
     """First-order MAML; the episode's query set is the tail, D_val.
 
     Raises:
@@ -32,7 +32,7 @@ class FOMAML(Learner):
     def __init__(self, network: Network, config: LearnerConfig, **options):
         if config.inner_steps < 2:
             raise UserError(
-                f"--inner_steps must be at least 2 for fomaml, received "
+                f"`inner_steps` must be at least 2 for fomaml, received "
                 f"{config.inner_steps}: its last step is the one on the tail"
             )
         super().__init__(network, config, **options)

@@ -1,22 +1,23 @@
-"""Plain training on the examples of all tasks: what meta-learning is compared with.
+"""Joint training on the examples of all tasks, the baseline of meta-learning.
 
     theta <- theta - eps * mean over tasks of dL(theta; D_support and D_query)/dtheta
 
-No inner loop: the network learns to segment whatever is foreground in some training
-class. With no step at meta-test time it is the foreground-background baseline
-(Rakelly et al., section 5), which does not look at the support set; with steps, the
-baseline of fine-tuning (Shaban et al., section 6: of the last layers, --adapt=decoder).
+There is no inner loop in training: the network learns to segment whatever is foreground
+in some training class. With no inner step in meta-testing this is the
+foreground-background baseline (Rakelly et al., section 5), which ignores the support
+set. With inner steps it is the baseline of fine-tuning (Shaban et al., section 6, where
+the last layers are fine-tuned, as with `adapt` "decoder").
 """
 
 import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.network import Weights
 
 
-class Joint(Learner):
-    """Joint training; --meta_optimizer and --meta_learning_rate are its optimizer's."""
+class Joint(GradientLearner):
+    """Joint training; the meta-optimizer is its ordinary optimizer."""
 
     metric_names = ("loss", "cross_entropy", "soft_iou")
 

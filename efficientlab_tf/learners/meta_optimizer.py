@@ -1,15 +1,15 @@
-"""How the initialization follows the tasks' displacements.
+"""The step that theta takes, given the mean displacement of the tasks.
 
-Every learner hands over the mean displacement of its tasks: the way along which
-theta should move. Two rules turn it into the next theta:
+A learner returns the displacement, the way that theta should move. Two rules make the
+next theta of it:
 
     interpolate:  theta <- theta + eps_t * displacement         (the papers')
     Keras:        theta <- optimizer(theta, -displacement / scale)
 
-where eps_t, or the Keras optimizer's learning rate, is the meta-learning rate of
-the step (linear from the first to the last meta-step, and halved on plateaus if
-that is asked for), and scale is the factor by which the learner's
-displacement differs from a gradient (FOMAML: the inner learning rate).
+eps_t is the meta-learning rate of the step, which is also the learning rate of the
+Keras optimizer. It changes linearly from the first to the last meta-step, and can be
+halved on plateaus. scale is the ratio of the learner's displacement to a gradient,
+which for FOMAML is the inner learning rate.
 """
 
 from typing import Protocol
@@ -23,7 +23,7 @@ _NAMES = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lamb", "lion")
 
 
 class MetaOptimizer(Protocol):
-    """Pure: the slots go in and come out."""
+    """A pure function of its slots: they are passed in and returned."""
 
     def init(self) -> tuple[tf.Tensor, ...]:
         """Returns the slots before the first step."""
@@ -60,22 +60,24 @@ class Interpolation:
 class KerasOptimizer:
     """Any Keras optimizer on the meta-gradient.
 
-    Keras's TensorFlow optimizers only update variables in place, so this one
-    owns variables to work in: every call writes its inputs there, lets the
-    optimizer act and reads the results, which keeps `apply` a pure function.
+    Keras's optimizers update variables in place. So that `apply` is a pure function, it
+    writes its arguments to variables of its own, applies the optimizer to them, and
+    returns what they hold afterwards.
 
     Args:
       optimizer: a Keras optimizer.
-      variables: the model's trainable variables; only their shapes, dtypes and
-        names (for weight-decay exclusions) are used.
-      scale: what the displacement is divided by to give the negative gradient.
+      variables: what is meta-learned; only shapes, dtypes and names (for exclusions
+        from weight decay) are used.
+      scale: the displacement divided by it is the negative gradient.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, variables, scale: float):
         self._optimizer = optimizer
         self._scale = scale
+        # A copy: made of a variable itself, a Keras variable would share its memory.
         self._theta = [
-            keras.Variable(v.value, dtype=v.dtype, name=v.name) for v in variables
+            keras.Variable(tf.identity(v.value), dtype=v.dtype, name=v.name)
+            for v in variables
         ]
         optimizer.build(self._theta)
 
@@ -113,8 +115,8 @@ def meta_optimizer(
         return Interpolation()
     if name not in _NAMES:
         raise UserError(
-            f"--meta_optimizer must be interpolate, {', '.join(_NAMES)}; received "
-            f"{name!r}"
+            f"`meta_optimizer` must be one of interpolate, {', '.join(_NAMES)}, "
+            f"received {name!r}"
         )
     # A number, so that the optimizer keeps its rate in a variable that can be set.
     config = {"learning_rate": 1.0} | ({"momentum": momentum} if momentum else {})

@@ -11,14 +11,16 @@ become negative: the sign is learned too.
 
 import tensorflow as tf
 
-from efficientlab_tf.learners.maml import MAML
+from efficientlab_tf.learners.maml_plus_plus import MAMLPlusPlus
 from efficientlab_tf.segmenters.network import Weights
 
 
-class MetaSGD(MAML):
+class MetaSGD(MAMLPlusPlus):
     """MAML with a learned learning rate for each element of theta.
 
-    With `first_order` the Hessians are dropped from both gradients: v_k = v_K.
+    The recursion that sums the gradient of learned rates is that of MAML++, whose
+    multi-step loss and annealing can be switched on here too. With `first_order` the
+    Hessians are dropped from both gradients: v_k = v_K.
     """
 
     def initial_weights(self) -> Weights:
@@ -30,3 +32,7 @@ class MetaSGD(MAML):
                 tf.fill(t.shape, tf.constant(alpha, t.dtype)) for t in weights.theta
             )
         )
+
+    def rate_gradient(self, k: tf.Tensor, g: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Step k's part of the gradient of alpha, element by element: -g_k o v_k+1."""
+        return -g * v

@@ -9,11 +9,11 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners.base import Learner, TaskUpdate
+from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.network import Network, Weights
 
 
-class Reptile(Learner):
+class Reptile(GradientLearner):
     """Reptile; it draws its mini-batches from support and query together.
 
     Raises:
@@ -25,7 +25,7 @@ class Reptile(Learner):
     def __init__(self, network: Network, config: LearnerConfig, **options):
         if config.adapt != "all":
             raise UserError(
-                f"--adapt must be all for reptile, received {config.adapt}: it learns "
+                f"`adapt` must be all for reptile, received {config.adapt}: it learns "
                 "only what it adapts"
             )
         super().__init__(network, config, **options)

@@ -5,8 +5,8 @@
 
 i is a position of the query, j one of the support set.
 
-Each training step sees half of the query's and half of the support's positions. A
-query position then takes the label of the support position that is most similar.
+A training step draws half of the query's and half of the support's positions. In
+prediction a query position takes the label of the most similar support position.
 """
 
 import tensorflow as tf
@@ -23,31 +23,27 @@ from efficientlab_tf.segmenters.network import Network, Part, Weights
 _SUPPORT, _QUERY = 1, 2
 
 SEEN = 0.5
-"""Part of the positions of each set that a training step sees."""
+"""Fraction of the positions of each set that a training step draws."""
 
 
 class Siamese(Feedforward):
     """Trains a network to tell whether two positions show the same class.
 
     Raises:
-      UserError: the network has no similarity of pairs, or an unsuitable --loss.
+      UserError: the network has no similarity of pairs, or another loss is asked for.
     """
 
     metric_names = ("loss", "accuracy")
 
     def __init__(self, network: Network, config: LearnerConfig, **options):
-        if network.model.name != "siamese":
+        self._pairs = Part(network, pair_model(network.model))
+        if config.loss != "cross_entropy" or options.get("objective"):
+            received = "an objective" if options.get("objective") else config.loss
             raise UserError(
-                f"--learner=siamese needs --model=siamese, received "
-                f"{network.model.name}"
-            )
-        if config.loss != "cross_entropy":
-            raise UserError(
-                f"--loss must be cross_entropy for siamese, received {config.loss}: it "
-                "is of pairs of positions"
+                f"`loss` must be cross_entropy for siamese, received {received}: its "
+                "loss is of pairs of positions"
             )
         super().__init__(network, config, **options)
-        self._pairs = Part(network, pair_model(network.model))
 
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor

@@ -1,7 +1,6 @@
 """Segmentation networks: Keras functional models and the layers they are made of."""
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from efficientlab_tf.models.guided import guided
 from efficientlab_tf.models.heads import convert_to_classes, with_classes
 from efficientlab_tf.models.meta_drn import meta_drn
 from efficientlab_tf.models.oslsm import oslsm
+from efficientlab_tf.models.parts import declare_decoder, decoder_mask
 from efficientlab_tf.models.siamese import siamese
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -25,13 +25,14 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "oslsm": oslsm,
     "siamese": siamese,
 }
-"""Every network by the name that commands know it by."""
+"""The builder of each network by its name."""
 
 __all__ = [
     "MODELS",
     "build_model",
     "convert_to_classes",
     "decay_mask",
+    "declare_decoder",
     "decoder_mask",
     "efficientlab",
     "fcn",
@@ -57,13 +58,13 @@ def build_model(name: str, **options: Any) -> keras.Model:
     """
     if name not in MODELS:
         raise UserError(
-            f"model: expected one of {', '.join(sorted(MODELS))}; received {name!r}"
+            f"`network` must be one of {', '.join(sorted(MODELS))}, received {name!r}"
         )
     known = inspect.signature(MODELS[name]).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UserError(
-            f"model {name}: expected options out of {', '.join(known)}; "
+            f"network {name}: expected options out of {', '.join(known)}, "
             f"received {', '.join(unknown)}"
         )
     return MODELS[name](**options)
@@ -77,26 +78,3 @@ def decay_mask(model: keras.Model) -> tuple[bool, ...]:
       the scale and offset (gamma, beta) of normalization layers, else True.
     """
     return tuple(v.name not in ("gamma", "beta") for v in model.trainable_variables)
-
-
-_DECODER = re.compile(
-    r"rsd\d|aspp_|refine|classifier|degrid|sub_pixel|decoder|logits|fc\d"
-)
-
-
-def decoder_mask(model: keras.Model) -> tuple[bool, ...]:
-    """Which trainable variables lie behind the encoder, by the names of their layers.
-
-    Returns:
-      One entry for each of `model.trainable_variables`, in their order.
-
-    Raises:
-      UserError: the network has no layer with the name of a decoder's.
-    """
-    mask = tuple(bool(_DECODER.match(v.path)) for v in model.trainable_variables)
-    if not any(mask):
-        raise UserError(
-            f"network {model.name}: expected layers of a decoder, found none; "
-            "use --adapt=all"
-        )
-    return mask

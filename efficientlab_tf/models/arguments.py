@@ -8,7 +8,7 @@ DTYPES = ("float32", "float64")
 def check(holds: bool, name: str, expected: str, received: object) -> None:
     """Raises a UserError about the argument `name` unless `holds`."""
     if not holds:
-        raise UserError(f"{name}: expected {expected}; received {received!r}")
+        raise UserError(f"`{name}` must be {expected}, received {received!r}")
 
 
 def check_common(weights: str | None, dtype: str, num_classes: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
 s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ...; the encoder ends with stage 6
-at stride 16. Nothing behind it is kept, so no parameter is without a gradient.
+at stride 16. Later stages are left out, so every parameter has a gradient.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Encoder(NamedTuple):
 
 @contextlib.contextmanager
 def dtype_scope(dtype: str) -> Iterator[None]:
-    """Layers made in this context have the policy `dtype`, also Keras's own nets'."""
+    """Gives layers that are created in this context the dtype policy `dtype`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
@@ -77,9 +77,9 @@ def build_encoder(
     Args:
       name: one of `BACKBONES`.
       image_size: height and width, each divisible by 32.
-      drop_connect: rate of stochastic depth. As in the authors' network it grows
-        linearly over the encoder's blocks: block i of n has i / n of it. (Keras
-        counts the blocks behind the encoder too.) 0 leaves it out.
+      drop_connect: rate of stochastic depth; 0 leaves it out. As in the authors'
+        network it grows linearly over the blocks of the encoder: block i of n has the
+        rate i / n times this. (Keras also counts the blocks that are left out here.)
       weights: None (random) or "imagenet".
 
     Raises:
@@ -87,7 +87,7 @@ def build_encoder(
     """
     if name not in BACKBONES:
         raise UserError(
-            f"backbone: expected one of {', '.join(BACKBONES)}; received {name!r}"
+            f"`backbone` must be one of {', '.join(BACKBONES)}, received {name!r}"
         )
     policy = keras.config.dtype_policy()
     images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
@@ -171,7 +171,7 @@ def load_application(name: str, *, weights: str | None, **options: Any) -> keras
             f"backbone {name}: its ImageNet weights could not be downloaded "
             f"({' '.join(str(error).split())}); put the .h5 file that Keras wants "
             f"into ~/.keras/models, or use {LITE}, whose weights are in this "
-            "package, or weights=None"
+            "package, or leave `weights` out"
         ) from error
 
 

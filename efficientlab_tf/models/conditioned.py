@@ -1,12 +1,12 @@
-"""Conditioned networks: a support set in, and out come the masks of queries.
+"""Conditioned networks, whose inputs are a support set and query images.
 
     guide  = support branch(support images, support masks)
     logits = segmentation(guide, query images)
 
-A conditioned network is a functional model that starts from `make_inputs` and has one
-output, logits [q, H, W, K+1], channel 0 the background. All that a prediction needs of
-the support set goes through one tensor, the output of the layer called "guide"; so the
-network can be cut there, and a support set be read once for many queries.
+A conditioned network is a functional model with the inputs of `make_inputs` and one
+output, logits [q, H, W, K+1], channel 0 the background. All that it uses of the support
+set goes through one tensor, the output of the layer called "guide". The network can be
+split there, and a support set be read once for many queries.
 """
 
 from typing import NamedTuple
@@ -18,18 +18,20 @@ from efficientlab_tf.errors import UserError
 SUPPORT_INPUTS = ("support_images", "support_masks")
 QUERY_INPUT = "query_images"
 GUIDE = "guide"
+CONDITIONING = "conditioning_"
+"""Prefix of the names of layers that see the support set alone."""
 _QUERY = "query"
 
 
 class ConditionedInputs(NamedTuple):
-    """Where a conditioned network starts; all of one dtype, to which uint8 is cast.
+    """The inputs of a conditioned network, all of one dtype.
 
     Attributes:
       inputs: the Keras inputs by name, for `keras.Model`.
       images: "support_images" [k, H, W, 3], RGB 0..255.
       masks: "support_masks" [k, H, W], 0 for background, 1..K, 255 unknown.
-      query: "query_images" [q, H, W, 3], behind a layer "query". k and q do not depend
-        on each other.
+      query: "query_images" [q, H, W, 3], behind a layer "query". k and q are
+        independent.
     """
 
     inputs: dict[str, keras.KerasTensor]
@@ -39,15 +41,15 @@ class ConditionedInputs(NamedTuple):
 
 
 def make_inputs(size: tuple[int, int], dtype: str) -> ConditionedInputs:
-    """Makes the inputs of a network for images of this height and width."""
+    """Creates the inputs of a network for images of this height and width."""
     shapes = dict.fromkeys((*SUPPORT_INPUTS, QUERY_INPUT), (*size, 3))
     shapes[SUPPORT_INPUTS[1]] = size
     inputs = {
         name: keras.Input(shape, dtype=dtype, name=name)
         for name, shape in shapes.items()
     }
-    # A model is cut at the outputs of layers: to cut at the input itself as well
-    # spoils it for saving (Keras 3.15).
+    # `between` cuts at outputs of layers: a model that is cut at an input itself cannot
+    # be saved (Keras 3.15).
     query = keras.layers.Identity(name=_QUERY, dtype=dtype)(inputs[QUERY_INPUT])
     return ConditionedInputs(inputs, *(inputs[n] for n in SUPPORT_INPUTS), query)
 
@@ -58,7 +60,7 @@ def mark_guide(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def is_conditioned(model: keras.Model) -> bool:
-    """Whether a model keeps the contract of this module."""
+    """Whether a model is a conditioned network, as the module defines it."""
     return (
         isinstance(model.input, dict)
         and set(model.input) == {*SUPPORT_INPUTS, QUERY_INPUT}
@@ -73,9 +75,9 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
       model: the network.
 
     Returns:
-      Two functional models on the network's own layers and variables: from
+      Two functional models that share the network's layers and variables: from
       "support_images" and "support_masks" to the guide, and from "guide" and
-      "query_images" to the logits. The one after the other is the network.
+      "query_images" to the logits. Their composition is the network.
 
     Raises:
       UserError: the network is not conditioned on a support set.
@@ -99,19 +101,40 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     )
 
 
+def conditioning_mask(model: keras.Model) -> tuple[bool, ...]:
+    """Which trainable variables see the support set alone, and no query.
+
+    Returns:
+      One entry for each of `model.trainable_variables`, in their order.
+
+    Raises:
+      UserError: there are none, as in a network that makes the features of the support
+        set and of the query with the same layers; or it is no conditioned network.
+    """
+    guide, segment = split(model)
+    own = {id(v) for v in guide.trainable_variables}
+    own -= {id(v) for v in segment.trainable_variables}
+    if not own:
+        raise UserError(
+            f"network {model.name}: expected a conditioning branch with weights of its "
+            "own, found none; use the network oslsm, or `conditioning_rate` 1"
+        )
+    return tuple(id(v) in own for v in model.trainable_variables)
+
+
 def between(
     cuts: dict[str, keras.KerasTensor], output: keras.KerasTensor, name: str
 ) -> keras.Model:
-    """What lies between some outputs of layers and another one, as a model.
+    """Returns the part of a network between outputs of layers and a later output.
 
     Args:
-      cuts: outputs of layers by the names that the inputs get. (To cut at an input of
-        the whole spoils this for saving.)
-      output: a tensor that follows from them.
-      name: of the model.
+      cuts: outputs of layers, by the names of the inputs of the part. (A model that is
+        cut at an input of the whole network cannot be saved.)
+      output: a tensor that is computed from them.
+      name: of the part.
 
     Returns:
-      A functional model on the layers and variables of the whole.
+      A functional model that shares the layers and variables of the network.
     """
     own = {
         key: keras.Input(x.shape[1:], dtype=x.dtype, name=key)

@@ -1,7 +1,7 @@
-"""Decoders of table 1 of Hendryx et al. (2019): from the encoder's stages to features.
+"""Decoders of table 1 of Hendryx et al. (2019).
 
-Each takes the stages of an `Encoder` and returns features at some stride; the
-classifier and the upsampling to the image are `efficientlab`'s.
+Each maps the stages of an `Encoder` to features at a smaller stride. The classifier and
+the upsampling to the size of the image follow in `efficientlab`.
 """
 
 from collections.abc import Sequence

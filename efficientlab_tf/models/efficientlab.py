@@ -6,6 +6,9 @@ import keras
 
 from efficientlab_tf.models import backbones, decoders
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("efficientlab", "rsd", "aspp_", "refine", "classifier")
 
 DECODERS = ("none", "auto_deeplab", "rsd")
 
@@ -41,14 +44,14 @@ def efficientlab(
       num_classes: classes besides the background.
       final_dropout: dropout rate before the last convolution.
       drop_connect: stochastic depth at the encoder's end; see `build_encoder`.
-      weights: None for random weights, or "imagenet" for the encoder's. The decoder
-        starts from Glorot uniform kernels (paper, footnote 7).
+      weights: None for random weights, or "imagenet" for those of the encoder. The
+        decoder starts from Glorot uniform kernels (paper, footnote 7).
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
       A functional model from images [N, H, W, 3], RGB 0..255, uint8 or float (cast
       to `dtype`), to logits [N, H, W, num_classes + 1] in `dtype`; channel 0 is the
-      background. With both rates 0 it holds no random state.
+      background. With both rates 0 it has no random state.
 
     Raises:
       UserError: an argument outside the above, or ImageNet weights that cannot be

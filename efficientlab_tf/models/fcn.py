@@ -6,6 +6,9 @@ from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import BatchNormalization, Resize
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("fcn", "fc6", "fc7", "classifier")
 
 
 def fcn(
@@ -24,11 +27,12 @@ def fcn(
 
     With VGG16 it is FCN-32s, the base network of the baselines of Shaban et al. (2017,
     section 6). They fine-tune fc6, fc7 and fc8 on the support set, which converges
-    faster with the features of fc7 batch-normalized. Those layers are what
-    `decoder_mask` finds: `fc6`, `fc7`, `classifier_bn` and `classifier`, their fc8.
+    faster with the features of fc7 batch-normalized. Those layers are the
+    decoder that this network declares: `fc6`, `fc7`, `classifier_bn`, and `classifier`,
+    which is their fc8.
 
-    Upsampling has half-pixel centres, which puts the score of a cell of features on
-    the middle of the pixels under the cell.
+    Upsampling has half-pixel centres, which centres the score of a cell of features on
+    the pixels of that cell.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible

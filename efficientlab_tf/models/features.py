@@ -1,4 +1,4 @@
-"""One door to the dense features of any backbone."""
+"""Dense features of an image, from any backbone."""
 
 import keras
 
@@ -21,7 +21,7 @@ def dense_features(
     prefix: str = "",
     frozen_normalization: bool = False,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Builds the network that makes features, in the current dtype policy.
+    """Builds a network from images to features, in the current dtype policy.
 
     Args:
       backbone: one of `BACKBONES`.
@@ -32,10 +32,10 @@ def dense_features(
       width: VGG16's factor on the number of channels.
       dilated: VGG16's smaller stride; see `vgg.vgg16_fcn`.
       dropout: VGG16's rate behind fc6 and fc7. EfficientNets are without drop-connect.
-      prefix: put before the name of every layer and variable.
-      frozen_normalization: whether the batch normalization of an EfficientNet stays at
-        its averages, scales and offsets, also in training: for networks that see a
-        picture or two at a time, whose statistics say little. (VGG16 has none.)
+      prefix: of the name of every layer and variable.
+      frozen_normalization: whether the batch normalization of an EfficientNet keeps its
+        averages, scales and offsets in training: for networks that are trained on one
+        or two images at a time, whose statistics would be poor. (VGG16 has none.)
 
     Returns:
       The Keras input [N, H, W, 3], RGB 0..255, named "images", and the features
@@ -43,7 +43,7 @@ def dense_features(
       prefix.
 
     Raises:
-      UserError: an argument outside the above, one that is the other family's, or
+      UserError: an argument outside the above, an option that the backbone lacks, or
         ImageNet weights that cannot be downloaded.
     """
     size = parse_image_size(image_size)
@@ -65,7 +65,7 @@ def dense_features(
 
 
 def check_backbone(backbone: str, width: float = 1.0, dilated: bool = False) -> None:
-    """Checks a backbone's name and that it has the options.
+    """Checks that a backbone exists and has the given options.
 
     Raises:
       UserError: unknown, or an EfficientNet with an option of VGG16.
@@ -77,7 +77,7 @@ def check_backbone(backbone: str, width: float = 1.0, dilated: bool = False) -> 
 
 
 def _renamed(images: keras.KerasTensor, features: keras.KerasTensor, prefix: str):
-    """A copy: a variable gets its name when it is made, from that of its layer."""
+    """A copy, because a variable takes the name of its layer when it is created."""
 
     def rename(layer):
         config = layer.get_config()

@@ -6,13 +6,14 @@ networks"; the sections are those of "Meta-learning to guide segmentation").
 or, ours, with u(x) = x / |x| and * elementwise:
     score = f(C u(phi(query)) * u(z(+)) + C u(phi(query)) * u(z(-)))
 
-phi are the features of the support and of the query, by the same network; m(s) is the
-annotation of the sign s at the size of the features, and nothing else depends on the
-annotations. A shot without annotations of a sign takes no part in that sign's average.
+phi are the features of the support and of the query, from the same network. m(s) is the
+annotation of the sign s at the size of the features; nothing else depends on the
+annotations. A shot without annotations of a sign is left out of that sign's average.
 
-The second score sees likeness alone. The first sees the query's features as well, and
-may learn what objects of its training data look like, whatever the guide says: trained
-on icons it finds icons, and next to nothing in photographs.
+The second score depends only on how similar query and guide are. The first depends on
+the features of the query as well, and can learn what objects of its training data look
+like whatever the guide is: trained on icons it finds icons, and next to nothing in
+photographs.
 """
 
 from typing import NamedTuple
@@ -24,15 +25,20 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
-from efficientlab_tf.models.conditioned import between, make_inputs, mark_guide, split
+from efficientlab_tf.models.conditioned import (
+    CONDITIONING,
+    between,
+    make_inputs,
+    mark_guide,
+    split,
+)
 from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import BackgroundLogit, Resize
-from efficientlab_tf.models.oslsm import CONDITIONING
 
 RELATIONS = ("stack", "product")
-"""The first score above, and the second."""
+"""How a guide and features are combined: the first score above, and the second."""
 FUSIONS = ("late_global", "late", "early")
-"""The rule above; the same kept at its places; images and annotations stacked."""
+"""See `guided`."""
 SUPPORT_FEATURES = "support_features"
 QUERY_FEATURES = "query_features"
 ANNOTATIONS = "annotations"
@@ -44,7 +50,7 @@ _POSITIVE, _NEGATIVE = 1, 0
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class AnnotationMaps(keras.layers.Layer):
-    """m(+) and m(-): the part of each cell's pixels that is annotated so.
+    """m(+) and m(-): the fraction of each cell's pixels with an annotation of the sign.
 
     Maps masks [k, H, W], 1 positive, 0 negative, all else unlabelled, to
     [k, height, width, 2] by the mean over cells (area interpolation: bilinear
@@ -83,7 +89,7 @@ class GlobalGuide(keras.layers.Layer):
     """z(+) and then z(-), [1, 2C], of features [k, h, w, C] and m [k, h, w, 2].
 
     Each is the mean over the shots with annotations of its sign, and zero if there are
-    none: no division has a denominator of zero.
+    none.
     """
 
     def call(self, inputs):
@@ -105,8 +111,8 @@ class GlobalGuide(keras.layers.Layer):
 class LocalGuide(keras.layers.Layer):
     """z(+) and then z(-) at their places, [1, h, w, 2C]; inputs as `GlobalGuide`.
 
-    Here m(s) is divided by the sum of both, so that a cell counts as much with one
-    annotated pixel as with all. The mean over shots is that of each place.
+    Here m(s) is divided by m(+) + m(-), so that a cell with one annotated pixel counts
+    as much as one with all. The mean over shots is taken place by place.
     """
 
     def call(self, inputs):
@@ -147,10 +153,10 @@ class AnnotatedMean(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class TileGuide(keras.layers.Layer):
-    """Stacks a guide behind the channels of features [q, h, w, C].
+    """Appends a guide to the channels of features [q, h, w, C].
 
-    Called on the guide, [D] everywhere or [h, w, D] with places, with one axis more in
-    front: one guide for all features, or as many as these.
+    Called on the guide and the features. The guide is [n, D], the same at every place,
+    or [n, h, w, D]; n is 1, for all features, or q.
     """
 
     def call(self, inputs):
@@ -184,13 +190,14 @@ class RelateGuide(keras.layers.Layer):
 
 
 class Parts(NamedTuple):
-    """A guided network in pieces, on its own layers and variables.
+    """The parts of a guided network, which share its layers and variables.
 
     Attributes:
-      features: images [n, H, W, 3] to features [n, h, w, C]; those of the queries.
-      guide: with late fusion "support_features", which `features` makes as well, and
-        "annotations", masks [k, H, W], to the guide: without any variable. With early
-        fusion "support_images" and "support_masks" to the guide.
+      features: images [n, H, W, 3] to features [n, h, w, C], of the queries and with
+        late fusion of the support.
+      guide: with late fusion "support_features" and "annotations", masks [k, H, W], to
+        the guide; this part has no variables. With early fusion "support_images" and
+        "support_masks" to the guide.
       score: "guide" and "query_features" to logits [q, H, W, 2].
       late: whether the fusion is late.
     """
@@ -215,22 +222,22 @@ def guided(
     dropout: float = 0.5,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds a guided network for one class; several are told apart by several guides.
+    """Builds a guided network for one class; several classes need a guide for each.
 
     A support mask has 1 where a pixel is of the class, 0 where it is not, and 255 where
-    nobody said. phi are the features of fc7 (VGG16) or of stage 6 (EfficientNets, batch
-    normalization frozen); see `features.dense_features`. f is a 1x1 and a 3x3
+    that is unknown. phi are the features of fc7 (VGG16) or of stage 6 (EfficientNets,
+    batch normalization frozen); see `features.dense_features`. f is a 1x1 and a 3x3
     convolution with ReLU and a 1x1 convolution to one score; the decoder is bilinear
     and fixed, with half-pixel centres. fusion:
 
       - "late_global": the rule at the top of the module, the guide [1, 2C].
-      - "late": the guide stays at its places, [1, h, w, 2C]: for queries that are the
-        support image, as in interactive segmentation. See `LocalGuide`.
-      - "early" (Xu et al., 2016): a second network phi_S, with weights of its own, sees
-        the preprocessed image with both annotation maps stacked behind its channels.
-        The guide is the mean of its features over places and annotated shots, [1, C]
-        (the authors', for queries that are the support image, keeps places). Layers and
-        variables of phi_S have names that start with "conditioning_".
+      - "late": the guide has places, [1, h, w, 2C], for queries that are the support
+        images, as in interactive segmentation. See `LocalGuide`.
+      - "early" (Xu et al., 2016): a second network phi_S, with weights of its own, gets
+        the preprocessed image with both annotation maps as further channels. The guide
+        is the mean of its features over places and annotated shots, [1, C]. (That of
+        the authors, whose queries are the support images, keeps places.) The names of
+        layers and variables of phi_S start with "conditioning_".
 
     relation "stack" is the paper's score, "product" ours, with late fusion.
 
@@ -241,9 +248,9 @@ def guided(
       backbone: one of `features.BACKBONES`.
       fusion: one of `FUSIONS`.
       relation: one of `RELATIONS`.
-      freeze_features: whether phi (not phi_S) stays as it is in training.
-      weights: None for random weights, or "imagenet" for the features. The part of
-        phi_S's first kernels that sees annotations is random always.
+      freeze_features: whether phi (not phi_S) is kept fixed in training.
+      weights: None for random weights, or "imagenet" for the features. The kernels of
+        phi_S that act on the annotations are always random.
       width: VGG16's factor on the number of channels, 1 in the paper.
       dilated: VGG16 at stride 8 instead of 32; see `vgg.vgg16_fcn`.
       channels: of the hidden layers of f.
@@ -251,8 +258,8 @@ def guided(
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
-      A conditioned network (see `conditioned`). The logits are 0 and the score. Without
-      annotations it is finite, and means nothing.
+      A conditioned network (see `conditioned`). The logits are 0 and the score, which
+      is finite but meaningless without annotations.
 
     Raises:
       UserError: an argument outside the above, or ImageNet weights that cannot be
@@ -303,7 +310,7 @@ def guided(
 
 
 def _with_places(guide: tf.Tensor) -> tf.Tensor:
-    """Gives a guide that holds everywhere, [n, D], places: [n, 1, 1, D]."""
+    """Gives a guide without places, [n, D], the shape [n, 1, 1, D]."""
     return guide[:, tf.newaxis, tf.newaxis] if guide.shape.rank == 2 else guide
 
 
@@ -315,7 +322,7 @@ def is_late(model: keras.Model) -> bool:
 
 
 def parts(model: keras.Model) -> Parts:
-    """Cuts a guided network so that what does not change need not be done again.
+    """Splits a guided network, so that a change of annotations needs no new features.
 
     Args:
       model: of `guided`.
@@ -327,7 +334,7 @@ def parts(model: keras.Model) -> Parts:
     if not {_FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
         raise UserError(
             f"network {model.name}: expected a guided network, received another; train "
-            "one with --model=guided"
+            "one with `network` guided"
         )
 
     def output(name: str) -> keras.KerasTensor:

@@ -1,15 +1,16 @@
-r"""Another number of classes for a network, without losing what was meta-learned.
+r"""Heads for another number of classes that keep what was meta-learned.
 
-A network of one class says by its foreground channel f what looks like the object of
-a task. To start on K classes, each gets a copy of that channel, and the labels of the
-task part them: the gradient p_k - y_k of each copy is its own. With K equal copies
-the softmax would find foreground more often than before, so each is lowered by log K:
+The foreground channel f of a network for one class has learned to tell the object of a
+task. For K classes each class gets a copy of this channel. The labels of the task then
+tell the copies apart, because the gradient p_k - y_k differs from copy to copy. K equal
+copies would raise the foreground's probability, so each is lowered by log K:
 
     sum_k e^(f - log K) / (e^b + sum_k e^(f - log K)) = e^f / (e^b + e^f)
 
-Where the last convolution has a bias (EfficientLab), it takes the - log K. Meta-DRN's
-has none and its background's logit is a constant, which becomes + log K: the same
-probabilities. A network of several classes hands on the mean of their channels.
+If the last convolution has a bias (EfficientLab), - log K is added to it. Meta-DRN's
+has none; there + log K is added to the constant logit of the background, which gives
+the same probabilities. For a network of several classes the copies are the mean of its
+foreground channels.
 """
 
 import math
@@ -46,7 +47,7 @@ def with_classes(model: keras.Model, classes: int) -> keras.Model:
       A model whose foreground probability, summed over classes, is that of `model`.
 
     Raises:
-      UserError: a network whose last convolution does not make its logits.
+      UserError: the logits are not those of the network's last convolution.
     """
     head = _find_head(model)
     offset = math.log(classes / head.classes)
@@ -87,17 +88,17 @@ def with_classes(model: keras.Model, classes: int) -> keras.Model:
 def convert_to_classes(
     values: Sequence[np.ndarray], model: keras.Model, classes: int
 ) -> list[np.ndarray]:
-    """Gives values of a network's parameters, such as rates, to `with_classes`'.
+    """Converts an array for each parameter, such as rates, as `with_classes` does.
 
     Args:
       values: one array for each of `model.trainable_variables`, of its shape; those
-        of another rank are kept as they are.
+        of another rank are returned as they are.
       model: the network that they belong to.
       classes: K of the copy.
 
     Returns:
-      One array for each trainable variable of the copy; the channels of its classes
-      hold the mean over the network's own.
+      One array for each trainable variable of the copy; each of its classes has the
+      mean over the classes of the network.
     """
     head = _find_head(model)
     own = [id(v) for v in model.get_layer(head.name).trainable_variables]

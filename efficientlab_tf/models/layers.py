@@ -1,10 +1,10 @@
-"""Layers whose second derivatives are right: resize, batch normalization and others.
+"""Resizing and batch normalization with right second derivatives, and other layers.
 
-TensorFlow's own of those two are not. `ResizeBilinearGrad` has no registered gradient,
-so a second derivative silently loses every path through `tf.image.resize`; and
+MAML and Meta-SGD differentiate through an inner loop and need second derivatives, and
+those of TensorFlow's own layers are wrong. `ResizeBilinearGrad` has no registered
+gradient, so a second derivative silently loses every path through `tf.image.resize`.
 `tf.nn.moments` stops the gradient of the mean inside the variance, which leaves the
-first derivative right and the second wrong. Methods that differentiate through an
-inner loop (MAML, Meta-SGD) need both.
+first derivative right and the second wrong.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ class Resize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class BackgroundLogit(keras.layers.Layer):
-    """Puts a constant channel, the background's logit, before [N, H, W, K].
+    """Prepends a constant channel, the logit of the background, to [N, H, W, K].
 
     Args:
       value: the logit.
@@ -115,45 +115,6 @@ class BackgroundLogit(keras.layers.Layer):
         return {**super().get_config(), "value": self.value}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class WeightHashing(keras.layers.Layer):
-    """Spreads [N, m] over [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
-
-        theta(i) = x(kappa(i)) zeta(i)
-
-    with kappa(i) out of 1..m and zeta(i) out of -1, +1. That is the product with the
-    matrix W(i, j) = zeta(i) delta_j(kappa(i)), done here as a gather and a sign. There
-    is nothing to learn and nothing to store but the seed: both functions are taken
-    from the bits of the counter-based generator Philox, which are the same on every
-    machine and in every version of NumPy.
-
-    Args:
-      outputs: d.
-      seed: a whole number from 0, Philox's key.
-    """
-
-    def __init__(self, outputs: int, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.outputs = outputs
-        self.seed = seed
-
-    def build(self, input_shape):
-        bits = np.random.Philox(key=self.seed).random_raw(2 * self.outputs)
-        # 64 bits modulo some thousand are uniform but for 1e-16.
-        self._sources = (bits[: self.outputs] % input_shape[-1]).astype(np.int32)
-        self._signs = 1 - 2 * (bits[self.outputs :] % 2).astype(np.float64)
-
-    def call(self, inputs):
-        spread = tf.gather(inputs, self._sources, axis=-1)
-        return spread * tf.constant(self._signs, inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.outputs)
-
-    def get_config(self):
-        return {**super().get_config(), "outputs": self.outputs, "seed": self.seed}
-
-
 class _Switch(threading.local):
     active = False
     momentum: float | None = None
@@ -164,17 +125,17 @@ _switch = _Switch()
 
 @contextlib.contextmanager
 def batch_statistics(momentum: float | None = None) -> Iterator[None]:
-    """Makes `BatchNormalization` use batch statistics though `training=False`.
+    """Makes `BatchNormalization` use batch statistics although `training=False`.
 
-    Inside the context our batch normalization normalizes with the statistics of
-    the batch and updates its moving averages, whatever `training` says, so
-    dropout and drop-connect stay off:
+    Inside the context `BatchNormalization` normalizes with the statistics of the batch
+    and updates its moving averages, whatever `training` is. Dropout and drop-connect
+    stay off:
 
         with batch_statistics(momentum=0.0):
             _, stats = model.stateless_call(theta, stats, x, training=False)
 
-    The switch acts while a `tf.function` is traced, not while it runs, and only
-    in this thread.
+    It acts while a `tf.function` is traced, not while it runs, and only in the current
+    thread.
 
     Args:
       momentum: overrides the layers' momentum; 0 makes the returned moving
@@ -198,7 +159,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     also `batch_statistics`.
 
     Raises:
-      UserError: `synchronized` or `renorm`, which this layer does not do.
+      UserError: `synchronized` or `renorm`, which this layer does not support.
     """
 
     def build(self, input_shape):

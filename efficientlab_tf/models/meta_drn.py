@@ -1,8 +1,8 @@
 """Meta-DRN (Banerjee 2020, section IV): a dilated residual network, learned upsampling.
 
-Head at stride 2, three residual blocks at stride 4 whose dilation grows in the place
-of strides, two degridding layers, and one sub-pixel convolution back to the image's
-size. 9,560,912 parameters for one class.
+A head at stride 2, three residual blocks at stride 4 with growing dilation instead of
+strides, two degridding layers, and one sub-pixel convolution to the size of the image.
+It has 9,560,912 parameters for one class.
 """
 
 import keras
@@ -10,6 +10,9 @@ import keras
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("meta_drn", "degrid", "sub_pixel")
 
 STRIDE = 4
 _SLOPE = 0.01
@@ -28,16 +31,16 @@ def meta_drn(
 
     The paper reports 9.56M parameters; this network has 9,560,912 at the defaults,
     of which 7,584 are the scales and offsets of batch normalization (its running
-    averages are not counted). What the paper leaves open is read so that the count
-    comes out: no convolution has a
-    bias, each is followed by batch normalization and leaky ReLU but for the last;
-    every residual block changes the number of filters, so each has a 1x1 convolution
-    with batch normalization on its shortcut; and the sub-pixel layer is a 1x1
-    convolution to 4 x 4 values a class. Also open: the slope of leaky ReLU, 0.01
-    here, kernels from He's normal distribution, ImageNet's mean and deviation.
+    averages are not counted). Where the paper gives no details, they are chosen so that
+    this count is met: no convolution has a bias; each but the last is followed by batch
+    normalization and leaky ReLU; every residual block changes the number of filters and
+    has a 1x1 convolution with batch normalization on its shortcut; the sub-pixel layer
+    is a 1x1 convolution to 4 x 4 values for each class. Details that the count does not
+    tell: leaky ReLU has the slope 0.01, kernels are drawn from He's normal
+    distribution, and images are normalized by ImageNet's mean and deviation.
 
-    The network has one output a foreground class; the background's logit is 0, so
-    that for one class the softmax is the sigmoid of that output.
+    The network has one output for each foreground class. The logit of the background is
+    0, so for one class the softmax is the sigmoid of the output.
 
     Args:
       image_size: height and width in pixels, divisible by 4.
@@ -50,16 +53,16 @@ def meta_drn(
       [N, H, W, num_classes + 1]; channel 0 is the background. No random state.
 
     Raises:
-      UserError: a size or a number of classes that cannot be.
+      UserError: an image size, number of classes or width outside the above.
     """
     if image_size < STRIDE or image_size % STRIDE:
         raise UserError(
-            f"image_size: expected a multiple of {STRIDE}; received {image_size}"
+            f"`image_size` must be a multiple of {STRIDE}, received {image_size}"
         )
     if num_classes < 1 or width <= 0:
         raise UserError(
-            "num_classes and width: expected at least 1, and a positive factor; "
-            f"received {num_classes} and {width}"
+            "`num_classes` must be at least 1 and `width` positive, received "
+            f"{num_classes} and {width}"
         )
 
     def filters(count: int) -> int:

@@ -3,21 +3,20 @@
     w, b = g(support image, its mask)       conditioning branch, equation 1
     M^mn = sigmoid(w . F^mn + b)            F: fc7 of FCN-32s on the query, equation 2
 
-and for k images the OR of the k masks.
+For k support images the mask is the OR of the k masks.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
-from efficientlab_tf.models.conditioned import make_inputs, mark_guide
+from efficientlab_tf.models.conditioned import CONDITIONING, make_inputs, mark_guide
 from efficientlab_tf.models.features import check_backbone, dense_features
-from efficientlab_tf.models.layers import BackgroundLogit, Resize, WeightHashing
+from efficientlab_tf.models.layers import BackgroundLogit, Resize
 
-CONDITIONING = "conditioning_"
 SEGMENTATION = "segmentation_"
 _PACKAGE = "efficientlab_tf"
 _FOREGROUND = 1
@@ -33,6 +32,45 @@ class ForegroundOnly(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class WeightHashing(keras.layers.Layer):
+    """Maps [N, m] to [N, d] by a fixed random rule (Shaban et al., 2017, S1-S3).
+
+        theta(i) = x(kappa(i)) zeta(i)
+
+    with kappa(i) in 1..m and zeta(i) in {-1, +1}. That is the product with the matrix
+    W(i, j) = zeta(i) delta_j(kappa(i)), computed as a gather and a sign. Nothing is
+    learned, and only the seed is stored: both functions are made of the bits of the
+    counter-based generator Philox, which are the same on every machine and in every
+    version of NumPy.
+
+    Args:
+      outputs: d.
+      seed: a whole number from 0, Philox's key.
+    """
+
+    def __init__(self, outputs: int, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.outputs = outputs
+        self.seed = seed
+
+    def build(self, input_shape):
+        bits = np.random.Philox(key=self.seed).random_raw(2 * self.outputs)
+        # 64 bits modulo some thousand are uniform but for 1e-16.
+        self._sources = (bits[: self.outputs] % input_shape[-1]).astype(np.int32)
+        self._signs = 1 - 2 * (bits[self.outputs :] % 2).astype(np.float64)
+
+    def call(self, inputs):
+        spread = tf.gather(inputs, self._sources, axis=-1)
+        return spread * tf.constant(self._signs, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.outputs)
+
+    def get_config(self):
+        return {**super().get_config(), "outputs": self.outputs, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -77,27 +115,26 @@ def oslsm(
 ) -> keras.Model:
     """Builds the network of Shaban et al. (2017), section 4.
 
-    The conditioning branch is VGG-16 on what the mask shows of a support image, then
-    weight hashing (see `WeightHashing`) from its 1000 outputs to w and b. As in the
-    authors' network
+    The conditioning branch is VGG-16 on the masked support image, followed by weight
+    hashing (see `WeightHashing`) from its 1000 outputs to w and b. As in the authors'
+    network
 
-      - the mask (1 is foreground; 0, 255 and everything else is not) is applied behind
-        preprocessing, so that what is masked has the mean colour, which is 0;
-      - VGG-16 sees the support at 224x224, the size it was made for, whatever
-        `image_size` is. (They resize image and mask, then mask. Here the masked image
-        is resized, bilinearly, so that nothing of what is hidden gets through; at 224
-        there is nothing to resize.)
+      - the mask (1 is foreground; 0, 255 and everything else is not) is applied after
+        preprocessing, so that masked pixels have the mean colour, which is 0;
+      - VGG-16 gets the support at 224x224, the size it was made for, whatever
+        `image_size` is. (They resize image and mask before masking. Here the masked
+        image is resized, bilinearly, so that no masked pixel has an influence.)
       - the k score maps are upsampled (here with half-pixel centres), then the maximum
         over k is taken, then the sigmoid. That is the OR of the k masks at 0.5.
 
     The segmentation branch is FCN-32s up to fc7, with weights of its own. At width 1
     there are 272,618,088 parameters, all trainable: 138,357,544 in the conditioning
-    branch, VGG-16's number, and 134,260,544 in the segmentation branch.
+    branch, as many as in VGG-16, and 134,260,544 in the segmentation branch.
 
-    With an EfficientNet as backbone both branches end with stage 6, and the
-    conditioning branch, at the size of the image, goes on with the mean over positions
-    and one dense layer for fc8. Their batch normalization is frozen, since a training
-    step may see one picture.
+    With an EfficientNet as backbone both branches end with stage 6. The conditioning
+    branch works at the size of the image, and the mean over positions and one dense
+    layer take the place of fc6 to fc8. Batch normalization is frozen, because a
+    training step may see a single image.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -106,11 +143,11 @@ def oslsm(
       weights: None for random weights, or "imagenet" for both branches; with 1000
         `hashed` for VGG16's fc8 too.
       width: VGG16's factor on the number of channels, 1 in the paper.
-      hashed: length of the vector that weight hashing spreads.
+      hashed: length of the vector that weight hashing maps to w and b.
       dilated: the segmentation branch at stride 8 (the paper's Dilated-FCN; VGG16
         only), see `vgg.vgg16_fcn`.
       hash_seed: decides the fixed random rule of weight hashing.
-      dropout: VGG16's rate behind fc6 and fc7, in both branches.
+      dropout: VGG16's rate after fc6 and fc7, in both branches.
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
@@ -160,32 +197,6 @@ def oslsm(
         x = MaximumOverShots(name="any_shot")(x)
         logits = BackgroundLogit(name="logits")(x)
     return keras.Model(inputs, logits, name="oslsm")
-
-
-def rate_multipliers(
-    model: keras.Model, conditioning: float = 0.1
-) -> tuple[float, ...]:
-    """Factors on the learning rate: the conditioning branch overfits faster.
-
-    Args:
-      model: of `oslsm`.
-      conditioning: factor of the conditioning branch; section 4.3 has 0.1.
-
-    Returns:
-      One factor for each of `model.trainable_variables`, in their order; 1 outside the
-      conditioning branch.
-
-    Raises:
-      UserError: the network has no conditioning branch.
-    """
-    variables = model.trainable_variables
-    inside = [variable.path.startswith(CONDITIONING) for variable in variables]
-    if not any(inside):
-        raise UserError(
-            f"network {model.name}: expected a conditioning branch, found none; "
-            "use the network oslsm"
-        )
-    return tuple(conditioning if yes else 1.0 for yes in inside)
 
 
 def _pooled_classifier(outputs: int, backbone: str, size, weights: str | None):

@@ -2,16 +2,17 @@
 
     s(i, j) = sum_c a_c |f_i - g_j|_c / sqrt(C) + b
 
-f_i are the C features of a position of the query, g_j of one of the support set, made
-by the same network, at unit length; a and b are learned (the weighted L1 distance of
-Koch et al., 2015). Trained so that sigmoid(s) tells whether both positions have the
-same label; a position of a query then gets the label of the most similar position of
-the support set.
+f_i are the C features of a position of the query and g_j those of a position of the
+support set, from the same network and at unit length. a and b are learned (the weighted
+L1 distance of Koch et al., 2015), so that sigmoid(s) is the probability that both
+positions have the same label. In prediction a position of the query gets the label of
+the most similar position of the support set.
 """
 
 import keras
 import tensorflow as tf
 
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -23,7 +24,7 @@ _LABELS = "support_labels"
 _SLOPE = 4.0
 _SIMILARITY = "similarity"
 NEVER = -1e9
-"""Similarity to a label that no position of the support set has."""
+"""Similarity to a label that is not in the support set."""
 
 
 def downsample_labels(masks: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -61,8 +62,8 @@ class DownsampleLabels(keras.layers.Layer):
 def weighted_l1(query: tf.Tensor, support: tf.Tensor, weights: tf.Tensor):
     """Weighted L1 distances of all pairs: sum_c weights_c |query_i - support_j|_c.
 
-    One row after the other, forwards and backwards, so that of the n m C differences
-    only m C are in memory at a time. To be differentiated once.
+    Computed row by row, forwards and backwards, so that of the n m C differences only
+    m C are in memory at a time. It can be differentiated once.
 
     Args:
       query: float [n, C].
@@ -105,10 +106,10 @@ class L1Similarity(keras.layers.Layer):
 
     Called on the guide [k, h, w, C+1], whose last channel is the label, and the query's
     features [q, h, w, C]; returns s [q, h w, k h w]. The weights a start at -4 and b at
-    4: features of unit length that have nothing to do with each other are about 1.1
-    apart, so that s starts on both sides of 0. Features as a backbone makes them can be
-    so far apart that the first steps of an optimizer would turn the sign of a, and with
-    it the order of neighbours. Nothing constrains a and b.
+    4: unrelated features of unit length are about 1.1 apart, so s starts with both
+    signs. The raw features of a backbone can be so far apart that the first steps of an
+    optimizer would change the sign of a and so the order of the neighbours. a and b are
+    not constrained.
     """
 
     def build(self, input_shape):
@@ -142,8 +143,8 @@ class MostSimilar(keras.layers.Layer):
     """For each label the similarity to the most similar position that has it.
 
     Called on the similarity [q, h w, k h w] and the guide [k, h, w, C+1]; returns
-    [q, h, w, labels]. Positions with labels from `labels` on, such as 255, count for
-    none; a label without a position has `NEVER`.
+    [q, h, w, labels]. Positions whose label is `labels` or more, such as 255, are
+    ignored; a label without a position has the similarity `NEVER`.
     """
 
     def __init__(self, labels: int, **kwargs):
@@ -189,7 +190,7 @@ def siamese(
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
       backbone: one of `features.BACKBONES`.
-      num_classes: classes besides the background. The network itself knows none.
+      num_classes: classes besides the background. The weights do not depend on it.
       weights: None for random weights, or "imagenet" for the backbone's.
       width: VGG16's factor on the number of channels, 1 in the paper.
       dilated: VGG16 at stride 8; see `vgg.vgg16_fcn`.
@@ -201,9 +202,9 @@ def siamese(
       and label of each position of the support set. Channel c of the logits is the
       similarity to the most similar position of label c, so that the argmax is the
       label of the nearest neighbour; it is upsampled bilinearly (half-pixel centres).
-      Positions of unknown label take no part, and a label that the support set lacks at
-      the size of the features has `NEVER`. Untrained it is a nearest-neighbour matcher
-      in L1. (The paper does not say that features have unit length.)
+      Positions of unknown label are ignored, and a label that no position of the
+      support set has is at `NEVER`. Untrained, the network matches nearest neighbours
+      by the L1 distance. (The paper does not say that features have unit length.)
 
     Raises:
       UserError: an argument outside the above, or ImageNet weights that cannot be
@@ -238,17 +239,25 @@ def siamese(
 
 
 def pair_model(model: keras.Model) -> keras.Model:
-    """What `siamese` is trained by: every pair of positions.
+    """Returns a model of all pairs of positions, which `siamese` is trained on.
 
     Args:
       model: of `siamese`.
 
     Returns:
-      A model on the same layers and inputs, with the outputs "similarity"
+      A model that shares layers and inputs, with the outputs "similarity"
       [q, h w, k h w], before the sigmoid, and "labels" [k, h, w], those of the support
-      set. Positions are in row-major order. (The labels of the queries, which a loss
-      compares with, are `downsample_labels` of their masks.)
+      set. Positions are in row-major order. (The labels of the queries are
+      `downsample_labels` of their masks.)
+
+    Raises:
+      UserError: another network.
     """
+    if not any(isinstance(layer, L1Similarity) for layer in model.layers):
+        raise UserError(
+            f"network {model.name}: expected the similarity of pairs of positions, "
+            "found none; use the network siamese"
+        )
     outputs = {
         "similarity": model.get_layer(_SIMILARITY).output,
         "labels": model.get_layer(_LABELS).output,

@@ -1,8 +1,8 @@
-"""VGG-16 (Simonyan & Zisserman, 2015), and the FCN-32s made of it (Long et al., 2015).
+"""VGG-16 (Simonyan & Zisserman, 2015) and its FCN-32s (Long et al., 2015).
 
-Layers have the names of keras.applications.VGG16 (`block1_conv1`, ...) and, behind
-the last pooling, of the papers (`fc6`, `fc7`, `fc8`). The fully connected layers fc6
-and fc7 are convolutions, 7x7 and 1x1, so that one set of weights serves both.
+Layers have the names of keras.applications.VGG16 (`block1_conv1`, ...) and, after the
+last pooling, those of the papers (`fc6`, `fc7`, `fc8`). The fully connected layers fc6
+and fc7 are 7x7 and 1x1 convolutions, so that both networks can have the same weights.
 """
 
 import keras
@@ -14,7 +14,7 @@ from efficientlab_tf.models.backbones import load_application
 
 NAME = "VGG16"
 CLASSIFIER_SIZE = 224
-"""Height and width of the images that fc6 to fc8 were made for, in pixels."""
+"""Height and width, in pixels, of the images that fc6 to fc8 take."""
 
 # Filters and convolutions of each block; channels of fc6 and fc7.
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -26,9 +26,9 @@ _TOP = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 
 @keras.saving.register_keras_serializable(package="efficientlab_tf")
 class BgrPreprocessing(layers.Layer):
-    """RGB 0..255 to BGR less ImageNet's mean colour: what VGG-16's weights expect.
+    """RGB 0..255 to BGR minus ImageNet's mean colour, as VGG-16's weights expect.
 
-    It is `keras.applications.vgg16.preprocess_input`; the mean colour becomes 0.
+    The same as `keras.applications.vgg16.preprocess_input`; the mean colour becomes 0.
     """
 
     def call(self, inputs):
@@ -49,13 +49,12 @@ def vgg16_fcn(
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Builds FCN-32s up to fc7, in the current dtype policy.
 
-    All convolutions have 'same' padding, so features lie on the image's grid: cell i
-    is about pixels 32 i to 32 i + 31. (Long et al. pad the image by 100 pixels instead
-    and crop afterwards.)
+    All convolutions have 'same' padding, so that cell i of the features corresponds to
+    pixels 32 i to 32 i + 31. (Long et al. pad the image by 100 pixels and crop later.)
 
     With `dilated` the output stride is 8 (Yu & Koltun, 2016, section 4): pool4 and
-    pool5 are left out, and what follows each is dilated twice as much to see as far:
-    block5 by 2, fc6 by 4. The weights are the same.
+    pool5 are left out, and to keep the receptive fields block5 is dilated by 2 and fc6
+    by 4. The weights are the same.
 
     Args:
       image_size: height and width, each divisible by 32.
@@ -63,9 +62,9 @@ def vgg16_fcn(
       dilated: see above.
       dropout: rate behind fc6 and fc7; 0 leaves it out.
       weights: None or "imagenet". Random kernels are Glorot uniform, as in
-        keras.applications: fifteen layers make features of about 1 of inputs of about
-        100, where He's would leave them at 100.
-      prefix: put before the name of every layer.
+        keras.applications: for inputs of about 100 the features are about 1, where
+        He's initialization would leave them at 100.
+      prefix: of the name of every layer.
 
     Returns:
       The Keras input [N, H, W, 3], RGB 0..255, and the features
@@ -95,8 +94,8 @@ def vgg16_classifier(
     """Builds VGG-16 for images of 224x224 pixels, in the current dtype policy.
 
     Args:
-      classes: outputs of fc8. ImageNet's 1000 start from ImageNet's fc8 if weights
-        are asked for, another number from random weights.
+      classes: outputs of fc8. With "imagenet" weights, 1000 classes start from
+        ImageNet's fc8; another number starts from a random one.
       width: see `vgg16_fcn`.
       dropout: see `vgg16_fcn`.
       weights: see `vgg16_fcn`.
@@ -120,7 +119,7 @@ def vgg16_classifier(
 
 
 def copy_weights(source: keras.Model, target: keras.Model, prefix: str = "") -> None:
-    """Gives the weights of a classification network to a network of this module.
+    """Copies the weights of a classification network to a network of this module.
 
     Args:
       source: with the layers of keras.applications.VGG16 and its top: fc1's kernel
@@ -150,7 +149,7 @@ def _images(
     check(
         weights is None or width == 1,
         "width",
-        f"1, the width of {NAME}'s ImageNet weights, or weights=None",
+        f"1, which is the width of {NAME}'s ImageNet weights",
         width,
     )
     check(0 <= dropout < 1, "dropout", "a rate in [0, 1)", dropout)

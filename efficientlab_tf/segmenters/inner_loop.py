@@ -47,6 +47,20 @@ class StepResult(NamedTuple):
     parts: dict[str, tf.Tensor]
 
 
+class Trajectory(NamedTuple):
+    """The path of an inner loop through K steps.
+
+    Attributes:
+      points: theta_0 to theta_K-1: for each tensor of theta a TensorArray of K entries.
+      end: theta_K and the running averages after the last step.
+      losses: float [K], the loss at each of the points.
+    """
+
+    points: tuple[tf.TensorArray, ...]
+    end: Weights
+    losses: tf.Tensor
+
+
 def fold_in(seed: tf.Tensor, salt) -> tf.Tensor:
     """Derives an independent seed, int32 [2], from a seed and an integer."""
     return tf.random.experimental.stateless_fold_in(seed, salt)
@@ -235,21 +249,69 @@ class InnerLoop:
           The adapted weights, and the loss of each step, float [steps - first],
           taken before its update.
         """
-        batch = self.batches(images, masks, steps=steps, seed=seed)
-        dtype = self.network.dtype
-        rates = self.rates(learning_rate)
-        losses = tf.TensorArray(dtype, size=steps - first, element_shape=())
+        path = self.trajectory(
+            theta,
+            statistics,
+            images,
+            masks,
+            steps=steps,
+            learning_rate=learning_rate,
+            seed=seed,
+            first=first,
+            record=False,
+        )
+        return path.end, path.losses
 
-        def body(k, theta, statistics, losses):
+    def trajectory(
+        self,
+        theta,
+        statistics,
+        images: tf.Tensor,
+        masks: tf.Tensor,
+        *,
+        steps: tf.Tensor | int,
+        learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...],
+        seed: tf.Tensor,
+        first: tf.Tensor | int = 0,
+        record: bool = True,
+    ) -> Trajectory:
+        """Takes the same steps as `adapt` and keeps every point on the way.
+
+        Args:
+          theta: see `adapt`, and so for the other arguments.
+          statistics: see `Weights`.
+          images: uint8 [k, H, W, 3].
+          masks: uint8 [k, H, W].
+          steps: number of steps.
+          learning_rate: alpha, a scalar, or a tuple as `Weights.rates`.
+          seed: int32 [2].
+          first: number of the first step.
+          record: false leaves `Trajectory.points` empty.
+        """
+        batch = self.batches(images, masks, steps=steps, seed=seed)
+        rates = self.rates(learning_rate)
+        count = steps - first
+        losses = tf.TensorArray(self.network.dtype, count, element_shape=())
+        points = ()
+        if record:
+            points = tuple(
+                tf.TensorArray(t.dtype, count, element_shape=t.shape) for t in theta
+            )
+
+        def body(k, points, theta, statistics, losses):
+            points = tuple(
+                p.write(k - first, t) for p, t in zip(points, theta, strict=False)
+            )
             step = self.gradient(theta, statistics, *batch(k))
             theta = sgd(theta, rates_of_step(rates, theta, k), step.gradient)
             losses = losses.write(k - first, step.loss)
-            return k + 1, theta, step.statistics, losses
+            return k + 1, points, theta, step.statistics, losses
 
-        _, theta, statistics, losses = tf.while_loop(
+        start = tf.convert_to_tensor(first)
+        _, points, theta, statistics, losses = tf.while_loop(
             lambda k, *_: k < steps,
             body,
-            (tf.convert_to_tensor(first), tuple(theta), tuple(statistics), losses),
+            (start, points, tuple(theta), tuple(statistics), losses),
             parallel_iterations=1,
         )
-        return Weights(theta, statistics), losses.stack()
+        return Trajectory(points, Weights(theta, statistics), losses.stack())

@@ -220,12 +220,12 @@ def test_a_guide_is_read_once_and_serves_every_query():
         ({"learner": "fomaml"}, network, "has no inner loop"),
         ({"learner": "joint"}, network, "has no inner loop"),
         ({}, lambda: Network(tiny_network(SIZE)), "conditioned on a support set"),
-        ({"adapt": "decoder"}, network, "--adapt must be all"),
-        ({"learner": "siamese"}, network, "needs --model=siamese"),
+        ({"adapt": "decoder"}, network, "`adapt` must be all"),
+        ({"learner": "siamese"}, network, "use the network siamese"),
         (
             {"learner": "siamese", "loss": "bce_dice"},
             lambda: network("siamese"),
-            "--loss must be cross_entropy",
+            "`loss` must be cross_entropy",
         ),
         ({"conditioning_rate": 0.1}, lambda: network("siamese"), "conditioning branch"),
     ],
@@ -233,6 +233,12 @@ def test_a_guide_is_read_once_and_serves_every_query():
 def test_what_does_not_fit_is_refused(changes, build, message):
     with pytest.raises(UserError, match=message):
         learner_of(build(), **changes)
+
+
+def test_the_loss_of_siamese_cannot_be_replaced():
+    config = dataclasses.replace(CONFIG, learner="siamese")
+    with pytest.raises(UserError, match="`loss` must be .*, received an objective"):
+        build_learner(network("siamese"), config, meta_steps=1, objective=cross_entropy)
 
 
 @pytest.mark.parametrize(

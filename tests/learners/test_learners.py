@@ -9,7 +9,8 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.learners import build_learner
+from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
+from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
@@ -53,7 +54,7 @@ class TestFOMAML(LearnerContract):
             np.testing.assert_allclose(displacement, -rate * x, atol=1e-5)
 
     def test_needs_a_step_before_the_tail(self):
-        with pytest.raises(UserError, match="inner_steps must be at least 2"):
+        with pytest.raises(UserError, match="`inner_steps` must be at least 2"):
             self.learner(inner_steps=1)
 
 
@@ -86,7 +87,7 @@ class TestReptile(LearnerContract):
 
 def test_reptile_does_not_learn_what_it_does_not_adapt():
     config = dataclasses.replace(CONFIG, learner="reptile", adapt="decoder")
-    with pytest.raises(UserError, match="--adapt must be all for reptile"):
+    with pytest.raises(UserError, match="`adapt` must be all for reptile"):
         build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
 
 
@@ -157,6 +158,45 @@ def test_unknown_names_are_refused(change):
         build_learner(network, dataclasses.replace(CONFIG, **change), meta_steps=10)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"multi_step_until": 3}, {"second_order_from": 3}, {"inner_rates": "per_step"}],
+)
+def test_maml_with_an_option_of_maml_plus_plus_is_that_learner(option):
+    network, config = Network(tiny_network(SIZE)), LearnerConfig(learner="maml")
+    assert type(build_learner(network, config, meta_steps=10)) is MAML
+    config = dataclasses.replace(config, **option)
+    assert type(build_learner(network, config, meta_steps=10)) is MAMLPlusPlus
+
+
+@pytest.mark.parametrize("name", ["fomaml", "reptile", "maml", "joint"])
+def test_an_objective_takes_the_place_of_the_named_loss(name):
+    network, batch = Network(tiny_network(SIZE)), episodes(1)._replace(name=None)
+    named = dataclasses.replace(CONFIG, learner=name, loss="cross_entropy")
+    other = dataclasses.replace(named, loss="bce_dice")
+    losses, displacements = [], []
+    for config, objective in ((named, None), (other, cross_entropy)):
+        learner = build_learner(network, config, meta_steps=10, objective=objective)
+        update = learner.displacement(learner.init(), batch, tf.constant(0))
+        losses.append(float(update.metrics["loss"]))
+        displacements.append(update.displacement)
+    assert losses[0] == losses[1]
+    for a, b in zip(*displacements, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_objective_must_be_a_scalar():
+    def per_pixel(logits, masks):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.cast(masks, tf.int32), logits
+        )
+
+    network = Network(tiny_network(SIZE))
+    learner = build_learner(network, CONFIG, meta_steps=10, objective=per_pixel)
+    with pytest.raises(UserError, match=r"must return a scalar.*\(4, 32, 32\)"):
+        learner.meta_step(learner.init(), episodes(1), tf.constant(0))
+
+
 def test_episodes_are_augmented_once_support_and_query_apart():
     seen = []
 
@@ -183,6 +223,17 @@ def test_episodes_are_augmented_once_support_and_query_apart():
         np.testing.assert_allclose(u, e, rtol=1e-3, atol=1e-5)
     # Traced once: one call for the support and one for the query, with other seeds.
     assert len(seen) == 2 and seen[0] is not seen[1]
+
+
+def test_a_keras_meta_optimizer_leaves_the_model_alone():
+    network = Network(tiny_network(SIZE))
+    config = dataclasses.replace(CONFIG, meta_optimizer="adam")
+    learner = build_learner(network, config, meta_steps=10)
+    before = [v.numpy() for v in network.model.variables]
+    state, _ = learner.meta_step(learner.init(), episodes(1), tf.constant(0))
+    for variable, old in zip(network.model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    assert any(np.any(t != v) for t, v in zip(state.theta, before, strict=False))
 
 
 def test_the_meta_learning_rate_follows_schedule_and_scale():

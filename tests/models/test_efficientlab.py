@@ -195,6 +195,6 @@ def test_an_impossible_option_is_named(options):
     with pytest.raises(UserError) as raised:
         efficientlab(**options)
     message = str(raised.value)
-    assert message.startswith(f"{name}: expected ")
+    assert message.startswith(f"`{name}` must be ")
     assert repr(value) in message
     assert "\n" not in message

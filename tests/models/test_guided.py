@@ -316,17 +316,17 @@ def test_number_of_parameters(fusion, expected):
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"fusion": "middle"}, "fusion: expected one of late_global, late, early"),
-        ({"relation": "sum"}, "relation: expected one of stack, product"),
+        ({"fusion": "middle"}, "`fusion` must be one of late_global, late, early"),
+        ({"relation": "sum"}, "`relation` must be one of stack, product"),
         (
             {"fusion": "early", "relation": "product"},
-            r"relation: expected one of stack \(fusion early\)",
+            r"`relation` must be one of stack \(fusion early\)",
         ),
-        ({"channels": 0}, "channels: expected a whole number from 1"),
-        ({"backbone": "ResNet50"}, "backbone: expected one of"),
+        ({"channels": 0}, "`channels` must be a whole number from 1"),
+        ({"backbone": "ResNet50"}, "`backbone` must be one of"),
         ({"image_size": 50}, "image_size"),
         ({"backbone": "EfficientNetLite0", "dilated": True}, "dilated"),
-        ({"dtype": "float16"}, "dtype: expected one of"),
+        ({"dtype": "float16"}, "`dtype` must be one of"),
     ],
 )
 def test_bad_options(options, message):

@@ -8,7 +8,6 @@ from efficientlab_tf.models import layers
 from efficientlab_tf.models.layers import (
     BatchNormalization,
     Resize,
-    WeightHashing,
     batch_statistics,
 )
 from tests.models.second_order import (
@@ -256,49 +255,3 @@ def test_the_check_of_second_derivatives_sees_a_stopped_mean():
         return tf.reduce_sum(tf.sin((at[0] - mean) * tf.math.rsqrt(variance)))
 
     assert hessian_error(loss, [x]) > 1e-3
-
-
-@pytest.mark.parametrize("inputs,outputs,seed", [(1000, 4097, 0), (7, 40, 3)])
-def test_weight_hashing_is_the_matrix_of_the_supplement(inputs, outputs, seed):
-    layer = WeightHashing(outputs, seed, dtype="float64")
-    # Its answers to unit vectors are the columns of W.
-    matrix = layer(np.eye(inputs)).numpy().T
-    sources, signs = np.abs(matrix).argmax(axis=1), matrix.sum(axis=1)
-    explicit = np.zeros([outputs, inputs])
-    for i in range(outputs):
-        for j in range(inputs):
-            explicit[i, j] = signs[i] * (sources[i] == j)  # S3
-    np.testing.assert_array_equal(matrix, explicit)
-    assert set(signs) == {-1, 1}
-    x = normal(5, inputs)
-    np.testing.assert_allclose(layer(x), x @ explicit.T, atol=1e-14)  # S1
-    assert not layer.weights
-    # Uniform sources and signs: within five standard deviations.
-    assert abs(signs.mean()) < 5 / np.sqrt(outputs)
-    deviation = inputs / np.sqrt(12 * outputs)
-    assert abs(sources.mean() - (inputs - 1) / 2) < 5 * deviation
-
-
-def test_weight_hashing_is_a_function_of_its_seed_for_ever():
-    def rule(seed):
-        return (
-            WeightHashing(8, seed)(np.eye(100)).numpy() * np.arange(100)[:, None]
-        ).sum(0)
-
-    # Philox with key 0 begins 0x02f4ba6408e4d89b, 0x3dd62b0b9ca8c5b2, ...
-    np.testing.assert_array_equal(rule(0), [-59, 58, 49, 56, 3, -25, -67, -96])
-    assert np.any(rule(1) != rule(0))
-    layer = WeightHashing(8, 5)
-    copy = WeightHashing.from_config(layer.get_config())
-    x = normal(2, 100)
-    np.testing.assert_array_equal(copy(x), layer(x))
-
-
-def test_second_derivative_of_weight_hashing():
-    layer = WeightHashing(20, dtype="float64")
-    weights = tf.constant(normal(3, 20, seed=1))
-
-    def loss(at):
-        return tf.reduce_sum(weights * tf.sin(layer(at[0])))
-
-    assert hessian_error(loss, [tf.constant(normal(3, 6))]) < 1e-8

@@ -74,7 +74,7 @@ def test_it_survives_saving(narrow, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 30}, "image_size: expected a multiple of 4"),
+        ({"image_size": 30}, "`image_size` must be a multiple of 4"),
         ({"num_classes": 0}, "received 0 and 1.0"),
         ({"width": 0}, "received 1 and 0"),
     ],

@@ -1,8 +1,16 @@
+from pathlib import Path
+
 import keras
 import pytest
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import MODELS, build_model, decay_mask, decoder_mask
+from efficientlab_tf.models import (
+    MODELS,
+    build_model,
+    decay_mask,
+    declare_decoder,
+    decoder_mask,
+)
 from tests.models.tiny import tiny_network
 
 
@@ -13,7 +21,7 @@ def test_a_network_is_built_by_its_name():
 
 
 def test_an_unknown_network_is_an_error_that_lists_the_known():
-    with pytest.raises(UserError, match="expected one of .*efficientlab.*'unet'"):
+    with pytest.raises(UserError, match="must be one of .*efficientlab.*'unet'"):
         build_model("unet")
 
 
@@ -30,9 +38,32 @@ def test_decoder_mask_of_every_network():
     ):
         mask = decoder_mask(model)
         assert mask == (False,) * (len(mask) - behind) + (True,) * behind
-    with pytest.raises(UserError, match="--adapt=all"):
-        images = keras.Input((4, 4, 3))
-        decoder_mask(keras.Model(images, keras.layers.Dense(2, name="top")(images)))
+
+
+def test_a_network_of_ones_own_declares_its_decoder(tmp_path):
+    layers = keras.layers
+    images = keras.Input((4, 4, 3))
+    head = keras.Sequential([layers.Conv2D(3, 1), layers.Conv2D(2, 1)], name="my_head")
+    x = layers.Conv2D(3, 1, name="features")(images)
+    model = keras.Model(images, head(x), name="undeclared")
+    with pytest.raises(UserError, match="must be all for network undeclared, received"):
+        decoder_mask(model)
+    model = keras.Model(images, head(x), name="declared")
+    declare_decoder("declared", "my_")
+    assert decoder_mask(model) == (False, False, True, True, True, True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert decoder_mask(loaded) == decoder_mask(model)
+    declare_decoder("declared", "your_", "their_")
+    with pytest.raises(UserError, match="start with your_ or their_"):
+        decoder_mask(model)
+
+
+def test_the_decoder_of_a_shipped_model():
+    path = Path(__file__).parents[2] / "saved_models/icons_fomaml_lite0/model.keras"
+    model = keras.models.load_model(path)
+    mask = decoder_mask(model)
+    assert mask == (False,) * (len(mask) - 14) + (True,) * 14
 
 
 def test_decay_mask_is_in_the_order_of_the_trainable_variables():

@@ -5,12 +5,16 @@ import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import build_model, split, vgg
-from efficientlab_tf.models.conditioned import SUPPORT_INPUTS
-from efficientlab_tf.models.layers import WeightHashing
-from efficientlab_tf.models.oslsm import rate_multipliers
+from efficientlab_tf.models.conditioned import SUPPORT_INPUTS, conditioning_mask
+from efficientlab_tf.models.oslsm import WeightHashing
 from tests.models.narrow import NARROW, random_inputs, without_memory
+from tests.models.second_order import hessian_error
 
 MEAN_BGR = np.array([103.939, 116.779, 123.68])
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
 
 
 def build(**options) -> keras.Model:
@@ -177,27 +181,17 @@ def test_at_224_the_support_is_not_resized():
 
 
 @pytest.mark.parametrize("backbone", ["VGG16", "EfficientNetLite0"])
-def test_branches_are_told_by_their_names(backbone):
+def test_branches_are_told_by_what_they_see(backbone):
     model = build(backbone=backbone)
-    guide_model, _ = split(model)
-    conditioning = {id(v) for v in guide_model.trainable_variables}
-    expected = tuple(
-        0.1 if id(v) in conditioning else 1.0 for v in model.trainable_variables
-    )
-    assert rate_multipliers(model) == expected
-    assert 0 < expected.count(0.1) < len(expected)
-    assert set(rate_multipliers(model, conditioning=0.5)) == {0.5, 1.0}
-    inside, outside = (
-        {
-            v.path.split("_")[0]
-            for v, m in zip(model.trainable_variables, expected, strict=True)
-            if m == rate
-        }
-        for rate in (0.1, 1.0)
-    )
-    assert (inside, outside) == ({"conditioning"}, {"segmentation"})
+    branches = {
+        (variable.path.split("_")[0], conditioning)
+        for variable, conditioning in zip(
+            model.trainable_variables, conditioning_mask(model), strict=True
+        )
+    }
+    assert branches == {("conditioning", True), ("segmentation", False)}
     with pytest.raises(UserError, match="expected a conditioning branch"):
-        rate_multipliers(build_model("siamese", **NARROW))
+        conditioning_mask(build_model("siamese", **NARROW))
 
 
 def test_both_branches_start_from_imagenet():
@@ -281,6 +275,52 @@ def test_an_impossible_option_is_named(options):
     with pytest.raises(UserError) as raised:
         build_model("oslsm", **options)
     message = str(raised.value)
-    assert message.startswith(f"{name}: expected ")
+    assert message.startswith(f"`{name}` must be ")
     assert message.endswith(f"received {value!r}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("inputs,outputs,seed", [(1000, 4097, 0), (7, 40, 3)])
+def test_weight_hashing_is_the_matrix_of_the_supplement(inputs, outputs, seed):
+    layer = WeightHashing(outputs, seed, dtype="float64")
+    # Its answers to unit vectors are the columns of W.
+    matrix = layer(np.eye(inputs)).numpy().T
+    sources, signs = np.abs(matrix).argmax(axis=1), matrix.sum(axis=1)
+    explicit = np.zeros([outputs, inputs])
+    for i in range(outputs):
+        for j in range(inputs):
+            explicit[i, j] = signs[i] * (sources[i] == j)  # S3
+    np.testing.assert_array_equal(matrix, explicit)
+    assert set(signs) == {-1, 1}
+    x = normal(5, inputs)
+    np.testing.assert_allclose(layer(x), x @ explicit.T, atol=1e-14)  # S1
+    assert not layer.weights
+    # Uniform sources and signs: within five standard deviations.
+    assert abs(signs.mean()) < 5 / np.sqrt(outputs)
+    deviation = inputs / np.sqrt(12 * outputs)
+    assert abs(sources.mean() - (inputs - 1) / 2) < 5 * deviation
+
+
+def test_weight_hashing_is_a_function_of_its_seed_for_ever():
+    def rule(seed):
+        return (
+            WeightHashing(8, seed)(np.eye(100)).numpy() * np.arange(100)[:, None]
+        ).sum(0)
+
+    # Philox with key 0 begins 0x02f4ba6408e4d89b, 0x3dd62b0b9ca8c5b2, ...
+    np.testing.assert_array_equal(rule(0), [-59, 58, 49, 56, 3, -25, -67, -96])
+    assert np.any(rule(1) != rule(0))
+    layer = WeightHashing(8, 5)
+    copy = WeightHashing.from_config(layer.get_config())
+    x = normal(2, 100)
+    np.testing.assert_array_equal(copy(x), layer(x))
+
+
+def test_second_derivative_of_weight_hashing():
+    layer = WeightHashing(20, dtype="float64")
+    weights = tf.constant(normal(3, 20, seed=1))
+
+    def loss(at):
+        return tf.reduce_sum(weights * tf.sin(layer(at[0])))
+
+    assert hessian_error(loss, [tf.constant(normal(3, 6))]) < 1e-8

@@ -292,6 +292,6 @@ def test_an_impossible_option_is_named(options):
     with pytest.raises(UserError) as raised:
         build_model("siamese", **options)
     message = str(raised.value)
-    assert message.startswith(f"{name}: expected ")
+    assert message.startswith(f"`{name}` must be ")
     assert message.endswith(f"received {value!r}")
     assert "\n" not in message

@@ -311,12 +311,12 @@ def test_an_impossible_option_is_named(options):
     with pytest.raises(UserError) as raised:
         build_model("fcn", **options)
     message = str(raised.value)
-    assert message.startswith(f"{name}: expected ")
+    assert message.startswith(f"`{name}` must be ")
     assert message.endswith(f"received {value!r}")
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("backbone,stage", [("VGG16", 5), ("EfficientNetLite0", 7)])
 def test_an_impossible_stage_is_named(backbone, stage):
-    with pytest.raises(UserError, match=f"stage: expected .* received {stage}"):
+    with pytest.raises(UserError, match=f"`stage` must be .* received {stage}"):
         dense_features(backbone, 32, stage=stage)

@@ -2,7 +2,10 @@
 
 import keras
 
+from efficientlab_tf.models import declare_decoder
 from efficientlab_tf.models.layers import BatchNormalization, Resize
+
+declare_decoder("tiny", "decoder", "logits")
 
 
 def tiny_network(
