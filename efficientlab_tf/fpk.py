@@ -157,7 +157,7 @@ def main() -> None:
         raise UserError("`output` is needed: a folder for results")
     if not flags.FLAGS.dataset_dir:
         raise UserError(
-            "`dataset_dir` is needed: a folder that efficientlab_tf.convert wrote"
+            "`dataset_dir` is needed: a folder that efficientlab convert wrote"
         )
     config = flags.read(FpkConfig)
     settings = flags.read(Settings, only=_SETTINGS)

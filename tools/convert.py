@@ -1,6 +1,6 @@
 """Converts a set of images and masks to a dataset folder.
 
-  python -m efficientlab_tf.convert SOURCE [options]
+  efficientlab convert SOURCE [options]
 
 SOURCE is the layout in which the images are; `SOURCE --help` describes it and lists
 its options. The other commands read dataset folders alone.
