@@ -6,11 +6,11 @@ from efficientlab_tf.data.drawing import fill_polygon
 
 
 def paint(mask: np.ndarray, segmentation: list | dict, value: int) -> None:
-    """Paints what an annotation outlines: polygons, or run lengths.
+    """Paints what an annotation outlines.
 
     Args:
       mask: [H, W], changed in place.
-      segmentation: as in an annotation; arrays in the place of lists will do.
+      segmentation: polygons or run lengths; arrays in the place of lists will do.
       value: what to write.
 
     Raises:

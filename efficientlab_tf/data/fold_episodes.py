@@ -21,7 +21,7 @@ from efficientlab_tf.data.records import (
     read_shard,
 )
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.errors import UserError, check_at_least
 
 
 class FoldEpisodes(NamedTuple):
@@ -29,8 +29,7 @@ class FoldEpisodes(NamedTuple):
 
     Attributes:
       episodes: yields (episode of one query, class name, number of the pair among
-        those of its class), in the list's order. The number counts skipped pairs,
-        too, so a pair has the same number whatever the shots.
+        those of its class, skipped ones included), in the list's order.
       total: how many episodes there are.
       skipped: how many pairs of the list have too few support pictures.
     """
@@ -59,11 +58,10 @@ def fold_episodes(
       shots: support pictures of each episode, the first ones of a pair.
       image_size: side of a square, or (height, width), in pixels.
       limit: uses only the first so many pairs of the list.
-      points: smallest and largest number of annotated pixels of each label in a support
-        mask, all others are 255; None for dense masks.
-      seed: seed of the draws of points.
+      points: as in `episodes.episode_dataset`.
+      seed: of the draws of points.
       cache_bytes: memory for encoded pictures; None uses half of the free memory.
-        Pictures that do not fit are read again when they are needed.
+        Those that do not fit are read again when they are needed.
 
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
@@ -71,10 +69,10 @@ def fold_episodes(
         damaged. All this is found before the first episode; that a picture cannot be
         decoded is found when its episode is made.
     """
-    for name, value in (("shots", shots), ("limit", limit)):
-        if value is not None and value < 1:
-            raise UserError(f"`{name}` must be at least 1, received {value}")
-    rows = _rows(manifest, fold)[:limit]
+    check_at_least(1, shots=shots, limit=limit)
+    manifest.fold(fold)  # Raises, and names the folds.
+    path = manifest.directory / pairs_filename(fold)
+    rows = read_pairs(path)[:limit]
     drawn: Counter[str] = Counter()
     chosen: list[tuple[PairRow, int]] = []
     for row in rows:
@@ -82,7 +80,6 @@ def fold_episodes(
             short = row._replace(support=row.support[:shots])
             chosen.append((short, drawn[row.class_name]))
         drawn[row.class_name] += 1
-    path = manifest.directory / pairs_filename(fold)
     if not chosen:
         most = max((len(row.support) for row in rows), default=0)
         raise UserError(
@@ -102,9 +99,7 @@ def fold_episodes(
         name_key = int.from_bytes(digest[:8], "little", signed=True)
         with tf.device("CPU:0"):
             examples = [pictures(row.class_name, n) for n in (*row.support, row.query)]
-            images, masks = (
-                tf.stack(tensors) for tensors in zip(*examples, strict=True)
-            )
+            images, masks = map(tf.stack, zip(*examples, strict=True))
             key = tf.constant([seed, name_key], tf.int64)
             return Episode(
                 *(images[:-1], annotate(masks[:-1], points, 1, key)),
@@ -114,11 +109,6 @@ def fold_episodes(
 
     episodes = ((episode(row, draw), row.class_name, draw) for row, draw in chosen)
     return FoldEpisodes(episodes, len(chosen), len(rows) - len(chosen))
-
-
-def _rows(manifest: Manifest, fold: int) -> list[PairRow]:
-    manifest.fold(fold)  # Raises, and names the folds.
-    return read_pairs(manifest.directory / pairs_filename(fold))
 
 
 def _needed(
@@ -139,11 +129,10 @@ def _needed(
 
 
 class _Pictures:
-    """Pictures by class and name.
+    """Pictures by class and name; all shards are read once at the start.
 
-    All shards are read once at the start, so a damaged one is found before the work
-    begins. Encoded pictures stay in memory as far as they fit; of the others only the
-    place in their shard is kept.
+    Encoded pictures stay in memory as far as they fit; of the others only the place in
+    their shard is kept.
     """
 
     def __init__(

@@ -51,12 +51,9 @@ def draw_pairs(
 
     Args:
       pictures: class to its pictures' names; a class with a single picture is ignored.
-      count: number of pairs.
-      seed: seed of the draws.
+      count: number of pairs; there are none if no class has two pictures.
+      seed: of the draws.
       fold: number of the fold.
-
-    Returns:
-      The pairs; none if no class has two pictures.
     """
     members = {
         name: sorted(pictures[name])
@@ -79,7 +76,7 @@ def draw_pairs(
         class_name = _take(classes_of[query], draw())
         others = [stem for stem in members[class_name] if stem != query]
         support = []
-        for _ in range(min(MAX_SHOTS, len(others))):
+        while others and len(support) < MAX_SHOTS:
             support.append(_take(others, draw()))
             others.remove(support[-1])
         rows.append(PairRow(class_name, query, tuple(support)))

@@ -35,10 +35,7 @@ class FoldPlan(NamedTuple):
 
 def plain_name(entry: str) -> str:
     """Returns the class of an entry: val-bus is bus."""
-    for prefix in (TRAIN_PREFIX, TEST_PREFIX):
-        if entry.startswith(prefix):
-            return entry.removeprefix(prefix)
-    return entry
+    return re.sub(f"^({TRAIN_PREFIX}|{TEST_PREFIX})", "", entry)
 
 
 def fold_number(spec: str) -> int | None:

@@ -96,9 +96,8 @@ def _stack(rows: list[list[tf.Tensor]]) -> tf.Tensor:
 
 def _centres(size: tf.Tensor) -> tf.Tensor:
     """Where the centres of `size` pixels lie between -1 and 1."""
-    return (tf.range(tf.cast(size, tf.float32)) + 0.5) * 2.0 / tf.cast(
-        size, tf.float32
-    ) - 1.0
+    size = tf.cast(size, tf.float32)
+    return (tf.range(size) + 0.5) * 2.0 / size - 1.0
 
 
 def _pixels(place: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -44,8 +44,8 @@ def example_sheet(
     Args:
       manifest: the dataset.
       split: which of its splits; "all" for every class.
-      max_classes: number of rows, at most.
-      max_examples: number of columns, at most.
+      max_classes: rows, at most.
+      max_examples: columns, at most.
 
     Raises:
       UserError: no such split, or a shard cannot be read.

@@ -3,6 +3,7 @@
 The package ships the published class lists as `splits/*.txt`, one name a line.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
@@ -82,11 +83,7 @@ def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
 def check_splits(
     splits: Mapping[str, Collection[str]], available_classes: Collection[str]
 ) -> None:
-    """Checks that splits are disjoint and that the data has every listed class.
-
-    Raises:
-      UserError: names a class that is in two splits, or that the data lacks.
-    """
+    """Raises UserError if a class is in two splits, or the data lacks a listed one."""
     split_of: dict[str, str] = {}
     for split, names in splits.items():
         for name in names:
@@ -141,9 +138,7 @@ def _names(where: str, text: str) -> tuple[str, ...]:
     names = tuple(line for line in lines if line and not line.startswith("#"))
     if not names:
         raise UserError(f"split list {where} names no class; write one name a line")
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise UserError(f"split list {where} names class {name!r} twice")
-        seen.add(name)
     return names

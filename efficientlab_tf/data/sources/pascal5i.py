@@ -8,7 +8,7 @@ a picture, VOC's finer mask is taken. In the masks of a class all other classes 
 background, and VOC's void stays unknown; SBD has no void.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,12 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.example import LEFT_OUT, REFUSED, ReportRow
-from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
+from efficientlab_tf.data.folds import (
+    TEST_PREFIX,
+    TRAIN_PREFIX,
+    make_folds,
+    plain_name,
+)
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
@@ -94,26 +99,16 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     testing = entries.add(TEST_PREFIX, _Labelled(val, images, masks))
     notes.append(f"testing: {testing} pictures, of VOC's val.txt")
     classes = list(VOC_CLASSES.values())
-    tests = [
-        classes[start : start + CLASSES_PER_FOLD]
-        for start in range(0, len(classes), CLASSES_PER_FOLD)
-    ]
-    return folded_source(
-        {entry: sorted(files) for entry, files in entries.files.items()},
-        _job,
-        make_folds(classes, tests),
-        entries.class_rows,
-        rows + entries.rows,
-        notes,
-    )
+    starts = range(0, len(classes), CLASSES_PER_FOLD)
+    folds = make_folds(classes, [classes[s : s + CLASSES_PER_FOLD] for s in starts])
+    files = {entry: sorted(files) for entry, files in entries.files.items()}
+    rows += entries.rows
+    return folded_source(files, _job, folds, entries.class_rows, rows, notes)
 
 
-def _job(
-    entry: str, files: list[tuple[str, Path, Path]], rows: list[ReportRow]
-) -> ClassJob:
+def _job(entry: str, files: list[tuple], rows: list[ReportRow]) -> ClassJob:
     paths = [(image, mask) for _, image, mask in files]
-    name = entry.removeprefix(TRAIN_PREFIX).removeprefix(TEST_PREFIX)
-    return ClassJob(entry, paths, rows, _INDEX[name])
+    return ClassJob(entry, paths, rows, _INDEX[plain_name(entry)])
 
 
 class _Entries:
@@ -126,11 +121,8 @@ class _Entries:
     """
 
     def __init__(self):
-        names = [
-            prefix + name
-            for prefix in (TRAIN_PREFIX, TEST_PREFIX)
-            for name in VOC_CLASSES.values()
-        ]
+        prefixes = TRAIN_PREFIX, TEST_PREFIX
+        names = [prefix + name for prefix in prefixes for name in _INDEX]
         self.files: dict[str, list] = {name: [] for name in names}
         self.class_rows: dict[str, list[ReportRow]] = {name: [] for name in names}
         self.rows: list[ReportRow] = []
@@ -138,8 +130,7 @@ class _Entries:
     def add(self, prefix: str, labelled: _Labelled) -> int:
         """Adds pictures to the entries of the classes that their masks hold.
 
-        Returns:
-          The number of pictures that hold a class.
+        Returns how many pictures hold a class.
         """
         count = 0
         where = prefix.removesuffix("-")
@@ -177,10 +168,10 @@ def _sbd(folder: Path) -> _Labelled:
             f"layout: {SBD_IMAGES}/NAME.jpg, {SBD_MASKS}/NAME.mat, train.txt and "
             "val.txt, as in benchmark_RELEASE/dataset"
         )
-    lists = (_names(root / f"{split}.txt") for split in ("train", "val"))
+    train, val = (_names(root / f"{split}.txt") for split in ("train", "val"))
     masks = (root / SBD_MASKS).iterdir()
     return _Labelled(
-        list(dict.fromkeys(name for names in lists for name in names)),
+        list(dict.fromkeys(train + val)),
         {path.stem: path for path in list_images(root / SBD_IMAGES)},
         {path.stem: path for path in masks if path.suffix.lower() == SBD_SUFFIX},
     )
@@ -189,10 +180,9 @@ def _sbd(folder: Path) -> _Labelled:
 def _names(path: Path) -> list[str]:
     """Returns the names of a list, each once."""
     try:
-        names: Iterable[str] = path.read_text(encoding="utf-8").split()
+        return list(dict.fromkeys(path.read_text(encoding="utf-8").split()))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(
             f"cannot read the list {path}: {reason}; complete the download"
         ) from error
-    return list(dict.fromkeys(names))

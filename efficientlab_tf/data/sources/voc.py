@@ -1,8 +1,7 @@
 """PASCAL VOC's segmentation layout: many classes in one picture, one index each.
 
 JPEGImages/NAME.jpg has its mask in SegmentationClass/NAME.png, whose values (also of a
-palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void". Every class
-gets the pictures that show it, and in their masks all other classes are background.
+palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void".
 """
 
 from collections.abc import Collection, Mapping
@@ -21,16 +20,12 @@ IMAGES = "JPEGImages"
 MASKS = "SegmentationClass"
 SETS = Path("ImageSets") / "Segmentation"
 
-VOC_CLASSES: Mapping[int, str] = dict(
-    enumerate(
-        (
-            *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
-            *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
-            *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-        ),
-        start=1,
-    )
+_NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
 )
+VOC_CLASSES: Mapping[int, str] = dict(enumerate(_NAMES, start=1))
 """Index to name of the 20 classes of PASCAL VOC."""
 
 
@@ -70,14 +65,13 @@ def voc_jobs(
     Args:
       root: holds JPEGImages and SegmentationClass.
       labels: index to class name.
-      image_set: use only the pictures of this list in ImageSets/Segmentation, such as
-        "trainval"; None takes all.
-      classes: use only these classes; None takes all that occur.
+      image_set: takes only the pictures of this list in ImageSets/Segmentation, such
+        as "trainval".
+      classes: takes only these classes.
 
     Returns:
-      One job for each class that occurs, in the order of the indices, its files in
-      the order of their names. A mask without picture is reported for every class
-      that it shows.
+      One job for each class that occurs, by index, its files by name. A mask without
+      picture is reported for every class that it shows.
 
     Raises:
       UserError: not this layout, an unknown set or class name, or a mask that
@@ -139,8 +133,9 @@ def mask_indices(path: Path) -> set[int]:
     except OSError as error:
         raise Refused(error.strerror) from error
     if path.suffix.lower() == SBD_SUFFIX:
-        return set(np.unique(read_sbd_mask(data)).tolist())
-    values = np.asarray(open_picture(data))
+        values = read_sbd_mask(data)
+    else:
+        values = np.asarray(open_picture(data))
     if values.ndim != 2:
         raise Refused(
             f"{values.shape[-1]} channels; expected one of indices, as a grey or "
