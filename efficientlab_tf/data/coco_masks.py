@@ -43,8 +43,7 @@ def coco_mask(encoded: dict) -> np.ndarray:
       bool [height, width].
 
     Raises:
-      ValueError: damaged.
-      KeyError, TypeError: not such a dictionary.
+      ValueError, KeyError, TypeError: damaged, or not such a dictionary.
     """
     height, width = encoded["size"]
     counts = encoded["counts"]

@@ -6,27 +6,14 @@ import hashlib
 import itertools
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.example import (
-    CHANGED,
-    LEFT_OUT,
-    REFUSED,
-    ClassData,
-    Example,
-    ReportRow,
-)
-from efficientlab_tf.data.fold_lists import (
-    MAX_SHOTS,
-    draw_pairs,
-    pairs_filename,
-    write_pairs,
-)
+from efficientlab_tf.data.example import LEFT_OUT, ClassData, Example, ReportRow
+from efficientlab_tf.data.fold_lists import draw_pairs, pairs_filename, write_pairs
 from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
 from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.records import write_shard
@@ -37,7 +24,6 @@ REPORT = "report.csv"
 REPORT_COLUMNS = ("class", "file", "action", "reason")
 STAGING = ".partial"
 SHARD_SUFFIX = ".tfrecord"
-MAX_LINES = 20
 
 
 class Conversion(NamedTuple):
@@ -136,53 +122,6 @@ def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
             f"{output_dir} already holds a dataset; choose another folder, or set "
             "`overwrite` to replace it"
         )
-
-
-def summarize(conversion: Conversion, strict: bool = False) -> int:
-    """Prints what was done and returns the command's exit status.
-
-    Args:
-      conversion: from `convert`.
-      strict: whether a refused file is a failure, as a class with too few examples is.
-    """
-    manifest, rows, too_few, pair_counts = conversion
-    refused = [row for row in rows if row.action == REFUSED]
-    report = manifest.directory / REPORT
-    errors = [
-        f"refused: {row.class_name}/{row.file}: {row.reason}"
-        for row in refused[:MAX_LINES]
-    ]
-    if len(refused) > MAX_LINES:
-        errors.append(f"refused: {len(refused) - MAX_LINES} more, see {report}")
-    errors += [
-        f"error: class {name} left out: {count} usable examples are too few; "
-        f"{report} lists what was refused"
-        for name, count in too_few.items()
-    ]
-    for line in errors:
-        print(line, file=sys.stderr)
-    examples = sum(entry.count for entry in manifest.classes.values())
-    changed = sum(row.action == CHANGED for row in rows)
-    left_out = sum(row.action == LEFT_OUT for row in rows)
-    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
-    if not manifest.classes:
-        print(f"no class is usable, so no {FILENAME} was written")
-    for split, names in manifest.splits.items():
-        print(f"  {split}: {len(names)} classes")
-    if manifest.splits:
-        outside = len(manifest.classes) - sum(map(len, manifest.splits.values()))
-        if outside:
-            print(f"  in no split: {outside} classes")
-    for number, fold in enumerate(manifest.folds):
-        sizes = ", ".join(f"{split} {len(names)}" for split, names in fold.items())
-        print(f"  fold{number}: {sizes} classes; {pair_counts[number]} test pairs")
-        for name in fold[TEST]:
-            count = manifest.classes[name].count
-            if count <= MAX_SHOTS:
-                print(f"    {name} has {count} pictures: at most {count - 1}-shot")
-    more = f", {left_out} left out" if left_out else ""
-    print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
-    return 1 if too_few or not manifest.classes or (strict and refused) else 0
 
 
 class _ShardWriter:

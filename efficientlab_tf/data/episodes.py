@@ -252,8 +252,8 @@ def _check(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:
         needs = f"`shots` + `queries` = {kind.shots} + {kind.queries}"
         if kind.family in SAME_IMAGES:
             needs = f"`shots` = {kind.shots}"
+        count = manifest.classes[short[0]].count
         raise UserError(
-            f"class {short[0]!r}{more} of dataset {manifest.name} has "
-            f"{manifest.classes[short[0]].count} examples, but an episode needs "
-            f"{needs}; lower them or add examples"
+            f"class {short[0]!r}{more} of dataset {manifest.name} has {count} "
+            f"examples, but an episode needs {needs}; lower them or add examples"
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,13 +86,10 @@ def fold_episodes(
             f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
             f"are {most}; lower `shots`"
         )
-    pictures = _Pictures(
-        manifest,
-        _needed(manifest, fold, [row for row, _ in chosen], path),
-        image_size,
-        psutil.virtual_memory().available // 2 if cache_bytes is None else cache_bytes,
-        path,
-    )
+    if cache_bytes is None:
+        cache_bytes = psutil.virtual_memory().available // 2
+    used = [row for row, _ in chosen]
+    pictures = _Pictures(manifest, fold, used, image_size, cache_bytes)
 
     def episode(row: PairRow, draw: int) -> Episode:
         digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
@@ -111,25 +108,8 @@ def fold_episodes(
     return FoldEpisodes(episodes, len(chosen), len(rows) - len(chosen))
 
 
-def _needed(
-    manifest: Manifest, fold: int, rows: list[PairRow], path: Path
-) -> dict[str, set[str]]:
-    """Returns, by entry, the names of the pictures that the given pairs use."""
-    entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
-    needed: dict[str, set[str]] = {}
-    for row in rows:
-        if row.class_name not in entries:
-            raise UserError(
-                f"{path} names class {row.class_name!r}, but fold{fold} tests on "
-                f"{', '.join(entries)}; convert the dataset again"
-            )
-        names = needed.setdefault(entries[row.class_name], set())
-        names.update((row.query, *row.support))
-    return needed
-
-
 class _Pictures:
-    """Pictures by class and name; all shards are read once at the start.
+    """The pictures of pairs, by class and name; all shards are read at the start.
 
     Encoded pictures stay in memory as far as they fit; of the others only the place in
     their shard is kept.
@@ -138,14 +118,25 @@ class _Pictures:
     def __init__(
         self,
         manifest: Manifest,
-        needed: Mapping[str, set[str]],
+        fold: int,
+        pairs: Sequence[PairRow],
         image_size: int | tuple[int, int],
         cache_bytes: int,
-        list_path: Path,
     ):
         self._image_size = image_size
         self._records: dict[tuple[str, str], bytes] = {}
         self._places: dict[tuple[str, str], tuple[Path, int, int]] = {}
+        pairs_path = manifest.directory / pairs_filename(fold)
+        entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
+        needed: dict[str, set[str]] = {}
+        for pair in pairs:
+            if pair.class_name not in entries:
+                raise UserError(
+                    f"{pairs_path} names class {pair.class_name!r}, but fold{fold} "
+                    f"tests on {', '.join(entries)}; convert the dataset again"
+                )
+            names = needed.setdefault(entries[pair.class_name], set())
+            names.update((pair.query, *pair.support))
         for entry, names in needed.items():
             path = manifest.shard_path(entry)
             found = set()
@@ -162,7 +153,7 @@ class _Pictures:
                 offset += FRAME_BYTES + len(record)
             if missing := sorted(names - found):
                 raise UserError(
-                    f"{list_path} names {missing[0]} of {plain_name(entry)}, which "
+                    f"{pairs_path} names {missing[0]} of {plain_name(entry)}, which "
                     f"{path} lacks ({len(missing)} such names); convert the dataset "
                     "again"
                 )

@@ -17,8 +17,7 @@ def rotation(degrees: tf.Tensor) -> tf.Tensor:
     angle = degrees * (3.141592653589793 / 180.0)
     zero, one = tf.zeros_like(angle), tf.ones_like(angle)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
-    return _stack(rows)
+    return _stack([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
 
 
 def zoom(factor: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:

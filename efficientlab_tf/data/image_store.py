@@ -112,13 +112,8 @@ class ImageStore:
         self._chunk_of_class, self._first_row = zip(
             *(place or (len(self._chunks), 0) for place in places), strict=True
         )
-        self._lookup = tf.function(
-            self._lookup_in_graph,
-            input_signature=[
-                tf.TensorSpec([], tf.int32),
-                tf.TensorSpec([None], tf.int32),
-            ],
-        )
+        signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)]
+        self._lookup = tf.function(self._lookup_in_graph, input_signature=signature)
 
     def images(
         self, class_index: tf.Tensor, example_indices: tf.Tensor
@@ -189,9 +184,7 @@ class ImageStore:
         first = np.cumsum(frames) - frames + FRAME_HEADER
         return np.stack([first, np.array(lengths)], axis=1)
 
-    def _decoded_classes(
-        self, indices: np.ndarray
-    ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    def _decoded_classes(self, indices: np.ndarray) -> Iterator[tuple]:
         """Yields images and masks of some classes, decoded in parallel, in order."""
 
         def decode_class(path, count):

@@ -37,9 +37,6 @@ SPLIT_NAMES = ("train", "val", "test")
 def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
     """Reads the class lists of a protocol or of files.
 
-    The class that FSS-1000's published list spells "thors_hammer", with the quote
-    marks, is listed under the name of its folder, thor's_hammer.
-
     Args:
       spec: a key of `NAMED_SPLITS`, or files as "train=FILE,val=FILE,test=FILE"
         (any of the three), with one class name on each line; blank lines and lines
@@ -110,9 +107,6 @@ def resolve_splits(
 
     FSS-1000's folder thor's_hammer is also published as thors_hammer and as
     "thors_hammer".
-
-    Returns:
-      The splits; names without such a counterpart in the data stay as they are.
 
     Raises:
       UserError: as `check_splits` does.

@@ -127,25 +127,19 @@ def _levels(path: Path) -> set[int]:
 
 
 def _split(root: Path, split: str) -> list[str]:
-    path = root / SETS / f"{split}.txt"
+    folder = root / SETS
+    path = folder / f"{split}.txt"
     if not path.is_file():
-        folder = root / SETS
-        known = sorted(
-            p.relative_to(folder).with_suffix("").as_posix()
-            for p in folder.glob("**/*.txt")
-        )
-        raise UserError(
-            f"no such split: {path}; there are {', '.join(known) or 'none'}"
-        )
+        lists = (p.relative_to(folder) for p in folder.glob("**/*.txt"))
+        known = ", ".join(sorted(p.with_suffix("").as_posix() for p in lists))
+        raise UserError(f"no such split: {path}; there are {known or 'none'}")
     entries = map(str.split, path.read_text(encoding="utf-8").splitlines())
     frames = [Path(entry[0]) for entry in entries if entry]
     return list(dict.fromkeys(frame.parent.name or frame.name for frame in frames))
 
 
 def _check(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise UserError(
-            f"no sequence {missing[0]!r} in {where}; there are "
-            f"{', '.join(sorted(known)[:20])}"
-        )
+    for name in names:
+        if name not in known:
+            there = ", ".join(sorted(known)[:20])
+            raise UserError(f"no sequence {name!r} in {where}; there are {there}")

@@ -1,11 +1,11 @@
 """PASCAL-5i (Shaban et al. 2017, section 5): PASCAL VOC 2012, and SBD to train on.
 
-There are four folds: fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the
-other fifteen. The training pictures are those of VOC's train.txt, and those that SBD
-(the Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation,
-except the pictures of VOC's val.txt, which are for testing alone. Where both sets label
-a picture, VOC's finer mask is taken. In the masks of a class all other classes are
-background, and VOC's void stays unknown; SBD has no void.
+Fold i of four tests on VOC's classes 5i + 1 to 5i + 5 and trains on the other fifteen.
+The training pictures are those of VOC's train.txt, and those that SBD (the Semantic
+Boundaries Dataset, the paper's "SDS") lists for training or validation, except the
+pictures of VOC's val.txt, which are for testing alone. Where both sets label a picture,
+VOC's finer mask is taken. In the masks of a class all other classes are background, and
+VOC's void stays unknown; SBD has no void.
 """
 
 from collections.abc import Mapping
@@ -101,23 +101,20 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     classes = list(VOC_CLASSES.values())
     starts = range(0, len(classes), CLASSES_PER_FOLD)
     folds = make_folds(classes, [classes[s : s + CLASSES_PER_FOLD] for s in starts])
-    files = {entry: sorted(files) for entry, files in entries.files.items()}
+    for files in entries.files.values():
+        files.sort(key=lambda paths: paths[0].stem)
     rows += entries.rows
-    return folded_source(files, _job, folds, entries.class_rows, rows, notes)
+    return folded_source(entries.files, _job, folds, entries.class_rows, rows, notes)
 
 
-def _job(entry: str, files: list[tuple], rows: list[ReportRow]) -> ClassJob:
-    paths = [(image, mask) for _, image, mask in files]
-    return ClassJob(entry, paths, rows, _INDEX[plain_name(entry)])
+def _job(entry: str, files: list, rows: list[ReportRow]) -> ClassJob:
+    return ClassJob(entry, files, rows, _INDEX[plain_name(entry)])
 
 
 class _Entries:
-    """The entries and what they hold.
+    """The entries: their (image, mask) paths, and the report on their files.
 
-    Attributes:
-      files: entry to (name, image, mask) of each of its pictures.
-      class_rows: entry to the report's rows on its files.
-      rows: the report's rows on files that are of no entry.
+    `rows` are the report on files that are of no entry.
     """
 
     def __init__(self):
@@ -149,7 +146,7 @@ class _Entries:
             for index in indices:
                 entry = prefix + VOC_CLASSES[index]
                 if image:
-                    self.files[entry].append((name, image, mask))
+                    self.files[entry].append((image, mask))
                 else:
                     row = ReportRow(entry, mask.name, REFUSED, "mask without image")
                     self.class_rows[entry].append(row)

@@ -79,12 +79,9 @@ def voc_jobs(
     """
     root = Path(root)
     check_layout(root)
-    unknown = set(classes or ()) - set(labels.values())
-    if unknown:
-        raise UserError(
-            f"unknown class {sorted(unknown)[0]!r}; choose from "
-            f"{', '.join(labels.values())}"
-        )
+    if unknown := sorted(set(classes or ()) - set(labels.values())):
+        known = ", ".join(labels.values())
+        raise UserError(f"unknown class {unknown[0]!r}; choose from {known}")
     images = {path.stem: path for path in list_images(root / IMAGES)}
     masks = {path.stem: path for path in list_images(root / MASKS)}
     stems = sorted(masks)
@@ -146,10 +143,8 @@ def mask_indices(path: Path) -> set[int]:
 
 def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
     if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.txt"))
-        raise UserError(
-            f"no such image set: {path}; there are {', '.join(known) or 'none'}"
-        )
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt")))
+        raise UserError(f"no such image set: {path}; there are {known or 'none'}")
     stems = path.read_text(encoding="utf-8").split()
     missing = [stem for stem in stems if stem not in masks]
     if missing:
