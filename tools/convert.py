@@ -130,17 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     source(_fss1000, "--input_dir")
     add = source(_folder, "--input_dir")
     add("--class_name", help="name of the one class (the name of the folder)")
-    add(
-        "--index_masks",
-        action="store_true",
-        help="masks hold indices: 0 background, 1..K classes, 255 unknown",
-    )
+    indices = "masks hold indices: 0 background, 1..K classes, 255 unknown"
+    add("--index_masks", action="store_true", help=indices)
     add = source(_voc, "--input_dir")
-    add(
-        "--labels",
-        type=Path,
-        help='file of lines "INDEX NAME": the class of each index (PASCAL VOC\'s 20)',
-    )
+    labels = 'file of lines "INDEX NAME": the class of each index (PASCAL VOC\'s 20)'
+    add("--labels", type=Path, help=labels)
     add("--image_set", help="use only this list of ImageSets/Segmentation: trainval")
     add("--classes", type=NAMES, help="convert only these classes: bus,dog")
     voc = "VOC2012's folder, with JPEGImages"

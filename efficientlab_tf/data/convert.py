@@ -91,7 +91,9 @@ def convert(
         writer = _ShardWriter(staging, min_examples, drop_copies=folds is not None)
         writer.rows += rows
         writer.write(classes, len(class_names))
-        _write_report(staging / REPORT, writer.rows)
+        with open(staging / REPORT, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerows([REPORT_COLUMNS, *writer.rows])
         entries = writer.entries
 
         def written(lists: Fold) -> Fold:
@@ -170,13 +172,6 @@ class _ShardWriter:
                 yield example
             progress.set_postfix_str(f"{name}: {len(pictures)} examples", refresh=False)
             progress.update(0)
-
-
-def _write_report(path: Path, rows: Iterable[ReportRow]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows(rows)
 
 
 def _files_of(manifest: Manifest) -> set[str]:

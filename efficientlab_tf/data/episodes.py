@@ -1,9 +1,9 @@
 """Episodes from a dataset of shards.
 
 The classes and examples of an episode are a stateless function of (seed, step,
-position in the meta-batch), so a run resumed at step n sees the same episodes as one
-that never stopped. In meta-testing they are a function of (seed, class name, draw), so
-no task depends on which others are evaluated, or in what order.
+position in the meta-batch), so a resumed run sees the same episodes as one that never
+stopped. In meta-testing they are a function of (seed, class name, draw), so no task
+depends on which others are evaluated, or in what order.
 
 Task families (Rakelly et al., sections 3 and 5) say which images are the query:
 

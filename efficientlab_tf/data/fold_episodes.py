@@ -66,8 +66,7 @@ def fold_episodes(
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
         that the dataset lacks, no pair has enough support pictures, or a shard is
-        damaged. All this is found before the first episode; that a picture cannot be
-        decoded is found when its episode is made.
+        damaged; a picture that cannot be decoded is found when its episode is made.
     """
     check_at_least(1, shots=shots, limit=limit)
     manifest.fold(fold)  # Raises, and names the folds.

@@ -1,9 +1,8 @@
 """Random rotation, zoom and perspective of images and masks, in one resampling.
 
-Each operation draws one 3x3 homography an image, which maps a pixel of the result
-to its place in the picture, in coordinates from -1 to 1 along both axes (the networks
-take square images, so a rotation stays one). The homographies are multiplied, so a
-picture is interpolated only once.
+A 3x3 homography maps a pixel of the result to its place in the picture, in coordinates
+from -1 to 1 along both axes (the networks take square images, so a rotation stays one).
+Homographies are multiplied, so a picture is interpolated only once.
 
 TensorFlow's own ImageProjectiveTransform has no XLA kernel, so an inner loop
 compiled for a GPU could not hold it; gathering does.

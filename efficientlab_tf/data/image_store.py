@@ -1,9 +1,9 @@
 """Decoded images of many classes, read inside the graph.
 
-All shards are decoded once at the start, so a damaged record is found and named before
-the work begins. Classes that fit into a budget of memory stay there as uint8. Of the
-other classes only the places of the records are kept, and the examples that are drawn
-are read and decoded again; so a dataset may be of any size.
+All shards are decoded once at the start, so a damaged record is found before the work
+begins. Classes that fit into a budget of memory stay there as uint8. Of the others only
+the places of the records are kept, and the examples that are drawn are read again; so a
+dataset may be of any size.
 """
 
 import re

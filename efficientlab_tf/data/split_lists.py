@@ -46,8 +46,7 @@ def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
       Split name to class names in listed order.
 
     Raises:
-      UserError: unknown protocol, malformed spec, or a file that is missing,
-        empty, or lists a class twice.
+      UserError: malformed, or a file is missing, empty, or lists a class twice.
     """
     if spec in NAMED_SPLITS:
         root = resources.files("efficientlab_tf.data") / "splits"

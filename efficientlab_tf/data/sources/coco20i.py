@@ -4,10 +4,8 @@ Classes are numbered from 0 in the order of their category ids; fold i tests on 
 i + 4, i + 8, ... (Nguyen and Todorovic 2019; HSNet, Min et al. 2021) and trains on all
 others. Training pictures are COCO's train set, test pictures its val set. A class's
 mask is the union of its instances; its crowd regions, which are roughly outlined, are
-unknown (255) where no instance is. All other classes are background.
-
-The outlines are drawn in the worker processes; a pixel belongs to an outline if its
-centre lies inside.
+unknown (255) where no instance is. All other classes are background. The outlines are
+drawn in the worker processes.
 """
 
 import json
@@ -129,8 +127,8 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
       year: of these; None takes the one that is there.
 
     Raises:
-      UserError: not this layout, several years, malformed JSON, classes that differ
-        between both sets, or a picture in both.
+      UserError: not this layout, several years, malformed JSON, or sets that differ in
+        classes or share a picture.
     """
     root = Path(root)
     year = _year(root, year)

@@ -23,8 +23,7 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
       class_name: the class if there is one; None names it like the folder.
 
     Raises:
-      UserError: no such folder, neither of these layouts, or `class_name` is given
-        for several classes.
+      UserError: neither of these layouts, or `class_name` given for several classes.
     """
     input_dir = Path(input_dir)
     folders = list_folders(input_dir)

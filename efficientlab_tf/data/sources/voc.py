@@ -74,8 +74,7 @@ def voc_jobs(
       picture is reported for every class that it shows.
 
     Raises:
-      UserError: not this layout, an unknown set or class name, or a mask that
-        cannot be read.
+      UserError: not this layout, an unknown set or class, or an unreadable mask.
     """
     root = Path(root)
     check_layout(root)
