@@ -3,4 +3,8 @@
 from setuptools import find_packages, setup
 
 FOLDERS = ["efficientlab_tf.flagfiles", "efficientlab_tf.saved_models"]
-setup(packages=[*find_packages(include=["efficientlab_tf*"]), *FOLDERS])
+TOOLS = ["convert", "verify", "inspect_dataset"]
+setup(
+    packages=[*find_packages(include=["efficientlab_tf*"]), *FOLDERS],
+    py_modules=[f"efficientlab_tf.tools.{name}" for name in TOOLS],
+)

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import build_augment, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
-from efficientlab_tf.convert import positive_int
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
@@ -32,6 +31,7 @@ from efficientlab_tf.evaluation.meta_test import task_seed
 from efficientlab_tf.learners import build_learner
 from efficientlab_tf.models.layers import BatchNormalization, Resize
 from efficientlab_tf.segmenters.network import Network, Weights
+from tools.convert import positive_int
 
 IMAGENET = "imagenet"
 LOGIT_TOLERANCE = 1e-4

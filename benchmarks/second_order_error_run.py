@@ -23,7 +23,6 @@ from efficientlab_tf.checkpoint.run import (
     build_network,
 )
 from efficientlab_tf.config import LearnerConfig, ModelConfig
-from efficientlab_tf.convert import positive_int
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
@@ -33,6 +32,7 @@ from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.metrics import Interval
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
+from tools.convert import positive_int
 
 GRADIENTS = ("exact", "wrong", "first order")
 _COLORS = dict(zip(GRADIENTS, ("tab:blue", "tab:red", "tab:gray"), strict=True))

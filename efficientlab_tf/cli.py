@@ -4,7 +4,7 @@
     efficientlab COMMAND --help
     efficientlab --version
 
-`python -m efficientlab_tf.COMMAND ...` does the same. A flagfile that comes with the
+`python -m efficientlab_tf COMMAND ...` does the same. A flagfile that comes with the
 package is found from anywhere: --flagfile=quickstart.flags.
 """
 
@@ -17,24 +17,26 @@ from pathlib import Path
 
 from efficientlab_tf import __version__
 from efficientlab_tf.errors import UserError, run_command
-from efficientlab_tf.shipped import flagfile_path
+from efficientlab_tf.shipped import TOOLS, flagfile_path
+
+_PACKAGE = Path(__file__).parent
 
 COMMANDS = {
-    "quickstart": "quickstart",
-    "adapt": "adapt",
-    "video": "video.__main__",
-    "app": "app.__main__",
-    "train": "train",
-    "evaluate": "evaluate",
-    "tune": "tune",
-    "fpk": "fpk",
-    "compare": "compare",
-    "export": "export",
-    "convert": "convert",
-    "verify": "verify",
-    "inspect": "inspect_dataset",
+    "quickstart": _PACKAGE / "quickstart.py",
+    "adapt": _PACKAGE / "adapt.py",
+    "video": _PACKAGE / "video" / "__main__.py",
+    "app": _PACKAGE / "app" / "__main__.py",
+    "train": _PACKAGE / "train.py",
+    "evaluate": _PACKAGE / "evaluate.py",
+    "tune": _PACKAGE / "tune.py",
+    "fpk": _PACKAGE / "fpk.py",
+    "compare": _PACKAGE / "compare.py",
+    "export": _PACKAGE / "export.py",
+    "convert": TOOLS / "convert.py",
+    "verify": TOOLS / "verify.py",
+    "inspect": TOOLS / "inspect_dataset.py",
 }
-"""The module of each command."""
+"""The script of each command."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,9 +52,8 @@ def _run(command: str = "--help", *arguments: str) -> None:
         print(f"efficientlab_tf {__version__}")
     elif command in COMMANDS:
         sys.argv[1:] = map(_with_our_flagfile, arguments)
-        # As `python -m` does it, so that worker processes and --help see no difference.
-        module = f"efficientlab_tf.{COMMANDS[command]}"
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        # As Python does it, so that worker processes and --help see no difference.
+        runpy.run_path(str(COMMANDS[command]), run_name="__main__")
     else:
         nearest = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0)[0]
         raise UserError(
@@ -64,8 +65,7 @@ def _run(command: str = "--help", *arguments: str) -> None:
 def help_text() -> str:
     """What each command is for, read from the modules without importing them."""
     lines = [__doc__, "Commands:"]
-    for command, module in COMMANDS.items():
-        path = Path(__file__).parent / f"{module.replace('.', '/')}.py"
+    for command, path in COMMANDS.items():
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         lines.append(f"  {command:12}{text.splitlines()[0]}")
     return "\n".join(lines)

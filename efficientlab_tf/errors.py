@@ -12,6 +12,13 @@ class UserError(ValueError):
     """
 
 
+def check_at_least(least: int, **arguments: int | None) -> None:
+    """Raises UserError if one of the arguments is below `least`; None passes."""
+    for name, value in arguments.items():
+        if value is not None and value < least:
+            raise UserError(f"`{name}` must be at least {least}, received {value}")
+
+
 def run_command(
     main: Callable[[], int | None], spelled: Callable[[str], str] = str
 ) -> None:

@@ -41,21 +41,16 @@ def cross_entropy(logits: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     """
     valid = _valid(masks, logits.dtype)
     labels = tf.where(masks == IGNORE, 0, tf.cast(masks, tf.int32))
-    log_likelihood = tf.reduce_sum(
-        tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        * tf.nn.log_softmax(logits),
-        axis=-1,
-    )
-    return -tf.reduce_sum(valid * log_likelihood) / tf.maximum(
-        tf.reduce_sum(valid), 1.0
-    )
+    truth = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    log_likelihood = tf.reduce_sum(truth * tf.nn.log_softmax(logits), axis=-1)
+    known = tf.maximum(tf.reduce_sum(valid), 1.0)
+    return -tf.reduce_sum(valid * log_likelihood) / known
 
 
 def soft_iou(logits: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     """Soft intersection over union, averaged over images and foreground classes.
 
-    Equation 14 with p the softmax probability; for K > 1 each foreground class
-    has its IoU and they are averaged.
+    Equation 14 with p the softmax probability.
 
     Args:
       logits: float [n, H, W, K+1].
@@ -80,14 +75,9 @@ def log_dice(iou: tf.Tensor) -> tf.Tensor:
 
 
 def l2_penalty(theta, decayed) -> tf.Tensor:
-    """Half the sum of squares of the parameters that `decayed` marks.
-
-    Args:
-      theta: sequence of float tensors.
-      decayed: sequence of bool, one a tensor; false for batch normalization.
-    """
-    terms = [tf.nn.l2_loss(t) for t, d in zip(theta, decayed, strict=True) if d]
-    return tf.add_n(terms)
+    """Half the sum of squares of the tensors `theta` that `decayed`, bools, marks."""
+    pairs = zip(theta, decayed, strict=True)
+    return tf.add_n([tf.nn.l2_loss(tensor) for tensor, marked in pairs if marked])
 
 
 @dataclasses.dataclass(frozen=True)

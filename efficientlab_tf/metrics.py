@@ -47,13 +47,12 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     """Counts pixels of each image by true and predicted class.
 
     Args:
-      truth: uint8 [n, H, W]; 0..classes, 255 unknown.
-      predicted: uint8 [n, H, W]; 0..classes.
+      truth: uint8 [n, H, W]; 0..K, 255 unknown.
+      predicted: uint8 [n, H, W]; 0..K.
       classes: K, the number of foreground classes.
 
     Returns:
-      int64 [n, K+1, K+1]; entry [i, t, p] counts pixels of true class t that
-      were predicted as p.
+      int64 [n, K+1, K+1]; [i, t, p] counts pixels of class t predicted as p.
     """
     size = classes + 1
     counts = np.zeros((len(truth), size, size), np.int64)
@@ -97,13 +96,10 @@ def soft_image_iou(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def present_iou(counts: np.ndarray) -> dict[int, float]:
-    """IoU of each foreground class that truth or prediction holds.
+    """Foreground class to IoU, for the classes that truth or prediction hold.
 
     Args:
       counts: int [K+1, K+1] of one picture, see `confusion`.
-
-    Returns:
-      Class to IoU. Classes that are in neither are left out.
     """
     intersection, union = _intersection_union(counts)
     return {
@@ -112,10 +108,7 @@ def present_iou(counts: np.ndarray) -> dict[int, float]:
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """Mean of `present_iou`; 1 if neither truth nor prediction hold any class.
-
-    For one class it is the IoU of Hendryx et al., see above.
-    """
+    """Mean of `present_iou`; 1 if neither truth nor prediction hold any class."""
     return float(np.mean(list(present_iou(counts).values()) or [1.0]))
 
 
@@ -169,10 +162,8 @@ class TaskResult:
         """Measures probabilities [n, H, W, K+1] against truth, uint8 [n, H, W]."""
         classes = probabilities.shape[-1] - 1
         counts = {
-            threshold: confusion(
-                truth, predicted_masks(probabilities, threshold), classes
-            )
-            for threshold in thresholds
+            t: confusion(truth, predicted_masks(probabilities, t), classes)
+            for t in thresholds
         }
         return cls(
             name,
@@ -190,10 +181,9 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """All measures over a set of tasks; see the module's docstring.
+    """All measures over a set of tasks, at the first threshold of those asked for.
 
-    Where a measure needs a threshold it is the first of those asked for;
-    `per_image_iou_at` has them all.
+    `per_image_iou_at` has all thresholds; the module's docstring explains the measures.
     """
 
     per_image_iou: Interval
@@ -217,10 +207,8 @@ class Summary:
         # Sorted, so that the sums and so the last digits do not depend on order.
         ordered = sorted(results, key=lambda r: (r.name, r.draw))
         for result in ordered:
-            ways = result.name.split("+")
-            intersection, union = _intersection_union(result.counts.sum(0))
-            for way, name in enumerate(ways, start=1):
-                pair = np.array([intersection[way], union[way]])
+            pairs = np.stack(_intersection_union(result.counts.sum(0)), axis=-1)
+            for name, pair in zip(result.name.split("+"), pairs[1:], strict=True):
                 by_class[name] = by_class.get(name, 0) + pair
         binary = sum(_foreground_background(r.counts.sum(0)) for r in ordered)
         intersection, union = _intersection_union(binary)
@@ -261,9 +249,4 @@ class Summary:
 
 def _foreground_background(counts: np.ndarray) -> np.ndarray:
     """Merges all foreground classes: [K+1, K+1] to [2, 2]."""
-    return np.array(
-        [
-            [counts[0, 0], counts[0, 1:].sum()],
-            [counts[1:, 0].sum(), counts[1:, 1:].sum()],
-        ]
-    )
+    return np.add.reduceat(np.add.reduceat(counts, [0, 1], axis=0), [0, 1], axis=1)

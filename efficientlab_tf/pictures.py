@@ -1,4 +1,9 @@
-"""Pictures for people to look at: masks over images, and sheets of many of them."""
+"""Pictures for people to look at: masks over images, and sheets of many of them.
+
+Functions of (image, mask) take an RGB image, uint8 [H, W, 3], and a mask, integer
+[H, W]: 0 background, 1..K classes, 255 unknown. They return uint8 [H, W, 3], and raise
+ValueError if both do not fit together.
+"""
 
 from collections.abc import Sequence
 
@@ -42,16 +47,10 @@ def overlay(
     """Tints an image where its mask marks a class; hatches it where unknown.
 
     Args:
-      image: uint8 [H, W, 3], RGB.
-      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
+      image: see the top of the module.
+      mask: see there.
       color: RGB of every class; None takes each class's own from `PALETTE`.
       alpha: opacity of the tint, 0 to 1.
-
-    Returns:
-      uint8 [H, W, 3].
-
-    Raises:
-      ValueError: image and mask do not fit together.
     """
     _check(image, mask)
     marked = _is_class(mask)
@@ -75,16 +74,10 @@ def outline(
     """Draws the borders of a mask's classes, inside them.
 
     Args:
-      image: uint8 [H, W, 3], RGB.
-      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
-      color: RGB of every class; None takes each class's own from `PALETTE`.
+      image: see the top of the module.
+      mask: see there.
+      color: as in `overlay`.
       width: of the line, in pixels.
-
-    Returns:
-      uint8 [H, W, 3].
-
-    Raises:
-      ValueError: image and mask do not fit together.
     """
     _check(image, mask)
     rows, columns = mask.shape
@@ -106,36 +99,17 @@ def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Classes are tinted, and outlined in white: a tint alone is lost on things of its
     colour. Of a mask that knows less than the part `SPARSE` of its pixels these are
     drawn as `dots`.
-
-    Args:
-      image: uint8 [H, W, 3], RGB.
-      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown.
-
-    Returns:
-      uint8 [H, W, 3].
-
-    Raises:
-      ValueError: image and mask do not fit together.
     """
     if 0 < np.mean(mask != IGNORE) < SPARSE:
         return dots(image, mask)
     width = 2 if max(mask.shape) >= _THICK_FROM else 1
-    return outline(overlay(image, mask), mask, color=_BACKGROUND, width=width)
+    return outline(overlay(image, mask), mask, _BACKGROUND, width)
 
 
 def dots(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Draws each known pixel of a mask as a dot, black for background.
 
-    Args:
-      image: uint8 [H, W, 3], RGB.
-      mask: integer [H, W]; 0 background, 1..K classes, 255 unknown; one at least is
-        known.
-
-    Returns:
-      uint8 [H, W, 3]; what is not near a known pixel stays as it is.
-
-    Raises:
-      ValueError: image and mask do not fit together.
+    At least one must be known. What is not near a known pixel stays as it is.
     """
     _check(image, mask)
     # Each pixel near a known one takes the label of the nearest, so dots do not cover
@@ -145,23 +119,19 @@ def dots(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     radius = max(_DOT * max(mask.shape), 1.5)
     result = image.copy()
     result[distance <= radius + max(radius / 3, 1)] = _BACKGROUND
-    colors = np.where(
-        _is_class(labels)[..., np.newaxis], _class_colors(labels, None), _INK
-    )
+    of_class = _is_class(labels)[..., np.newaxis]
+    colors = np.where(of_class, _class_colors(labels, None), _INK)
     inside = distance <= radius
     result[inside] = colors[inside]
     return result
 
 
 def palette_image(mask: np.ndarray) -> Image.Image:
-    """Makes a palette image of a mask: its pixels are the mask's own values.
+    """Makes a palette image (mode "P") whose pixels are the mask's own values.
 
     Args:
       mask: uint8 [H, W]; 0 background (black), 1..K classes (the colours of
         `PALETTE`), 255 unknown (grey).
-
-    Returns:
-      An image in mode "P", to be saved as PNG.
     """
     image = Image.fromarray(mask).convert("L")
     colors = np.zeros((256, 3), np.uint8)
@@ -217,9 +187,6 @@ def contact_sheet(
       cell: width of a cell in pixels.
       aspect: height of a cell as a part of its width.
 
-    Returns:
-      An RGB image.
-
     Raises:
       ValueError: no rows, or captions that do not match them.
     """
@@ -270,11 +237,10 @@ def _fit(picture: np.ndarray | Image.Image, cell: tuple[int, int]) -> Image.Imag
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    end = ""
+    while text and font.getlength(text + end) > width:
+        text, end = text[:-1], "..."
+    return text + end
 
 
 def _is_class(mask: np.ndarray) -> np.ndarray:
@@ -282,7 +248,6 @@ def _is_class(mask: np.ndarray) -> np.ndarray:
 
 
 def _class_colors(mask: np.ndarray, color: Color | None) -> np.ndarray:
-    """Returns uint8 [H, W, 3]: each pixel's class's colour."""
     palette = np.array(PALETTE if color is None else [color], np.uint8)
     return palette[(mask.astype(np.int64) - 1) % len(palette)]
 

@@ -1,4 +1,4 @@
-"""The trained models and flagfiles that come with the package.
+"""The trained models, flagfiles and tools that come with the package.
 
 They lie in folders at the top of a checkout, and inside the package where it is
 installed.
@@ -19,6 +19,7 @@ def _folder(installed: str, checkout: str) -> Path:
 
 MODELS = _folder("saved_models", "saved_models")
 FLAGFILES = _folder("flagfiles", "flags")
+TOOLS = _folder("tools", "tools")
 
 
 def shipped() -> dict[str, str]:

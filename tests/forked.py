@@ -10,7 +10,11 @@ from typing import NamedTuple
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What commands import, but no command: each runs as a script of its own.
 _CONTEXT.set_forkserver_preload(
-    ["efficientlab_tf.training.loop", "efficientlab_tf.evaluation.meta_test"]
+    [
+        "efficientlab_tf.quiet",
+        "efficientlab_tf.training.loop",
+        "efficientlab_tf.evaluation.meta_test",
+    ]
 )
 
 
@@ -23,17 +27,17 @@ class Ended(NamedTuple):
 
 
 def run_forked(folder: Path, command: str, *arguments: str) -> Ended:
-    """Runs python -m efficientlab_tf.COMMAND ARGUMENTS.
+    """Runs python -m efficientlab_tf.COMMAND ARGUMENTS, or of tools.NAME.
 
     Args:
       folder: empty; output goes through files in it.
-      command: name of the module.
+      command: name of the module, or "tools.NAME".
       *arguments: of the command line.
     """
     out, err = folder / "out", folder / "err"
+    module = command if command.startswith("tools.") else f"efficientlab_tf.{command}"
     process = _CONTEXT.Process(
-        target=_run,
-        args=(f"efficientlab_tf.{command}", arguments, os.getcwd(), out, err),
+        target=_run, args=(module, arguments, os.getcwd(), out, err)
     )
     process.start()
     process.join(400)

@@ -77,6 +77,6 @@ def test_flagfiles_that_are_not_there_are_the_packages(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["efficientlab"])
-    monkeypatch.setattr(cli.runpy, "run_module", lambda *_, **__: None)
+    monkeypatch.setattr(cli.runpy, "run_path", lambda *_, **__: None)
     assert status("train", argument) == 0
     assert sys.argv == ["efficientlab", received]

@@ -35,6 +35,26 @@ cd "$work/outside"
 unset PYTHONPATH
 "$work/venv/bin/efficientlab" --help > help.txt
 grep -q "^  adapt  *Adapts" help.txt
+"$work/venv/bin/efficientlab" convert --help > help.txt
+grep -q "^    fss1000  *FSS-1000" help.txt
+"$work/venv/bin/python" - <<'END'
+from pathlib import Path
+
+from PIL import Image
+
+for name in ("ant", "bee"):
+    folder = Path("source", name)
+    folder.mkdir(parents=True)
+    for index in (1, 2):
+        Image.new("RGB", (8, 8), (index, 9, 9)).save(folder / f"{index}.jpg")
+        Image.new("L", (8, 8), 255).save(folder / f"{index}.png")
+END
+for start in efficientlab "python -m efficientlab_tf"; do
+    "$work/venv/bin/"$start convert fss1000 --input_dir source --output_dir converted \
+        --workers 2 --overwrite | grep "2 classes, 4 examples"
+done
+"$work/venv/bin/python" -m efficientlab_tf verify converted | grep "^OK: "
+"$work/venv/bin/efficientlab" inspect converted | grep "^all  *2  *4"
 "$work/venv/bin/python" - <<'END'
 import importlib.metadata
 import io
@@ -46,6 +66,10 @@ assert el.__file__.startswith(sys.prefix), el.__file__
 assert "tensorflow" not in sys.modules, "importing the package imports TensorFlow"
 top = {file.parts[0] for file in importlib.metadata.files("efficientlab_tf")}
 assert {name for name in top if "." not in name} == {"efficientlab_tf"}, top
+files = map(str, importlib.metadata.files("efficientlab_tf"))
+tools = {file.split("/")[-1] for file in files if "efficientlab_tf/tools/" in file}
+carried = {"__init__.py", "convert.py", "verify.py", "inspect_dataset.py"}
+assert {name for name in tools if name.endswith(".py")} == carried, tools
 names = el.shipped()
 assert names and all(names.values()), names
 

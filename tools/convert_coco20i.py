@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.convert coco20i`."""
+"""The command `efficientlab convert coco20i`."""
 
-from efficientlab_tf import convert
+from convert import run
 
 if __name__ == "__main__":
-    convert.run("coco20i")
+    run("coco20i")

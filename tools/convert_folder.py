@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.convert folder`."""
+"""The command `efficientlab convert folder`."""
 
-from efficientlab_tf import convert
+from convert import run
 
 if __name__ == "__main__":
-    convert.run("folder")
+    run("folder")

@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.convert fss1000`."""
+"""The command `efficientlab convert fss1000`."""
 
-from efficientlab_tf import convert
+from convert import run
 
 if __name__ == "__main__":
-    convert.run("fss1000")
+    run("fss1000")

@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.convert pascal5i`."""
+"""The command `efficientlab convert pascal5i`."""
 
-from efficientlab_tf import convert
+from convert import run
 
 if __name__ == "__main__":
-    convert.run("pascal5i")
+    run("pascal5i")

@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.convert voc`."""
+"""The command `efficientlab convert voc`."""
 
-from efficientlab_tf import convert
+from convert import run
 
 if __name__ == "__main__":
-    convert.run("voc")
+    run("voc")

@@ -1,6 +1,6 @@
-"""The command `python -m efficientlab_tf.verify`."""
+"""The command `efficientlab verify`."""
 
-from efficientlab_tf.verify import main, run_command
+from verify import main, run_command
 
 if __name__ == "__main__":
     run_command(main)

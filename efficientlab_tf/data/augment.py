@@ -21,8 +21,7 @@ homographies, applied together after those; see `geometry`.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -30,13 +29,25 @@ import tensorflow as tf
 from efficientlab_tf.data import geometry
 from efficientlab_tf.errors import UserError
 
+PIXEL_OPERATIONS = ("translation", "flip", "erasing")
+GEOMETRY_OPERATIONS = ("rotation", "zoom", "warp")
+COLOUR_OPERATIONS = ("noise", "brightness", "lighting")
+
+PAPER = ("translation", "flip", "erasing", "noise", "brightness")
+"""The recipe of Hendryx et al. 2019, section 5."""
+
+RECIPES = {
+    "efficientlab": PAPER,
+    "meta_drn": ("flip", "rotation", "zoom", "warp", "lighting"),
+}
+"""Recipe to the names of its operations."""
+
 
 class StatelessSeeds(keras.random.SeedGenerator):
     """A Keras seed generator whose seeds follow from one seed tensor.
 
-    Keras's own generator counts in a variable, so what it gives depends on all
-    the calls before. This one counts in Python, from zero for each instance:
-    make a new one wherever the same numbers shall come again.
+    Keras's own counts in a variable, so what it gives depends on all calls before. This
+    one counts in Python, from zero for each instance.
     """
 
     def __init__(self, key: tf.Tensor):
@@ -53,214 +64,13 @@ class StatelessSeeds(keras.random.SeedGenerator):
         return tf.random.experimental.stateless_fold_in(self._key, self._count)
 
 
-class Options(NamedTuple):
-    """Options of the operations; `Augmenter` explains them."""
-
-    translation: float
-    noise_stddev: float
-    brightness: float
-    erase_area: tuple[float, float]
-    rotation: float
-    zoom: float
-    warp: float
-    lighting: float
-
-
-# An operation takes pixels (see above) or float32 images [n, H, W, 3], bool [n]
-# saying which images to change, and seeds; it returns the changed tensor. One of
-# `GEOMETRY_OPERATIONS` takes and returns homographies [n, 3, 3].
-Operation = Callable[[tf.Tensor, tf.Tensor, StatelessSeeds], tf.Tensor]
-
-
-def _join(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Returns images and masks as pixels."""
-    if images.dtype != tf.uint8:
-        images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
-    channels = tf.concat([images, masks[..., tf.newaxis]], axis=-1)
-    if channels.dtype != tf.uint8:
-        return channels
-    return tf.bitcast(channels, tf.int32)[..., tf.newaxis]
-
-
-def _part(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns pixels as float32 images and uint8 masks."""
-    if pixels.dtype == tf.int32:
-        pixels = tf.bitcast(pixels[..., 0], tf.uint8)
-    return tf.cast(pixels[..., :3], tf.float32), tf.cast(pixels[..., 3], tf.uint8)
-
-
-def _per_image(values: tf.Tensor) -> tf.Tensor:
-    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
-
-
-def _translation(options: Options) -> Operation:
-    layer = keras.layers.RandomTranslation(
-        options.translation, options.translation, dtype="float32"
-    )
-
-    def apply(pixels, chosen, seeds):
-        drawn = layer.get_random_transformation(pixels, seed=seeds)["translations"]
-        shifts = tf.where(chosen[:, tf.newaxis], drawn, 0.0)
-        right, down = tf.unstack(tf.cast(tf.round(shifts), tf.int32), axis=1)
-        # The layer draws, but does not move: XLA has no kernel for the operation
-        # below it, so an inner loop compiled for a GPU could not hold it, and
-        # Keras 3.12 interpolates between the labels of a mask.
-        height, width = tf.shape(pixels)[1], tf.shape(pixels)[2]
-        rows = tf.range(height) - down[:, tf.newaxis]
-        columns = tf.range(width) - right[:, tf.newaxis]
-        covered = ((rows >= 0) & (rows < height))[:, :, tf.newaxis]
-        covered &= ((columns >= 0) & (columns < width))[:, tf.newaxis, :]
-        rows = tf.clip_by_value(rows, 0, height - 1)
-        columns = tf.clip_by_value(columns, 0, width - 1)
-        pixels = tf.gather(pixels, rows, axis=1, batch_dims=1)
-        pixels = tf.gather(pixels, columns, axis=2, batch_dims=1)
-        return tf.where(covered[..., tf.newaxis], pixels, tf.zeros((), pixels.dtype))
-
-    return apply
-
-
-def _flip(options: Options) -> Operation:
-    del options
-
-    def apply(pixels, chosen, seeds):
-        # `chosen` is the only draw. keras.layers.RandomFlip would turn the
-        # pixels into floats.
-        del seeds
-        return tf.where(_per_image(chosen), tf.reverse(pixels, axis=[2]), pixels)
-
-    return apply
-
-
-def _erasing(options: Options) -> Operation:
-    layer = keras.layers.RandomErasing(
-        scale=options.erase_area, fill_value=0.0, dtype="float32"
-    )
-
-    def apply(pixels, chosen, seeds):
-        # Of RandomErasing only the rectangles are used: it leaves masks alone,
-        # and its random fill is a normal clipped to 0..255, so half of it is
-        # black. Zhong et al. fill with values uniform in 0..255.
-        drawn = layer.get_random_transformation(pixels[..., :1], seed=seeds)
-        erased = drawn["batch_masks"] & _per_image(chosen)
-        fill = tf.random.stateless_uniform(
-            tf.shape(pixels)[:3], seeds.next(), None, None, dtype=tf.int32
-        )
-        # Three random bytes of colour; the fourth, the mask, is background.
-        fill = tf.bitwise.bitwise_and(fill, 0x00FFFFFF)[..., tf.newaxis]
-        if pixels.dtype != tf.int32:
-            fill = tf.cast(tf.bitcast(fill[..., 0], tf.uint8), tf.float32)
-        return tf.where(erased, fill, pixels)
-
-    return apply
-
-
-def _noise(options: Options) -> Operation:
-    def apply(images, chosen, seeds):
-        # keras.layers.GaussianNoise can neither be seeded by a tensor nor be
-        # chosen per image.
-        stddev = tf.where(chosen, options.noise_stddev, 0.0)
-        noise = tf.random.stateless_normal(tf.shape(images), seeds.next())
-        images += noise * _per_image(stddev)
-        return tf.clip_by_value(images, 0.0, 255.0)
-
-    return apply
-
-
-def _brightness(options: Options) -> Operation:
-    layer = keras.layers.RandomBrightness(
-        options.brightness / 255.0, value_range=(0, 255), dtype="float32"
-    )
-
-    def apply(images, chosen, seeds):
-        drawn = layer.get_random_transformation(images, seed=seeds)
-        drawn["rgb_delta"] *= _per_image(tf.cast(chosen, tf.float32))
-        return layer.transform_images(images, drawn)
-
-    return apply
-
-
-def _lighting(options: Options) -> Operation:
-    def apply(images, chosen, seeds):
-        # Brightness is added to the logits of the colours and contrast multiplies
-        # them, so that neither leaves 0..255 nor clips.
-        amount = options.lighting
-        shift = _uniform(seeds, chosen, -0.5 * amount, 0.5 * amount)
-        # logit(0.5 + shift), which is shift * 4 for small ones.
-        shift = tf.math.log((0.5 + shift) / (0.5 - shift))
-        scale = tf.exp(_uniform(seeds, chosen, -1.0, 1.0) * -tf.math.log(1.0 - amount))
-        level = tf.clip_by_value(images / 255.0, 1e-3, 1.0 - 1e-3)
-        level = tf.math.log(level / (1.0 - level))
-        changed = tf.sigmoid(level * _per_image(scale) + _per_image(shift)) * 255.0
-        return tf.where(_per_image(chosen), changed, images)
-
-    return apply
-
-
-def _uniform(seeds, chosen, low: float, high: float, *shape: int) -> tf.Tensor:
-    """Numbers [n, *shape] between `low` and `high`; 0 for images not chosen."""
-    count = tf.shape(chosen)[0]
-    drawn = tf.random.stateless_uniform([count, *shape], seeds.next(), low, high)
-    return tf.where(tf.reshape(chosen, [count] + [1] * len(shape)), drawn, 0.0)
-
-
-def _rotation(options: Options) -> Operation:
-    def apply(matrices, chosen, seeds):
-        degrees = _uniform(seeds, chosen, -options.rotation, options.rotation)
-        return matrices @ geometry.rotation(degrees)
-
-    return apply
-
-
-def _zoom(options: Options) -> Operation:
-    def apply(matrices, chosen, seeds):
-        factor = 1.0 + _uniform(seeds, chosen, 0.0, options.zoom - 1.0)
-        return matrices @ geometry.zoom(factor, _uniform(seeds, chosen, -1.0, 1.0, 2))
-
-    return apply
-
-
-def _warp(options: Options) -> Operation:
-    def apply(matrices, chosen, seeds):
-        tilt = _uniform(seeds, chosen, -options.warp, options.warp, 2)
-        return matrices @ geometry.perspective(tilt)
-
-    return apply
-
-
-PIXEL_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
-    "translation": _translation,
-    "flip": _flip,
-    "erasing": _erasing,
-}
-COLOUR_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
-    "noise": _noise,
-    "brightness": _brightness,
-    "lighting": _lighting,
-}
-GEOMETRY_OPERATIONS: dict[str, Callable[[Options], Operation]] = {
-    "rotation": _rotation,
-    "zoom": _zoom,
-    "warp": _warp,
-}
-
-PAPER = ("translation", "flip", "erasing", "noise", "brightness")
-"""The recipe of Hendryx et al. 2019, section 5."""
-
-RECIPES = {
-    "efficientlab": PAPER,
-    "meta_drn": ("flip", "rotation", "zoom", "warp", "lighting"),
-}
-"""Recipe to the names of its operations."""
-
-
 class Augmenter:
     """Changes images and masks at random; the seed alone decides how.
 
-    Stateless: equal seeds give equal results, eagerly, in a `tf.function`, in
-    the body of a `tf.while_loop` and in `tf.data`. Under XLA (`jit_compile=True`)
-    it works and is as deterministic, but TensorFlow's generators give other
-    numbers there. Make it outside of all these: Keras's layers create (unused)
-    variables when they are made.
+    Equal seeds give equal results, eagerly, in a `tf.function`, in the body of a
+    `tf.while_loop` and in `tf.data`; under XLA (`jit_compile=True`) TensorFlow's
+    generators give other numbers. Make it outside of all these: Keras's layers create
+    (unused) variables when they are made.
 
     Example:
       augmenter = Augmenter(rate=0.5)
@@ -290,49 +100,62 @@ class Augmenter:
             mask background.
           noise_stddev: standard deviation of the noise, of 0..255.
           brightness: largest change of a whole image's brightness, of 0..255.
-          erase_area: smallest and largest part of the image to erase; erased
-            pixels get random colours and the mask of background.
+          erase_area: smallest and largest part of the image to erase; its pixels
+            get random colours, its mask background.
           rotation: largest rotation either way, in degrees.
           zoom: largest enlargement, at least 1.
           warp: largest tilt of the perspective along each axis, below 0.5; see
             `geometry.perspective`.
           lighting: largest change of brightness, as a part of the range around a
             middle grey, and of contrast, by a factor of up to 1 / (1 - lighting).
-          names: which operations, in the order of application, except that
-            those that resample (`GEOMETRY_OPERATIONS`) come after those that only
-            move pixels, and those on colours (`COLOUR_OPERATIONS`) come last.
+          names: which operations, in the order of application; but
+            `GEOMETRY_OPERATIONS` come after those that only move pixels, and
+            `COLOUR_OPERATIONS` last.
 
         Raises:
           UserError: if an option is out of range or a name is unknown.
         """
-        self.rate = _checked("rate", rate, 0, 1)
-        self.names = tuple(names)
         smallest, largest = erase_area
-        options = Options(
-            translation=_checked("translation", translation, 0, 1),
-            noise_stddev=_checked("noise_stddev", noise_stddev, 0, 255),
-            brightness=_checked("brightness", brightness, 0, 255),
-            erase_area=(
-                _checked("smallest erase_area", smallest, 0, 1),
-                _checked("largest erase_area", largest, smallest, 1),
-            ),
-            rotation=_checked("rotation", rotation, 0, 180),
-            zoom=_checked("zoom", zoom, 1, 10),
-            warp=_checked("warp", warp, 0, 0.49),
-            lighting=_checked("lighting", lighting, 0, 0.9),
-        )
-        tables = PIXEL_OPERATIONS, GEOMETRY_OPERATIONS, COLOUR_OPERATIONS
-        known = {name: make for table in tables for name, make in table.items()}
-        for name in self.names:
+        for name, value, low, high in (
+            ("rate", rate, 0, 1),
+            ("translation", translation, 0, 1),
+            ("noise_stddev", noise_stddev, 0, 255),
+            ("brightness", brightness, 0, 255),
+            ("smallest erase_area", smallest, 0, 1),
+            ("largest erase_area", largest, smallest, 1),
+            ("rotation", rotation, 0, 180),
+            ("zoom", zoom, 1, 10),
+            ("warp", warp, 0, 0.49),
+            ("lighting", lighting, 0, 0.9),
+        ):
+            if not low <= value <= high:
+                raise UserError(
+                    f"augmentation: expected {name} in {low:g}..{high:g}, received "
+                    f"{value}"
+                )
+        known = PIXEL_OPERATIONS + GEOMETRY_OPERATIONS + COLOUR_OPERATIONS
+        for name in names:
             if name not in known:
                 raise UserError(
                     f"augmentation: unknown operation {name!r}; choose from "
                     f"{', '.join(known)}"
                 )
-        operations = {name: known[name](options) for name in self.names}
-        self._on_pixels, self._geometry, self._on_colours = (
-            [(name, operations[name]) for name in self.names if name in table]
-            for table in tables
+        self.rate = rate
+        self.names = tuple(names)
+        self._noise_stddev = float(noise_stddev)
+        self._largest_turn = float(rotation)
+        self._largest_zoom = float(zoom)
+        self._tilt = float(warp)
+        self._light = float(lighting)
+        layers = keras.layers
+        self._shifts = layers.RandomTranslation(
+            float(translation), float(translation), dtype="float32"
+        )
+        self._rectangles = layers.RandomErasing(
+            scale=(float(smallest), float(largest)), fill_value=0.0, dtype="float32"
+        )
+        self._brighter = layers.RandomBrightness(
+            brightness / 255.0, value_range=(0, 255), dtype="float32"
         )
 
     def __call__(
@@ -354,33 +177,130 @@ class Augmenter:
         if self.rate == 0:
             return tf.cast(images, tf.float32), masks
         seed = tf.bitcast(seed, tf.int32)
-        pixels = self._applied(self._on_pixels, _join(images, masks), seed)
+        pixels = self._applied(PIXEL_OPERATIONS, _join(images, masks), seed)
         images, masks = _part(pixels)
-        if self._geometry:
+        if set(self.names) & set(GEOMETRY_OPERATIONS):
             unchanged = tf.eye(3, batch_shape=[tf.shape(images)[0]])
-            matrices = self._applied(self._geometry, unchanged, seed)
+            matrices = self._applied(GEOMETRY_OPERATIONS, unchanged, seed)
             images, masks = geometry.resample(images, masks, matrices)
-        return self._applied(self._on_colours, images, seed), masks
+        return self._applied(COLOUR_OPERATIONS, images, seed), masks
 
     def _applied(
-        self,
-        operations: list[tuple[str, Operation]],
-        tensor: tf.Tensor,
-        seed: tf.Tensor,
+        self, among: Sequence[str], tensor: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:
-        for name, operation in operations:
-            # By name, so that a recipe with more operations draws the same.
-            number = zlib.crc32(name.encode()) >> 1
-            key = tf.random.experimental.stateless_fold_in(seed, number)
-            seeds = StatelessSeeds(key)
-            draws = tf.random.stateless_uniform(tf.shape(tensor)[:1], seeds.next())
-            tensor = operation(tensor, draws < self.rate, seeds)
+        for name in self.names:
+            if name in among:
+                # By name, so that a recipe with more operations draws the same.
+                number = zlib.crc32(name.encode()) >> 1
+                key = tf.random.experimental.stateless_fold_in(seed, number)
+                seeds = StatelessSeeds(key)
+                draws = tf.random.stateless_uniform(tf.shape(tensor)[:1], seeds.next())
+                operation = getattr(self, f"_{name}")
+                tensor = operation(tensor, draws < self.rate, seeds)
         return tensor
 
+    # An operation takes pixels (see above), homographies [n, 3, 3] or float32 images
+    # [n, H, W, 3], bool [n] saying which images to change, and seeds; it returns the
+    # changed tensor.
 
-def _checked(name: str, value: float, low: float, high: float) -> float:
-    if not low <= value <= high:
-        raise UserError(
-            f"augmentation: expected {name} in {low:g}..{high:g}, received {value}"
+    def _translation(self, pixels, chosen, seeds):
+        drawn = self._shifts.get_random_transformation(pixels, seed=seeds)
+        shifts = tf.where(chosen[:, tf.newaxis], drawn["translations"], 0.0)
+        right, down = tf.unstack(tf.cast(tf.round(shifts), tf.int32), axis=1)
+        # The layer draws, but does not move: XLA has no kernel for the operation
+        # below it, so an inner loop compiled for a GPU could not hold it, and
+        # Keras 3.12 interpolates between the labels of a mask.
+        height, width = tf.shape(pixels)[1], tf.shape(pixels)[2]
+        rows = tf.range(height) - down[:, tf.newaxis]
+        columns = tf.range(width) - right[:, tf.newaxis]
+        covered = ((rows >= 0) & (rows < height))[:, :, tf.newaxis]
+        covered &= ((columns >= 0) & (columns < width))[:, tf.newaxis, :]
+        rows = tf.clip_by_value(rows, 0, height - 1)
+        columns = tf.clip_by_value(columns, 0, width - 1)
+        pixels = tf.gather(pixels, rows, axis=1, batch_dims=1)
+        pixels = tf.gather(pixels, columns, axis=2, batch_dims=1)
+        return tf.where(covered[..., tf.newaxis], pixels, tf.zeros((), pixels.dtype))
+
+    def _flip(self, pixels, chosen, seeds):
+        # `chosen` is the only draw. keras.layers.RandomFlip would turn the
+        # pixels into floats.
+        del seeds
+        return tf.where(_per_image(chosen), tf.reverse(pixels, axis=[2]), pixels)
+
+    def _erasing(self, pixels, chosen, seeds):
+        # Of RandomErasing only the rectangles are used: it leaves masks alone,
+        # and its random fill is a normal clipped to 0..255, so half of it is
+        # black. Zhong et al. fill with values uniform in 0..255.
+        drawn = self._rectangles.get_random_transformation(pixels[..., :1], seed=seeds)
+        erased = drawn["batch_masks"] & _per_image(chosen)
+        fill = tf.random.stateless_uniform(
+            tf.shape(pixels)[:3], seeds.next(), None, None, dtype=tf.int32
         )
-    return float(value)
+        # Three random bytes of colour; the fourth, the mask, is background.
+        fill = tf.bitwise.bitwise_and(fill, 0x00FFFFFF)[..., tf.newaxis]
+        if pixels.dtype != tf.int32:
+            fill = tf.cast(tf.bitcast(fill[..., 0], tf.uint8), tf.float32)
+        return tf.where(erased, fill, pixels)
+
+    def _rotation(self, matrices, chosen, seeds):
+        turn = _uniform(seeds, chosen, -self._largest_turn, self._largest_turn)
+        return matrices @ geometry.rotation(turn)
+
+    def _zoom(self, matrices, chosen, seeds):
+        factor = 1.0 + _uniform(seeds, chosen, 0.0, self._largest_zoom - 1.0)
+        return matrices @ geometry.zoom(factor, _uniform(seeds, chosen, -1.0, 1.0, 2))
+
+    def _warp(self, matrices, chosen, seeds):
+        tilt = _uniform(seeds, chosen, -self._tilt, self._tilt, 2)
+        return matrices @ geometry.perspective(tilt)
+
+    def _noise(self, images, chosen, seeds):
+        # keras.layers.GaussianNoise can neither be seeded by a tensor nor be
+        # chosen per image.
+        stddev = tf.where(chosen, self._noise_stddev, 0.0)
+        noise = tf.random.stateless_normal(tf.shape(images), seeds.next())
+        return tf.clip_by_value(images + noise * _per_image(stddev), 0.0, 255.0)
+
+    def _brightness(self, images, chosen, seeds):
+        drawn = self._brighter.get_random_transformation(images, seed=seeds)
+        drawn["rgb_delta"] *= _per_image(tf.cast(chosen, tf.float32))
+        return self._brighter.transform_images(images, drawn)
+
+    def _lighting(self, images, chosen, seeds):
+        # Brightness is added to the logits of the colours and contrast multiplies
+        # them, so that neither leaves 0..255 nor clips.
+        shift = _uniform(seeds, chosen, -0.5 * self._light, 0.5 * self._light)
+        # logit(0.5 + shift), which is shift * 4 for small ones.
+        shift = tf.math.log((0.5 + shift) / (0.5 - shift))
+        contrast = -tf.math.log(1.0 - self._light)
+        scale = tf.exp(_uniform(seeds, chosen, -1.0, 1.0) * contrast)
+        level = tf.clip_by_value(images / 255.0, 1e-3, 1.0 - 1e-3)
+        level = tf.math.log(level / (1.0 - level))
+        changed = tf.sigmoid(level * _per_image(scale) + _per_image(shift)) * 255.0
+        return tf.where(_per_image(chosen), changed, images)
+
+
+def _join(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    if images.dtype != tf.uint8:
+        images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
+    channels = tf.concat([images, masks[..., tf.newaxis]], axis=-1)
+    if channels.dtype != tf.uint8:
+        return channels
+    return tf.bitcast(channels, tf.int32)[..., tf.newaxis]
+
+
+def _part(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    if pixels.dtype == tf.int32:
+        pixels = tf.bitcast(pixels[..., 0], tf.uint8)
+    return tf.cast(pixels[..., :3], tf.float32), tf.cast(pixels[..., 3], tf.uint8)
+
+
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+def _uniform(seeds, chosen, low: float, high: float, *shape: int) -> tf.Tensor:
+    """Numbers [n, *shape] between `low` and `high`; 0 for images not chosen."""
+    count = tf.shape(chosen)[0]
+    drawn = tf.random.stateless_uniform([count, *shape], seeds.next(), low, high)
+    return tf.where(tf.reshape(chosen, [count] + [1] * len(shape)), drawn, 0.0)

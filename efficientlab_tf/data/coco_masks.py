@@ -6,11 +6,11 @@ from efficientlab_tf.data.drawing import fill_polygon
 
 
 def paint(mask: np.ndarray, segmentation: list | dict, value: int) -> None:
-    """Paints what an annotation outlines: polygons, or run lengths.
+    """Paints what an annotation outlines.
 
     Args:
       mask: [H, W], changed in place.
-      segmentation: as in an annotation; arrays in the place of lists will do.
+      segmentation: polygons or run lengths; arrays in the place of lists will do.
       value: what to write.
 
     Raises:
@@ -43,8 +43,7 @@ def coco_mask(encoded: dict) -> np.ndarray:
       bool [height, width].
 
     Raises:
-      ValueError: damaged.
-      KeyError, TypeError: not such a dictionary.
+      ValueError, KeyError, TypeError: damaged, or not such a dictionary.
     """
     height, width = encoded["size"]
     counts = encoded["counts"]

@@ -1,31 +1,19 @@
 """Writes what a reader found as a dataset folder: shards, dataset.json, report.csv."""
 
+import contextlib
 import csv
 import hashlib
 import itertools
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.example import (
-    CHANGED,
-    LEFT_OUT,
-    REFUSED,
-    ClassData,
-    Example,
-    ReportRow,
-)
-from efficientlab_tf.data.fold_lists import (
-    MAX_SHOTS,
-    draw_pairs,
-    pairs_filename,
-    write_pairs,
-)
+from efficientlab_tf.data.example import LEFT_OUT, ClassData, Example, ReportRow
+from efficientlab_tf.data.fold_lists import draw_pairs, pairs_filename, write_pairs
 from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
 from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.records import write_shard
@@ -36,14 +24,13 @@ REPORT = "report.csv"
 REPORT_COLUMNS = ("class", "file", "action", "reason")
 STAGING = ".partial"
 SHARD_SUFFIX = ".tfrecord"
-MAX_LINES = 20
 
 
 class Conversion(NamedTuple):
     """What a conversion wrote.
 
     Attributes:
-      manifest: the dataset as written.
+      manifest: the dataset.
       rows: the report.
       too_few: the classes left out, with their numbers of usable examples.
       pairs: number of test pairs of each fold.
@@ -68,9 +55,9 @@ def convert(
 ) -> Conversion:
     """Writes a dataset folder.
 
-    Everything is written into a hidden folder inside `output_dir` and moved into
-    place at the end, dataset.json last. An interrupted conversion therefore leaves
-    nothing that could be taken for a dataset, and an older dataset stays as it was.
+    Everything is written into a hidden folder inside `output_dir` and moved into place
+    at the end, dataset.json last: an interrupted conversion leaves no half dataset, and
+    an older dataset stays as it was.
 
     Args:
       classes: what a reader yields; the parts of a class must follow each other.
@@ -79,8 +66,8 @@ def convert(
       splits: as in `load_splits`; None makes a dataset without splits.
       min_examples: classes with fewer usable examples are left out.
       overwrite: replaces a dataset that is already there.
-      folds: writes a dataset with folds and their lists of test pairs. If a class has
-        a picture twice, one copy is left out, since a query must not be a copy of its
+      folds: writes a dataset with folds and their lists of test pairs. Second copies
+        of a picture in a class are left out, since a query must not be a copy of its
         support. Classes that are not written are dropped from the folds.
       rows: the report on files that belong to no class.
 
@@ -104,35 +91,34 @@ def convert(
         writer = _ShardWriter(staging, min_examples, drop_copies=folds is not None)
         writer.rows += rows
         writer.write(classes, len(class_names))
-        _write_report(staging / REPORT, writer.rows)
-        entries, too_few = writer.entries, writer.too_few
-        usable_folds: tuple[Fold, ...] = ()
-        pairs: list[int] = []
-        if folds is not None:
-            usable_folds = tuple(_without(fold, entries) for fold in folds.folds)
-            pairs = _write_pair_lists(staging, usable_folds, writer.pictures, folds)
-        manifest = Manifest(
-            name=output_dir.resolve().name,
-            classes=entries,
-            splits={
-                split: tuple(name for name in names if name not in too_few)
-                for split, names in split_lists.items()
-            },
-            directory=output_dir,
-            folds=usable_folds,
-        )
+        with open(staging / REPORT, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerows([REPORT_COLUMNS, *writer.rows])
+        entries = writer.entries
+
+        def written(lists: Fold) -> Fold:
+            return {
+                split: tuple(name for name in names if name in entries)
+                for split, names in lists.items()
+            }
+
+        usable_folds = tuple(map(written, folds.folds if folds else ()))
+        pairs = []
+        for number, fold in enumerate(usable_folds):
+            pictures = {plain_name(n): writer.pictures[n] for n in fold[TEST]}
+            drawn = draw_pairs(pictures, folds.pairs, seed=folds.seed, fold=number)
+            write_pairs(staging / pairs_filename(number), drawn)
+            pairs.append(len(drawn))
+        name, splits_left = output_dir.resolve().name, written(split_lists)
+        manifest = Manifest(name, entries, splits_left, output_dir, usable_folds)
         _publish(manifest, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Conversion(manifest, writer.rows, too_few, tuple(pairs))
+    return Conversion(manifest, writer.rows, writer.too_few, tuple(pairs))
 
 
 def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
-    """Checks that a conversion may write into a folder, before long preparations.
-
-    Raises:
-      UserError: it holds a dataset, and `overwrite` is false.
-    """
+    """Raises UserError if a folder holds a dataset and `overwrite` is false."""
     if (Path(output_dir) / FILENAME).exists() and not overwrite:
         raise UserError(
             f"{output_dir} already holds a dataset; choose another folder, or set "
@@ -140,62 +126,8 @@ def check_output(output_dir: str | os.PathLike, overwrite: bool) -> None:
         )
 
 
-def summarize(conversion: Conversion, strict: bool = False) -> int:
-    """Prints what was done and returns the command's exit status.
-
-    Args:
-      conversion: from `convert`.
-      strict: whether a refused file is a failure, too; otherwise only a class with
-        too few examples is one.
-    """
-    manifest, rows, too_few, pair_counts = conversion
-    refused = [row for row in rows if row.action == REFUSED]
-    for row in refused[:MAX_LINES]:
-        print(f"refused: {row.class_name}/{row.file}: {row.reason}", file=sys.stderr)
-    report = manifest.directory / REPORT
-    if len(refused) > MAX_LINES:
-        print(
-            f"refused: {len(refused) - MAX_LINES} more, see {report}", file=sys.stderr
-        )
-    for name, count in too_few.items():
-        print(
-            f"error: class {name} left out: {count} usable examples are too few; "
-            f"{report} lists what was refused",
-            file=sys.stderr,
-        )
-    examples = sum(entry.count for entry in manifest.classes.values())
-    changed = sum(row.action == CHANGED for row in rows)
-    left_out = sum(row.action == LEFT_OUT for row in rows)
-    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
-    if not manifest.classes:
-        print(f"no class is usable, so no {FILENAME} was written")
-    for split, names in manifest.splits.items():
-        print(f"  {split}: {len(names)} classes")
-    if manifest.splits:
-        outside = len(manifest.classes) - sum(map(len, manifest.splits.values()))
-        if outside:
-            print(f"  in no split: {outside} classes")
-    for number, fold in enumerate(manifest.folds):
-        sizes = ", ".join(f"{split} {len(names)}" for split, names in fold.items())
-        print(f"  fold{number}: {sizes} classes; {pair_counts[number]} test pairs")
-        for name in fold[TEST]:
-            count = manifest.classes[name].count
-            if count <= MAX_SHOTS:
-                print(f"    {name} has {count} pictures: at most {count - 1}-shot")
-    more = f", {left_out} left out" if left_out else ""
-    print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
-    return 1 if too_few or not manifest.classes or (strict and refused) else 0
-
-
 class _ShardWriter:
-    """Writes classes one after another and keeps account of them.
-
-    Attributes:
-      entries: class to its shard.
-      pictures: class to its pictures' names, without suffix.
-      rows: the report.
-      too_few: the classes left out, with their numbers of usable examples.
-    """
+    """Writes classes one after another and keeps account of them."""
 
     def __init__(self, folder: Path, min_examples: int, drop_copies: bool):
         self._folder = folder
@@ -203,6 +135,7 @@ class _ShardWriter:
         self._min_examples = max(min_examples, 1)
         self._drop_copies = drop_copies
         self.entries: dict[str, ClassEntry] = {}
+        # Names without suffix.
         self.pictures: dict[str, list[str]] = {}
         self.rows: list[ReportRow] = []
         self.too_few: dict[str, int] = {}
@@ -211,15 +144,13 @@ class _ShardWriter:
         """Writes a shard for each class that has enough examples."""
         with tqdm(total=total, unit="class", desc="convert") as progress:
             for name, parts in itertools.groupby(classes, lambda part: part.class_name):
-                shard = name + SHARD_SUFFIX
-                info = write_shard(
-                    self._folder / shard, self._examples(name, parts, progress)
-                )
+                path = self._folder / f"{name}{SHARD_SUFFIX}"
+                info = write_shard(path, self._examples(name, parts, progress))
                 if info.count < self._min_examples:
                     self.too_few[name] = info.count
-                    (self._folder / shard).unlink()
+                    path.unlink()
                 else:
-                    self.entries[name] = ClassEntry(shard, info.count, info.sha256)
+                    self.entries[name] = ClassEntry(path.name, info.count, info.sha256)
                 progress.update()
 
     def _examples(
@@ -230,68 +161,28 @@ class _ShardWriter:
         for part in parts:
             self.rows += part.rows
             for example in part.examples:
-                if self._drop_copies:
-                    digest = hashlib.sha256(example.image).digest()
-                    first = first_of.setdefault(digest, example.filename)
-                    if first != example.filename:
-                        reason = f"a copy of {first}"
-                        row = ReportRow(name, example.filename, LEFT_OUT, reason)
-                        self.rows.append(row)
-                        continue
-                pictures.append(Path(example.filename).stem)
+                file = example.filename
+                digest = hashlib.sha256(example.image).digest()
+                first = first_of.setdefault(digest, file)
+                if self._drop_copies and first != file:
+                    reason = f"a copy of {first}"
+                    self.rows.append(ReportRow(name, file, LEFT_OUT, reason))
+                    continue
+                pictures.append(Path(file).stem)
                 yield example
             progress.set_postfix_str(f"{name}: {len(pictures)} examples", refresh=False)
             progress.update(0)
 
 
-def _without(fold: Fold, entries: dict[str, ClassEntry]) -> Fold:
-    return {
-        split: tuple(name for name in names if name in entries)
-        for split, names in fold.items()
-    }
-
-
-def _write_pair_lists(
-    folder: Path,
-    folds: Sequence[Fold],
-    pictures: dict[str, list[str]],
-    plan: FoldPlan,
-) -> list[int]:
-    """Draws and writes each fold's test pairs; returns their numbers."""
-    counts = []
-    for number, fold in enumerate(folds):
-        classes = {plain_name(name): pictures[name] for name in fold[TEST]}
-        rows = draw_pairs(classes, plan.pairs, seed=plan.seed, fold=number)
-        write_pairs(folder / pairs_filename(number), rows)
-        counts.append(len(rows))
-    return counts
-
-
-def _write_report(path: Path, rows: Iterable[ReportRow]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows(rows)
-
-
 def _files_of(manifest: Manifest) -> set[str]:
-    """Returns the names of the files that a dataset consists of."""
     lists = {pairs_filename(number) for number in range(len(manifest.folds))}
     return lists | {entry.shard for entry in manifest.classes.values()}
 
 
-def _files_at(dataset_dir: Path) -> set[str]:
-    try:
-        return _files_of(Manifest.load(dataset_dir))
-    except UserError:
-        return set()  # The files of a broken dataset are not known, so they stay.
-
-
 def _publish(manifest: Manifest, staging: Path) -> None:
-    """Moves the staged files into place.
+    """Moves the staged files into place; the report alone if there is no class.
 
-    The old dataset.json is removed first and the new one is written last. If there is
-    no class, only the report is moved, and an older dataset stays.
+    The old dataset.json is removed first, and the new one is written last.
     """
     output_dir = manifest.directory
     previous = output_dir / FILENAME
@@ -301,7 +192,10 @@ def _publish(manifest: Manifest, staging: Path) -> None:
             os.replace(staging / REPORT, output_dir / REPORT)
             return
         if previous.exists():
-            obsolete = _files_at(output_dir) - files
+            obsolete: set[str] = set()
+            # The files of a broken dataset are not known, so they stay.
+            with contextlib.suppress(UserError):
+                obsolete = _files_of(Manifest.load(output_dir)) - files
             previous.unlink()
             for name in obsolete:
                 (output_dir / name).unlink(missing_ok=True)

@@ -70,10 +70,9 @@ def fill_rectangle(
     """Fills a rectangle turned about its upper left corner.
 
     Args:
-      mask: [H, W], changed in place.
+      mask, value: as in `fill_polygon`.
       corner: (x, y) of the upper left corner.
       size: width and height, in pixels.
-      value: what to write.
       degrees: the turn, clockwise.
     """
     (x, y), (width, height) = corner, size
@@ -93,10 +92,9 @@ def fill_ellipse(
     """Fills an ellipse turned about its centre.
 
     Args:
-      mask: [H, W], changed in place.
+      mask, value: as in `fill_polygon`.
       center: (x, y).
       radii: along x and y before the turn, in pixels.
-      value: what to write.
       degrees: the turn, clockwise.
 
     Raises:

@@ -1,9 +1,9 @@
 """Episodes from a dataset of shards.
 
 The classes and examples of an episode are a stateless function of (seed, step,
-position in the meta-batch), so a run resumed at step n sees the same episodes as one
-that never stopped. In meta-testing they are a function of (seed, class name, draw), so
-no task depends on which others are evaluated, or in what order.
+position in the meta-batch), so a resumed run sees the same episodes as one that never
+stopped. In meta-testing they are a function of (seed, class name, draw), so no task
+depends on which others are evaluated, or in what order.
 
 Task families (Rakelly et al., sections 3 and 5) say which images are the query:
 
@@ -27,7 +27,7 @@ from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.points import annotate, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.errors import UserError, check_at_least
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
@@ -36,8 +36,6 @@ _INSTANCE = 2000
 
 
 class _Kind(NamedTuple):
-    """The make-up of an episode, see `episode_dataset`."""
-
     ways: int
     shots: int
     queries: int
@@ -46,7 +44,7 @@ class _Kind(NamedTuple):
 
     @property
     def examples(self) -> int:
-        """How many examples of a class an episode needs."""
+        """Examples that an episode needs of each class."""
         return self.shots + (0 if self.family in SAME_IMAGES else self.queries)
 
 
@@ -78,22 +76,19 @@ def episode_dataset(
       split: which classes, see `Manifest.split`.
       ways: number of foreground classes K of an episode. The foreground of the
         w-th class has the value w in its masks; 255 stays 255.
-      shots: support examples of each class.
-      queries: query examples of each class.
-      seed: seed of the draws.
+      shots, queries: support and query examples of each class.
+      seed: of the draws.
       image_size: side of a square, or (height, width), in pixels.
       start_step: the step of the first element.
-      meta_batch: number of episodes an element holds; None for one `Episode`
-        without the leading axis.
+      meta_batch: episodes in an element; None for one `Episode` without that axis.
       cache_bytes: memory for decoded images; None uses half of the free memory. The
         episodes do not depend on it.
-      splits: class lists to use instead of the dataset's own, see
-        `Manifest.with_splits`.
+      splits: class lists in place of the dataset's, see `Manifest.with_splits`.
       points: smallest and largest number of annotated pixels of each label in a support
-        mask, all others are 255 (the number is drawn for each episode); None for dense
-        masks. Query masks are always dense.
-      family: see the top of the module. The query images of "interactive" and
-        "instance" are the support images, so `queries` must equal `shots`.
+        mask (drawn for each episode), all others are 255; None for dense masks. Query
+        masks are always dense.
+      family: see the top of the module; of "interactive" and "instance", whose query
+        images are the support images, `queries` must equal `shots`.
 
     Returns:
       A dataset of `Episode`s with ways * shots support images and ways * queries
@@ -103,10 +98,8 @@ def episode_dataset(
       UserError: unknown dataset, split or family, a class with too few examples,
         fewer classes than `ways`, or a damaged shard.
     """
-    _check_at_least(1, ways=ways, shots=shots, queries=queries)
-    _check_at_least(0, start_step=start_step)
-    if meta_batch is not None:
-        _check_at_least(1, meta_batch=meta_batch)
+    check_at_least(1, ways=ways, shots=shots, queries=queries, meta_batch=meta_batch)
+    check_at_least(0, start_step=start_step)
     if ways >= IGNORE:
         raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
     manifest = _manifest(dataset_dir, splits)
@@ -117,8 +110,7 @@ def episode_dataset(
             f"`ways` is {ways}; lower it or choose another split"
         )
     kind = _Kind(ways, shots, queries, points, family)
-    _check_kind(kind)
-    _check_counts(manifest, names, kind)
+    _check(manifest, names, kind)
     store = ImageStore(manifest, names, image_size, cache_bytes)
     tasks = meta_batch or 1
 
@@ -157,19 +149,14 @@ def fixed_episodes(
     """Returns the episodes of a meta-test: every class, in the order of names.
 
     Args:
-      dataset_dir: the dataset's folder, "sample:NAME", or its manifest.
+      dataset_dir: as in `episode_dataset`.
       classes: a split, or the names of classes.
       shots: support examples.
       queries: query examples; None for all examples that are not support.
-      splits_per_task: number of episodes of each class, drawn independently.
-      seed: seed of the draws. An episode is a function of the seed, the name of its
-        class and the number of its draw alone.
-      image_size: side of a square, or (height, width), in pixels.
-      cache_bytes: memory for decoded images; None uses half of the free memory.
-      splits: class lists to use instead of the dataset's own, see
-        `Manifest.with_splits`.
-      points: see `episode_dataset`.
-      family: see `episode_dataset`.
+      splits_per_task: episodes of each class, drawn independently.
+      seed: of the draws. An episode is a function of the seed, the name of its class
+        and the number of its draw alone.
+      image_size, cache_bytes, splits, points, family: as in `episode_dataset`.
 
     Returns:
       An iterator of (one-way episode, class name, number of the draw).
@@ -178,17 +165,14 @@ def fixed_episodes(
       UserError: unknown dataset, split, class or family, a class with too few
         examples, or a damaged shard. All this is found before the first episode.
     """
-    _check_at_least(1, shots=shots, splits_per_task=splits_per_task)
-    if queries is not None:
-        _check_at_least(1, queries=queries)
+    check_at_least(1, shots=shots, splits_per_task=splits_per_task, queries=queries)
     manifest = _manifest(dataset_dir, splits)
     if isinstance(classes, str):
         classes = manifest.split(classes)
     names = tuple(sorted(classes))
     least = shots if family in SAME_IMAGES else 1
     kind = _Kind(1, shots, least if queries is None else queries, points, family)
-    _check_kind(kind)
-    _check_counts(manifest, names, kind)
+    _check(manifest, names, kind)
     store = ImageStore(manifest, names, image_size, cache_bytes)
 
     def fixed_episode(index: int, draw: int) -> Episode:
@@ -209,7 +193,6 @@ def fixed_episodes(
 
 
 def _choose(key: tf.Tensor, count: int | tf.Tensor, chosen: int) -> tf.Tensor:
-    """Returns `chosen` of `count` indices, int32, in random order."""
     # The generator is named, so that no version or device chooses another.
     draws = tf.random.stateless_uniform([count], key, alg="philox")
     return tf.math.top_k(draws, chosen).indices
@@ -231,17 +214,15 @@ def _episode(
         support.append((images[: kind.shots], masks[: kind.shots]))
         first = 0 if kind.family in SAME_IMAGES else kind.shots
         query.append((images[first:], masks[first:]))
-    support_images, support_masks = (
-        tf.concat(tensors, axis=0) for tensors in zip(*support, strict=True)
+    images, masks, *queries = (
+        tf.concat(tensors, axis=0)
+        for pairs in (support, query)
+        for tensors in zip(*pairs, strict=True)
     )
-    support_masks = annotate(support_masks, kind.points, kind.ways, key)
+    masks = annotate(masks, kind.points, kind.ways, key)
     names = tf.gather(tf.constant(store.class_names), classes)
-    return Episode(
-        support_images,
-        support_masks,
-        *(tf.concat(tensors, axis=0) for tensors in zip(*query, strict=True)),
-        name=tf.strings.reduce_join(names, separator="+"),
-    )
+    name = tf.strings.reduce_join(names, separator="+")
+    return Episode(images, masks, *queries, name=name)
 
 
 def _manifest(
@@ -252,13 +233,7 @@ def _manifest(
     return dataset_dir.with_splits(splits) if splits else dataset_dir
 
 
-def _check_at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise UserError(f"`{name}` must be at least {least}, received {value}")
-
-
-def _check_kind(kind: _Kind) -> None:
+def _check(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:
     if kind.family not in FAMILIES:
         raise UserError(
             f"`family` must be one of {', '.join(FAMILIES)}; received {kind.family!r}"
@@ -269,21 +244,16 @@ def _check_kind(kind: _Kind) -> None:
             f"{kind.family}, whose queries are the support images; received "
             f"{kind.queries}"
         )
-
-
-def _check_counts(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:
-    """Raises UserError if a class has fewer examples than an episode needs."""
-    unknown = [name for name in names if name not in manifest.classes]
-    if unknown:
-        manifest.shard_path(unknown[0])  # Raises, and names the class.
+    for name in names:
+        manifest.shard_path(name)  # Raises if there is no such class.
     short = [n for n in names if manifest.classes[n].count < kind.examples]
     if short:
         more = f" (and {len(short) - 1} other classes)" if len(short) > 1 else ""
         needs = f"`shots` + `queries` = {kind.shots} + {kind.queries}"
         if kind.family in SAME_IMAGES:
             needs = f"`shots` = {kind.shots}"
+        count = manifest.classes[short[0]].count
         raise UserError(
-            f"class {short[0]!r}{more} of dataset {manifest.name} has "
-            f"{manifest.classes[short[0]].count} examples, but an episode needs "
-            f"{needs}; lower them or add examples"
+            f"class {short[0]!r}{more} of dataset {manifest.name} has {count} "
+            f"examples, but an episode needs {needs}; lower them or add examples"
         )

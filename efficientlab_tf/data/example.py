@@ -19,8 +19,7 @@ class Example(NamedTuple):
       image_format: "jpeg" or "png".
       mask: an encoded PNG of one uint8 channel: 0 background, 1..K classes,
         255 unknown.
-      height: rows of the image and of the mask, in pixels.
-      width: columns of the image and of the mask, in pixels.
+      height, width: of the image and of the mask, in pixels.
     """
 
     filename: str
@@ -35,8 +34,8 @@ class ReportRow(NamedTuple):
     """One line of a conversion's report: a file that was changed or not stored.
 
     Attributes:
-      class_name: the class, the report's column "class".
-      file: the file's name, without folders.
+      class_name: the class.
+      file: its name, without folders.
       action: `CHANGED` (stored after a change), `REFUSED` (not stored: something is
         wrong with it) or `LEFT_OUT` (not stored: sound, but not for this dataset).
       reason: what was found and what was done, in words.

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from efficientlab_tf.data.records import (
     read_shard,
 )
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.errors import UserError, check_at_least
 
 
 class FoldEpisodes(NamedTuple):
@@ -29,8 +29,7 @@ class FoldEpisodes(NamedTuple):
 
     Attributes:
       episodes: yields (episode of one query, class name, number of the pair among
-        those of its class), in the list's order. The number counts skipped pairs,
-        too, so a pair has the same number whatever the shots.
+        those of its class, skipped ones included), in the list's order.
       total: how many episodes there are.
       skipped: how many pairs of the list have too few support pictures.
     """
@@ -59,22 +58,20 @@ def fold_episodes(
       shots: support pictures of each episode, the first ones of a pair.
       image_size: side of a square, or (height, width), in pixels.
       limit: uses only the first so many pairs of the list.
-      points: smallest and largest number of annotated pixels of each label in a support
-        mask, all others are 255; None for dense masks.
-      seed: seed of the draws of points.
+      points: as in `episodes.episode_dataset`.
+      seed: of the draws of points.
       cache_bytes: memory for encoded pictures; None uses half of the free memory.
-        Pictures that do not fit are read again when they are needed.
+        Those that do not fit are read again when they are needed.
 
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
         that the dataset lacks, no pair has enough support pictures, or a shard is
-        damaged. All this is found before the first episode; that a picture cannot be
-        decoded is found when its episode is made.
+        damaged; a picture that cannot be decoded is found when its episode is made.
     """
-    for name, value in (("shots", shots), ("limit", limit)):
-        if value is not None and value < 1:
-            raise UserError(f"`{name}` must be at least 1, received {value}")
-    rows = _rows(manifest, fold)[:limit]
+    check_at_least(1, shots=shots, limit=limit)
+    manifest.fold(fold)  # Raises, and names the folds.
+    path = manifest.directory / pairs_filename(fold)
+    rows = read_pairs(path)[:limit]
     drawn: Counter[str] = Counter()
     chosen: list[tuple[PairRow, int]] = []
     for row in rows:
@@ -82,29 +79,23 @@ def fold_episodes(
             short = row._replace(support=row.support[:shots])
             chosen.append((short, drawn[row.class_name]))
         drawn[row.class_name] += 1
-    path = manifest.directory / pairs_filename(fold)
     if not chosen:
         most = max((len(row.support) for row in rows), default=0)
         raise UserError(
             f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
             f"are {most}; lower `shots`"
         )
-    pictures = _Pictures(
-        manifest,
-        _needed(manifest, fold, [row for row, _ in chosen], path),
-        image_size,
-        psutil.virtual_memory().available // 2 if cache_bytes is None else cache_bytes,
-        path,
-    )
+    if cache_bytes is None:
+        cache_bytes = psutil.virtual_memory().available // 2
+    used = [row for row, _ in chosen]
+    pictures = _Pictures(manifest, fold, used, image_size, cache_bytes)
 
     def episode(row: PairRow, draw: int) -> Episode:
         digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
         name_key = int.from_bytes(digest[:8], "little", signed=True)
         with tf.device("CPU:0"):
             examples = [pictures(row.class_name, n) for n in (*row.support, row.query)]
-            images, masks = (
-                tf.stack(tensors) for tensors in zip(*examples, strict=True)
-            )
+            images, masks = map(tf.stack, zip(*examples, strict=True))
             key = tf.constant([seed, name_key], tf.int64)
             return Episode(
                 *(images[:-1], annotate(masks[:-1], points, 1, key)),
@@ -116,47 +107,35 @@ def fold_episodes(
     return FoldEpisodes(episodes, len(chosen), len(rows) - len(chosen))
 
 
-def _rows(manifest: Manifest, fold: int) -> list[PairRow]:
-    manifest.fold(fold)  # Raises, and names the folds.
-    return read_pairs(manifest.directory / pairs_filename(fold))
-
-
-def _needed(
-    manifest: Manifest, fold: int, rows: list[PairRow], path: Path
-) -> dict[str, set[str]]:
-    """Returns, by entry, the names of the pictures that the given pairs use."""
-    entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
-    needed: dict[str, set[str]] = {}
-    for row in rows:
-        if row.class_name not in entries:
-            raise UserError(
-                f"{path} names class {row.class_name!r}, but fold{fold} tests on "
-                f"{', '.join(entries)}; convert the dataset again"
-            )
-        names = needed.setdefault(entries[row.class_name], set())
-        names.update((row.query, *row.support))
-    return needed
-
-
 class _Pictures:
-    """Pictures by class and name.
+    """The pictures of pairs, by class and name; all shards are read at the start.
 
-    All shards are read once at the start, so a damaged one is found before the work
-    begins. Encoded pictures stay in memory as far as they fit; of the others only the
-    place in their shard is kept.
+    Encoded pictures stay in memory as far as they fit; of the others only the place in
+    their shard is kept.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        needed: Mapping[str, set[str]],
+        fold: int,
+        pairs: Sequence[PairRow],
         image_size: int | tuple[int, int],
         cache_bytes: int,
-        list_path: Path,
     ):
         self._image_size = image_size
         self._records: dict[tuple[str, str], bytes] = {}
         self._places: dict[tuple[str, str], tuple[Path, int, int]] = {}
+        pairs_path = manifest.directory / pairs_filename(fold)
+        entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
+        needed: dict[str, set[str]] = {}
+        for pair in pairs:
+            if pair.class_name not in entries:
+                raise UserError(
+                    f"{pairs_path} names class {pair.class_name!r}, but fold{fold} "
+                    f"tests on {', '.join(entries)}; convert the dataset again"
+                )
+            names = needed.setdefault(entries[pair.class_name], set())
+            names.update((pair.query, *pair.support))
         for entry, names in needed.items():
             path = manifest.shard_path(entry)
             found = set()
@@ -173,7 +152,7 @@ class _Pictures:
                 offset += FRAME_BYTES + len(record)
             if missing := sorted(names - found):
                 raise UserError(
-                    f"{list_path} names {missing[0]} of {plain_name(entry)}, which "
+                    f"{pairs_path} names {missing[0]} of {plain_name(entry)}, which "
                     f"{path} lacks ({len(missing)} such names); convert the dataset "
                     "again"
                 )

@@ -1,10 +1,9 @@
 """Lists of test pairs: which query is segmented from which support pictures.
 
-PASCAL-5i is tested on pairs that are drawn at random (Shaban et al. 2017, section 5).
-They are drawn once, at conversion, and stored beside the shards, so that every method
-and every later run sees the same pairs. pairs-fold0.csv has the columns class, query
-and support_1 to support_5, which hold file names without suffix. A k-shot test uses
-the first k support pictures.
+Pairs are drawn at random (Shaban et al. 2017, section 5), once, at conversion, and
+stored beside the shards, so that every method and every later run sees the same.
+pairs-fold0.csv has the columns class, query and support_1 to support_5, which hold file
+names without suffix. A k-shot test uses the first k support pictures.
 """
 
 import csv
@@ -19,12 +18,9 @@ MAX_SHOTS = 5
 
 
 class PairRow(NamedTuple):
-    """One test pair.
+    """One test pair: a class without its entry's prefix, and pictures' names.
 
-    Attributes:
-      class_name: the class, without an entry's prefix.
-      query: the query picture's name without suffix.
-      support: names of support pictures of the class, at least one.
+    The names have no suffix; there is at least one support picture.
     """
 
     class_name: str
@@ -51,12 +47,9 @@ def draw_pairs(
 
     Args:
       pictures: class to its pictures' names; a class with a single picture is ignored.
-      count: number of pairs.
-      seed: seed of the draws.
+      count: number of pairs; there are none if no class has two pictures.
+      seed: of the draws.
       fold: number of the fold.
-
-    Returns:
-      The pairs; none if no class has two pictures.
     """
     members = {
         name: sorted(pictures[name])
@@ -79,7 +72,7 @@ def draw_pairs(
         class_name = _take(classes_of[query], draw())
         others = [stem for stem in members[class_name] if stem != query]
         support = []
-        for _ in range(min(MAX_SHOTS, len(others))):
+        while others and len(support) < MAX_SHOTS:
             support.append(_take(others, draw()))
             others.remove(support[-1])
         rows.append(PairRow(class_name, query, tuple(support)))
@@ -87,7 +80,7 @@ def draw_pairs(
 
 
 def write_pairs(path: Path, rows: Iterable[PairRow]) -> None:
-    """Writes a list; where a row has fewer support pictures, cells are empty."""
+    """Writes a list; a row with fewer support pictures gets empty cells."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns(MAX_SHOTS))

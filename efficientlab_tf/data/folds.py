@@ -1,9 +1,8 @@
 """Folds: the same classes, divided several times into training and test.
 
-One dataset folder holds all folds, since the masks of a class are the same in each. A
-class has two entries: train-NAME with its training pictures and val-NAME with those
-kept for testing. A fold trains on the train- entries of some classes and tests on the
-val- entries of the others.
+One dataset folder holds all folds. A class has two entries: train-NAME with its
+training pictures and val-NAME with those kept for testing. A fold trains on the train-
+entries of some classes and tests on the val- entries of the others.
 """
 
 import re
@@ -20,13 +19,7 @@ Fold = Mapping[str, tuple[str, ...]]
 
 
 class FoldPlan(NamedTuple):
-    """The folds of a dataset that is to be written.
-
-    Attributes:
-      folds: the splits of each fold.
-      pairs: number of test pairs of each fold.
-      seed: seed of the test pairs.
-    """
+    """The folds of a dataset to write; number and seed of each fold's test pairs."""
 
     folds: tuple[Fold, ...]
     pairs: int
@@ -35,10 +28,7 @@ class FoldPlan(NamedTuple):
 
 def plain_name(entry: str) -> str:
     """Returns the class of an entry: val-bus is bus."""
-    for prefix in (TRAIN_PREFIX, TEST_PREFIX):
-        if entry.startswith(prefix):
-            return entry.removeprefix(prefix)
-    return entry
+    return re.sub(f"^({TRAIN_PREFIX}|{TEST_PREFIX})", "", entry)
 
 
 def fold_number(spec: str) -> int | None:

@@ -1,9 +1,8 @@
 """Random rotation, zoom and perspective of images and masks, in one resampling.
 
-Each operation draws one 3x3 homography an image, which maps a pixel of the result
-to its place in the picture, in coordinates from -1 to 1 along both axes (the networks
-take square images, so a rotation stays one). The homographies are multiplied, so a
-picture is interpolated only once.
+A 3x3 homography maps a pixel of the result to its place in the picture, in coordinates
+from -1 to 1 along both axes (the networks take square images, so a rotation stays one).
+Homographies are multiplied, so a picture is interpolated only once.
 
 TensorFlow's own ImageProjectiveTransform has no XLA kernel, so an inner loop
 compiled for a GPU could not hold it; gathering does.
@@ -17,8 +16,7 @@ def rotation(degrees: tf.Tensor) -> tf.Tensor:
     angle = degrees * (3.141592653589793 / 180.0)
     zero, one = tf.zeros_like(angle), tf.ones_like(angle)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
-    return _stack(rows)
+    return _stack([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
 
 
 def zoom(factor: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
@@ -96,9 +94,8 @@ def _stack(rows: list[list[tf.Tensor]]) -> tf.Tensor:
 
 def _centres(size: tf.Tensor) -> tf.Tensor:
     """Where the centres of `size` pixels lie between -1 and 1."""
-    return (tf.range(tf.cast(size, tf.float32)) + 0.5) * 2.0 / tf.cast(
-        size, tf.float32
-    ) - 1.0
+    size = tf.cast(size, tf.float32)
+    return (tf.range(size) + 0.5) * 2.0 / size - 1.0
 
 
 def _pixels(place: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

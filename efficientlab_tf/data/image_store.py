@@ -1,9 +1,9 @@
 """Decoded images of many classes, read inside the graph.
 
-All shards are decoded once at the start, so a damaged record is found and named before
-the work begins. Classes that fit into a budget of memory stay there as uint8. Of the
-other classes only the places of the records are kept, and the examples that are drawn
-are read and decoded again; so a dataset may be of any size.
+All shards are decoded once at the start, so a damaged record is found before the work
+begins. Classes that fit into a budget of memory stay there as uint8. Of the others only
+the places of the records are kept, and the examples that are drawn are read again; so a
+dataset may be of any size.
 """
 
 import re
@@ -31,7 +31,7 @@ class ImageStore:
     """The decoded examples of some classes of a dataset.
 
     Attributes:
-      class_names: the classes; their order gives `class_index` its meaning.
+      class_names: the classes, in the order of `class_index`.
       counts: number of examples of each class.
       image_size: (height, width) in pixels.
       cached_classes: how many classes are in memory.
@@ -48,7 +48,7 @@ class ImageStore:
 
         Args:
           manifest: of the dataset.
-          class_names: classes to serve.
+          class_names: the classes.
           image_size: side of a square, or (height, width), in pixels.
           cache_bytes: memory for decoded images; None uses half of the free memory.
 
@@ -63,17 +63,18 @@ class ImageStore:
             raise UserError(f"`image_size` must be positive, received {height}x{width}")
         if cache_bytes is None:
             cache_bytes = psutil.virtual_memory().available // 2
+        self._manifest = manifest
         self.class_names = tuple(class_names)
         self.image_size = (height, width)
         self.counts = tuple(manifest.classes[name].count for name in class_names)
         self._paths = [str(manifest.shard_path(name)) for name in class_names]
         # Images must stay out of the memory of a GPU.
         with tf.device("CPU:0"):
-            self._fill(manifest, cache_bytes)
+            self._fill(cache_bytes)
 
-    def _fill(self, manifest: Manifest, cache_bytes: int) -> None:
+    def _fill(self, cache_bytes: int) -> None:
         example_bytes = self.image_size[0] * self.image_size[1] * 4
-        chunks: list[tuple[tf.Variable, ...]] = []
+        self._chunks: list[tuple[tf.Variable, ...]] = []
         parts: list[tuple[tf.Tensor, tf.Tensor]] = []
         places: list[tuple[int, int] | None] = []  # chunk, first row in it
         rows = 0
@@ -82,22 +83,23 @@ class ImageStore:
             # Variables, since `tf.data` copies a tensor that a map captures when
             # it makes an iterator.
             tensors = (tf.concat(tensors, 0) for tensors in zip(*parts, strict=True))
-            chunks.append(tuple(tf.Variable(t, trainable=False) for t in tensors))
+            variables = (tf.Variable(t, trainable=False) for t in tensors)
+            self._chunks.append(tuple(variables))
             parts.clear()
 
         fits = []
         for count in self.counts:
             fits.append(count * example_bytes <= cache_bytes)
             cache_bytes -= count * example_bytes * fits[-1]
-        decoded = self._decoded_classes(manifest, np.flatnonzero(fits))
+        decoded = self._decoded_classes(np.flatnonzero(fits))
         # Class index to the places of its records, (first byte, length).
         self._records: dict[int, np.ndarray] = {}
         for index, count in enumerate(self.counts):
             if not fits[index]:
-                self._records[index] = self._checked_records(manifest, index)
+                self._records[index] = self._checked_records(index)
                 places.append(None)
                 continue
-            places.append((len(chunks), rows))
+            places.append((len(self._chunks), rows))
             parts.append(next(decoded))
             rows += count
             if rows * example_bytes >= _CHUNK_BYTES:
@@ -105,19 +107,13 @@ class ImageStore:
                 rows = 0
         if parts:
             close_chunk()
-        self._chunks = chunks
         self.cached_classes = sum(fits)
         # A class that is not in memory has the number after the last chunk.
         self._chunk_of_class, self._first_row = zip(
-            *(place or (len(chunks), 0) for place in places), strict=True
+            *(place or (len(self._chunks), 0) for place in places), strict=True
         )
-        self._lookup = tf.function(
-            self._lookup_in_graph,
-            input_signature=[
-                tf.TensorSpec([], tf.int32),
-                tf.TensorSpec([None], tf.int32),
-            ],
-        )
+        signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)]
+        self._lookup = tf.function(self._lookup_in_graph, input_signature=signature)
 
     def images(
         self, class_index: tf.Tensor, example_indices: tf.Tensor
@@ -161,7 +157,6 @@ class ImageStore:
         )
 
     def _read(self, class_index: np.ndarray, example_indices: np.ndarray) -> np.ndarray:
-        """Returns records of a class that is not in memory."""
         records = []
         with open(self._paths[class_index], "rb") as file:
             for first, length in self._records[int(class_index)][example_indices]:
@@ -169,7 +164,7 @@ class ImageStore:
                 records.append(file.read(length))
         return np.array(records, object)
 
-    def _checked_records(self, manifest: Manifest, index: int) -> np.ndarray:
+    def _checked_records(self, index: int) -> np.ndarray:
         """Decodes a class one by one; returns the places of its records."""
 
         def check(record):
@@ -182,71 +177,59 @@ class ImageStore:
         try:
             lengths = [length for length, _, _ in checked.as_numpy_iterator()]
         except tf.errors.OpError as error:
-            raise self._fault(manifest, self.class_names[index], error) from error
+            raise self._fault(index, error) from error
         if len(lengths) != self.counts[index]:
-            raise self._fault(manifest, self.class_names[index])
+            raise self._fault(index)
         frames = np.array(lengths, np.int64) + FRAME_BYTES
         first = np.cumsum(frames) - frames + FRAME_HEADER
         return np.stack([first, np.array(lengths)], axis=1)
 
-    def _decoded_classes(
-        self, manifest: Manifest, indices: np.ndarray
-    ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    def _decoded_classes(self, indices: np.ndarray) -> Iterator[tuple]:
         """Yields images and masks of some classes, decoded in parallel, in order."""
 
         def decode_class(path, count):
             records = tf.data.TFRecordDataset(path).batch(count + 1)
             records = records.get_single_element()
-            with tf.control_dependencies(
-                [tf.debugging.assert_equal(tf.size(records, tf.int64), count)]
-            ):
+            expected = tf.debugging.assert_equal(tf.size(records, tf.int64), count)
+            with tf.control_dependencies([expected]):
                 return self._decoded(records)
 
         if not len(indices):
             return
-        shards = tf.data.Dataset.from_tensor_slices(
-            (
-                tf.gather(tf.constant(self._paths), indices),
-                tf.gather(tf.constant(self.counts, tf.int64), indices),
-            )
-        )
+        paths, counts = np.array(self._paths), np.array(self.counts, np.int64)
+        shards = tf.data.Dataset.from_tensor_slices((paths[indices], counts[indices]))
         decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
         for index in indices:
             try:
                 examples = next(decoded)
             except tf.errors.OpError as error:
-                name = self.class_names[index]
-                raise self._fault(manifest, name, error) from error
+                raise self._fault(index, error) from error
             yield examples
 
-    def _fault(
-        self, manifest: Manifest, name: str, error: tf.errors.OpError | None = None
-    ) -> UserError:
-        """Looks for the first bad record of a shard; returns the error about it."""
-        path = manifest.shard_path(name)
-        advice = "copy the file again or convert the dataset again"
-        index = -1
+    def _fault(self, index: int, error: tf.errors.OpError | None = None) -> UserError:
+        """Looks for the first bad record of a class; returns the error about it."""
+        path = self._manifest.shard_path(self.class_names[index])
+        what = f"cannot read it ({_reason(error)})" if error else "cannot read it"
+        count = 0
         try:
-            for index, record in enumerate(read_shard(path)):  # noqa: B007
+            for record in read_shard(path):
                 decode_example(tf.constant(record), self.image_size)
-        except tf.errors.OpError as fault:
-            return UserError(
-                f"shard {path}, record {index}: cannot decode it ({_reason(fault)}); "
-                f"{advice}"
-            )
+                count += 1
         except UserError as fault:
             return fault
-        expected = manifest.classes[name].count
-        if index + 1 != expected:
-            return UserError(
-                f"shard {path}: {index + 1} records, but the manifest says {expected}; "
-                f"{advice}"
-            )
-        reason = f" ({_reason(error)})" if error else ""
-        return UserError(f"shard {path}: cannot read it{reason}; {advice}")
+        except tf.errors.OpError as fault:
+            path = f"{path}, record {count}"
+            what = f"cannot decode it ({_reason(fault)})"
+        else:
+            expected = self.counts[index]
+            if count != expected:
+                what = f"{count} records, but the manifest says {expected}"
+        return UserError(
+            f"shard {path}: {what}; copy the file again or convert the dataset again"
+        )
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """Returns TensorFlow's message without the names of its nodes."""
+    """TensorFlow's message without the names of its nodes."""
     first_line = (error.message or type(error).__name__).splitlines()[0]
     return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", first_line).strip()

@@ -84,7 +84,7 @@ class Manifest:
             raise UserError(
                 f"{directory} has no {FILENAME}, so it is not a converted dataset "
                 "(or its conversion did not finish); convert the images with "
-                "python -m efficientlab_tf.convert"
+                "efficientlab convert"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -60,13 +60,12 @@ def sample_points(
 def annotate(
     masks: tf.Tensor, points: tuple[int, int] | None, classes: int, key: tf.Tensor
 ) -> tf.Tensor:
-    """Keeps a drawn number of points of each label of each mask.
+    """Keeps a drawn number of points of each label of each mask, see `sample_points`.
 
     Args:
-      masks: see `sample_points`.
-      points: smallest and largest P, which is drawn uniformly, once for all masks; None
-        leaves them dense.
-      classes: K.
+      masks, classes: as there.
+      points: smallest and largest P, which is drawn once for all masks; None leaves
+        them dense.
       key: int [2], the task's random key.
     """
     if points is None:
@@ -86,8 +85,7 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
       seed: int [2].
 
     Returns:
-      uint8 [k, H, W]; the component keeps its label, the rest of the foreground becomes
-      background. A mask without foreground stays as it is.
+      uint8 [k, H, W]; the rest of the foreground becomes background.
     """
     shape = tf.shape(masks)
     foreground = (masks > 0) & (masks < IGNORE)
@@ -119,10 +117,8 @@ def keep_unknown(augment: Callable) -> Callable:
     as background they would be more annotation than all of its points.
 
     Args:
-      augment: called as augment(images, masks, seed); it changes each image alone.
-
-    Returns:
-      A function with the same arguments and results. Dense masks are not affected.
+      augment: called as augment(images, masks, seed), as what is returned; it changes
+        each image alone.
     """
 
     def exchange(masks, sparse):

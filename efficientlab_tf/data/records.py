@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from efficientlab_tf.data.example import Example
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import replacing
 
 __all__ = [
     "Example",
@@ -33,14 +34,15 @@ FRAME_BYTES = FRAME_HEADER + 4
 """Bytes around a record: the header before it and the record's checksum after it."""
 
 _FEATURES = {
-    "image/encoded": tf.io.FixedLenFeature([], tf.string),
-    "image/format": tf.io.FixedLenFeature([], tf.string),
-    "image/filename": tf.io.FixedLenFeature([], tf.string),
-    "image/height": tf.io.FixedLenFeature([], tf.int64),
-    "image/width": tf.io.FixedLenFeature([], tf.int64),
-    "image/segmentation/class/encoded": tf.io.FixedLenFeature([], tf.string),
-    "image/segmentation/class/format": tf.io.FixedLenFeature([], tf.string),
+    "image": ("image/encoded", tf.string),
+    "image_format": ("image/format", tf.string),
+    "filename": ("image/filename", tf.string),
+    "mask": ("image/segmentation/class/encoded", tf.string),
+    "height": ("image/height", tf.int64),
+    "width": ("image/width", tf.int64),
 }
+"""A field of `Example` to the name and type of its feature."""
+_MASK_FORMAT = "image/segmentation/class/format"
 
 
 class ShardInfo(NamedTuple):
@@ -69,21 +71,16 @@ def encode_example(example: Example) -> bytes:
             f"one of {', '.join(IMAGE_FORMATS)}; re-encode the image"
         )
 
-    def blob(value: bytes) -> tf.train.Feature:
+    def feature(value: bytes | str | int) -> tf.train.Feature:
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        value = value.encode() if isinstance(value, str) else value
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    def integer(value: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
     features = {
-        "image/encoded": blob(example.image),
-        "image/format": blob(example.image_format.encode()),
-        "image/filename": blob(example.filename.encode()),
-        "image/height": integer(example.height),
-        "image/width": integer(example.width),
-        "image/segmentation/class/encoded": blob(example.mask),
-        "image/segmentation/class/format": blob(b"png"),
+        name: feature(getattr(example, field)) for field, (name, _) in _FEATURES.items()
     }
+    features[_MASK_FORMAT] = feature("png")
     record = tf.train.Example(features=tf.train.Features(feature=features))
     # Deterministic, since a shard is identified by the digest of its bytes.
     return record.SerializeToString(deterministic=True)
@@ -102,15 +99,11 @@ def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     Raises:
       tf.errors.InvalidArgumentError: when run on a record that lacks a feature.
     """
-    features = tf.io.parse_single_example(serialized, _FEATURES)
-    return {
-        "image": features["image/encoded"],
-        "image_format": features["image/format"],
-        "filename": features["image/filename"],
-        "mask": features["image/segmentation/class/encoded"],
-        "height": features["image/height"],
-        "width": features["image/width"],
-    }
+    wanted = [*_FEATURES.values(), (_MASK_FORMAT, tf.string)]
+    features = tf.io.parse_single_example(
+        serialized, {name: tf.io.FixedLenFeature([], dtype) for name, dtype in wanted}
+    )
+    return {field: features[name] for field, (name, _) in _FEATURES.items()}
 
 
 def decode_example(
@@ -173,23 +166,19 @@ def write_shard(path: str | os.PathLike, examples: Iterable[Example]) -> ShardIn
       UserError: the file cannot be written, or an example cannot be stored.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     count = 0
     try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for example in examples:
-                writer.write(encode_example(example))
-                count += 1
-        info = ShardInfo(count, file_sha256(partial), partial.stat().st_size)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            with tf.io.TFRecordWriter(str(partial)) as writer:
+                for example in examples:
+                    writer.write(encode_example(example))
+                    count += 1
+            return ShardInfo(count, file_sha256(partial), partial.stat().st_size)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", error)
         raise UserError(
             f"cannot write shard {path}: {reason}; check the folder and the free space"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return info
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[bytes]:

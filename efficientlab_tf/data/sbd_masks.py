@@ -12,9 +12,6 @@ SBD_SUFFIX = ".mat"
 def read_sbd_mask(data: bytes) -> np.ndarray:
     """Returns GTcls.Segmentation of a cls/NAME.mat file.
 
-    Args:
-      data: the file's bytes.
-
     Returns:
       uint8 [H, W]: 0 background, 1.. classes with VOC's indices. SBD has no void.
 

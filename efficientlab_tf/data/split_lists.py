@@ -3,6 +3,7 @@
 The package ships the published class lists as `splits/*.txt`, one name a line.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
@@ -36,9 +37,6 @@ SPLIT_NAMES = ("train", "val", "test")
 def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
     """Reads the class lists of a protocol or of files.
 
-    The class that FSS-1000's published list spells "thors_hammer", with the quote
-    marks, is listed under the name of its folder, thor's_hammer.
-
     Args:
       spec: a key of `NAMED_SPLITS`, or files as "train=FILE,val=FILE,test=FILE"
         (any of the three), with one class name on each line; blank lines and lines
@@ -48,8 +46,7 @@ def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
       Split name to class names in listed order.
 
     Raises:
-      UserError: unknown protocol, malformed spec, or a file that is missing,
-        empty, or lists a class twice.
+      UserError: malformed, or a file is missing, empty, or lists a class twice.
     """
     if spec in NAMED_SPLITS:
         root = resources.files("efficientlab_tf.data") / "splits"
@@ -82,11 +79,7 @@ def load_splits(spec: str) -> dict[str, tuple[str, ...]]:
 def check_splits(
     splits: Mapping[str, Collection[str]], available_classes: Collection[str]
 ) -> None:
-    """Checks that splits are disjoint and that the data has every listed class.
-
-    Raises:
-      UserError: names a class that is in two splits, or that the data lacks.
-    """
+    """Raises UserError if a class is in two splits, or the data lacks a listed one."""
     split_of: dict[str, str] = {}
     for split, names in splits.items():
         for name in names:
@@ -114,9 +107,6 @@ def resolve_splits(
     FSS-1000's folder thor's_hammer is also published as thors_hammer and as
     "thors_hammer".
 
-    Returns:
-      The splits; names without such a counterpart in the data stay as they are.
-
     Raises:
       UserError: as `check_splits` does.
     """
@@ -141,9 +131,7 @@ def _names(where: str, text: str) -> tuple[str, ...]:
     names = tuple(line for line in lines if line and not line.startswith("#"))
     if not names:
         raise UserError(f"split list {where} names no class; write one name a line")
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise UserError(f"split list {where} names class {name!r} twice")
-        seen.add(name)
     return names

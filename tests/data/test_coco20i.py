@@ -334,7 +334,7 @@ def test_large_classes_are_read_in_parts_by_workers(coco, tmp_path, monkeypatch)
 def test_worker_processes_load_no_tensorflow():
     code = """
 import sys
-import efficientlab_tf.convert
+import tools.convert
 sys.exit("tensorflow" in sys.modules)
 """
     root = Path(__file__).parents[2]

@@ -17,7 +17,6 @@ from efficientlab_tf.data.fold_lists import (
     write_pairs,
 )
 from efficientlab_tf.data.folds import fold_number, plain_name
-from efficientlab_tf.data.inspection import counts_table
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.verify import verify_dataset
@@ -25,6 +24,7 @@ from efficientlab_tf.episode import require_disjoint
 from efficientlab_tf.errors import UserError
 from tests.data.folded_dataset import ROWS, folded_dataset
 from tests.data.tiny_dataset import class_number, sources, tiny_examples, tiny_mask
+from tools.inspect_dataset import counts_table
 
 SIZE = (32, 48)
 PICTURES = {

@@ -130,7 +130,7 @@ def test_no_such_folder(tmp_path):
 
 def test_folder_without_manifest(tmp_path):
     message = fails(Manifest.load, tmp_path)
-    assert "has no dataset.json" in message and "-m efficientlab_tf.convert" in message
+    assert "has no dataset.json" in message and "with efficientlab convert" in message
 
 
 def test_not_json(manifest):

@@ -11,6 +11,7 @@ from tests.data.test_pascal5i import voc
 from tests.data.test_sources import bright_half, write_mliis
 from tests.data.test_tools import TOOLS, fill, sample_arguments
 from tests.data.tiny_dataset import tiny_dataset
+from tests.forked import run_forked
 from tests.models.shared import shared_path
 
 __all__ = ["voc"]  # A fixture.
@@ -42,6 +43,21 @@ def lines(stderr):
 
 
 @pytest.fixture
+def quiet(tmp_path_factory):
+    """Runs a command, which must succeed and say nothing; returns what it printed.
+
+    TensorFlow is loaded already, see `run_forked`.
+    """
+
+    def run(*arguments):
+        ended = run_forked(tmp_path_factory.mktemp("output"), *map(str, arguments))
+        assert (ended.status, lines(ended.err)) == (0, [])
+        return ended.out
+
+    return run
+
+
+@pytest.fixture
 def dataset(tmp_path):
     return tiny_dataset(tmp_path / "tiny", {"bear": 3, "cup": 4}).directory
 
@@ -53,7 +69,7 @@ def test_tools_are_the_commands_of_the_package(name):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_conversion_with_worker_processes(tmp_path):
+def test_a_conversion_with_worker_processes_and_the_import_of_tensorflow(tmp_path):
     for name in ("ant", "bee"):
         fill(tmp_path / "in" / name, tmp_path / "in" / name)
     (tmp_path / "in" / "bee" / "3.jpg").unlink()
@@ -63,57 +79,48 @@ def test_a_conversion_with_worker_processes(tmp_path):
     assert done.returncode == 0 and "2 classes, 5 examples" in done.stdout
 
 
-def test_a_conversion_of_shards(tmp_path):
+def test_a_conversion_of_shards(tmp_path, quiet):
     image = np.zeros((224, 224, 3), np.uint8)
     record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}
     write_mliis(tmp_path / "bear.tfrecord.gzip", [record] * 2)
     folders = ["--input_dir", tmp_path, "--output_dir", tmp_path / "out"]
-    done = started("convert_mliis_shards", *folders)
-    assert lines(done.stderr) == []
-    assert done.returncode == 0 and "1 classes, 2 examples" in done.stdout
+    out = quiet("__main__", "convert", "mliis", *folders)
+    assert "1 classes, 2 examples" in out
 
 
-def test_a_conversion_to_folds(voc, tmp_path):
-    done = started(
-        "convert_pascal5i", "--voc", voc, "--output_dir", tmp_path, "--workers", 2
-    )
-    assert lines(done.stderr) == []
-    assert done.returncode == 0 and "fold3: train" in done.stdout
+def test_a_conversion_to_folds_with_worker_processes(voc, tmp_path, quiet):
+    folders = ["--voc", voc, "--output_dir", tmp_path]
+    out = quiet("__main__", "convert", "pascal5i", *folders, "--workers", 2)
+    assert "fold3: train" in out
 
 
-def test_verify(dataset):
-    done = started("verify_dataset", dataset)
-    assert lines(done.stderr) == []
-    assert done.returncode == 0 and done.stdout.startswith("OK: ")
+def test_verify(dataset, quiet):
+    assert quiet("__main__", "verify", dataset).startswith("OK: ")
 
 
-def test_inspect(dataset, tmp_path):
-    done = started("inspect_dataset", dataset, "--output", tmp_path / "sheet.png")
-    assert (done.returncode, lines(done.stderr)) == (0, [])
+def test_inspect(dataset, tmp_path, quiet):
+    quiet("__main__", "inspect", dataset, "--output", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_make_sample(tmp_path):
-    done = started("make_sample", *sample_arguments(tmp_path))
-    assert (done.returncode, lines(done.stderr)) == (0, [])
+def test_make_sample(tmp_path, quiet):
+    quiet("tools.make_sample", *sample_arguments(tmp_path))
 
 
-def test_import_of_a_checkpoint(tmp_path):
+def test_import_of_a_checkpoint(tmp_path, quiet):
     index = shared_path("golden/efficientlab_b0_nodecoder/model.ckpt.index")
     output = tmp_path / "model.keras"
-    done = started(
-        "import_efficientlab_checkpoint",
+    quiet(
+        "tools.import_efficientlab_checkpoint",
         *("--checkpoint", index.with_suffix(""), "--output", output),
         *("--image_size", 32),
     )
-    assert (done.returncode, lines(done.stderr)) == (0, [])
     assert output.is_file()
 
 
-def test_a_benchmark(dataset):
-    done = started(
-        *("benchmark", "episodes", "--dataset_dir", dataset, "--image_size", 32),
+def test_a_benchmark(dataset, quiet):
+    out = quiet(
+        *("tools.benchmark", "episodes", "--dataset_dir", dataset, "--image_size", 32),
         *("--shots", 1, "--queries", 2, "--seconds", 0.1),
     )
-    assert (done.returncode, lines(done.stderr)) == (0, [])
-    assert "2 classes" in done.stdout
+    assert "2 classes" in out

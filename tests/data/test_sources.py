@@ -17,7 +17,7 @@ from efficientlab_tf.data.example import CHANGED, REFUSED
 from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.data.sources.folder import folder_jobs
 from efficientlab_tf.data.sources.fss1000 import fss1000_jobs
-from efficientlab_tf.data.sources.jobs import read_classes, run_job
+from efficientlab_tf.data.sources.jobs import read_classes
 from efficientlab_tf.data.sources.mliis import list_shards, read_mliis
 from efficientlab_tf.errors import UserError
 
@@ -360,7 +360,7 @@ def test_fss1000_partners(tmp_path):
         ("5.png", REFUSED, "mask without image"),
         ("10.jpeg", REFUSED, "a second image of the same name; 10.JPG used"),
     ]
-    data = run_job(job, PLAIN)
+    data = job.read(PLAIN)
     assert [example.filename for example in data.examples] == [
         "1.jpg",
         "2.jpeg",

@@ -15,8 +15,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from efficientlab_tf import convert as converting
-from efficientlab_tf import inspect_dataset, verify
 from efficientlab_tf.data.convert import convert
 from efficientlab_tf.data.example import ClassData, Example
 from efficientlab_tf.data.manifest import Manifest
@@ -25,6 +23,8 @@ from efficientlab_tf.data.split_lists import load_splits
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError, run_command
 from tests.data.test_sources import bright_half, write_mliis
+from tools import convert as converting
+from tools import inspect_dataset, verify
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SIDE = 24

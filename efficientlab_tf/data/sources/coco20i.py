@@ -4,14 +4,13 @@ Classes are numbered from 0 in the order of their category ids; fold i tests on 
 i + 4, i + 8, ... (Nguyen and Todorovic 2019; HSNet, Min et al. 2021) and trains on all
 others. Training pictures are COCO's train set, test pictures its val set. A class's
 mask is the union of its instances; its crowd regions, which are roughly outlined, are
-unknown (255) where no instance is. All other classes are background.
-
-The outlines are drawn in the worker processes; a pixel belongs to an outline if its
-centre lies inside.
+unknown (255) where no instance is. All other classes are background. The outlines are
+drawn in the worker processes.
 """
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
 from efficientlab_tf.data.example_files import make_example
 from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
-from efficientlab_tf.data.sources.jobs import list_images
+from efficientlab_tf.data.sources.jobs import collected, list_images
 from efficientlab_tf.errors import UserError
 
 FOLDS = 4
@@ -40,11 +39,15 @@ class Outline(NamedTuple):
 
     Attributes:
       number: its id, for messages.
+      image: the picture's id.
+      category: the class's id.
       crowd: whether it is a region of many things, not told apart.
       segmentation: polygons or run lengths, as `coco_masks.paint` takes them.
     """
 
     number: object
+    image: object
+    category: object
     crowd: bool
     segmentation: object
 
@@ -54,8 +57,7 @@ class Labelled(NamedTuple):
 
     Attributes:
       image: its file.
-      height: in pixels, as annotated.
-      width: in pixels, as annotated.
+      height, width: in pixels, as annotated.
       outlines: of the class, at least one that is no crowd.
     """
 
@@ -66,12 +68,9 @@ class Labelled(NamedTuple):
 
 
 class CocoJob(NamedTuple):
-    """Pictures of one class to read, a job as those of `jobs`.
+    """Pictures of one class to read, in the order to be stored; see `jobs.Job`.
 
-    Attributes:
-      class_name: the class.
-      pictures: in the order to be stored.
-      rows: of the report, about files that are not among the pictures.
+    `rows` are the report on files that are not among the pictures.
     """
 
     class_name: str
@@ -80,21 +79,21 @@ class CocoJob(NamedTuple):
 
     def read(self, options: CleaningOptions) -> ClassData:
         """Reads the pictures and draws their masks."""
-        examples = []
-        rows = list(self.rows)
-        for picture in self.pictures:
-            example, example_rows = make_example(
-                self.class_name,
-                picture.image,
-                picture.image.name,
-                partial(draw_mask, picture),
-                options,
-                must_mark=True,
-            )
-            rows += example_rows
-            if example is not None:
-                examples.append(example)
-        return ClassData(self.class_name, examples, rows)
+        return collected(
+            self.class_name,
+            self.rows,
+            (
+                make_example(
+                    self.class_name,
+                    picture.image,
+                    picture.image.name,
+                    partial(draw_mask, picture),
+                    options,
+                    must_mark=True,
+                )
+                for picture in self.pictures
+            ),
+        )
 
 
 def draw_mask(picture: Labelled) -> tuple[np.ndarray, list[str]]:
@@ -128,17 +127,15 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
       year: of these; None takes the one that is there.
 
     Raises:
-      UserError: not this layout, several years, malformed JSON, classes that differ
-        between both sets, or a picture in both.
+      UserError: not this layout, several years, malformed JSON, or sets that differ in
+        classes or share a picture.
     """
     root = Path(root)
     year = _year(root, year)
-    sets = {}
     splits = {TRAIN_PREFIX: f"train{year}", TEST_PREFIX: f"val{year}"}
     with tqdm(splits.items(), desc="annotations", unit="file") as progress:
-        for prefix, split in progress:
-            sets[prefix] = _Instances(root, split)
-    train, val = sets[TRAIN_PREFIX], sets[TEST_PREFIX]
+        sets = {prefix: _Instances(root, split) for prefix, split in progress}
+    train, val = sets.values()
     if train.classes != val.classes:
         raise UserError(
             f"{train.path} and {val.path} name different categories; take both from "
@@ -155,9 +152,7 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
     ]
     if len(classes) != CLASSES:
         notes.append(f"{len(classes)} categories; COCO has {CLASSES}")
-    pictures: dict[str, list[Labelled]] = {}
-    class_rows: dict[str, list[ReportRow]] = {}
-    rows = []
+    pictures, class_rows, rows = {}, {}, []
     for prefix, instances in sets.items():
         for name in classes:
             entry = prefix + name
@@ -168,14 +163,7 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
 
 
 class _Instances:
-    """One instances_*.json, sorted by class and picture.
-
-    Attributes:
-      path: of the JSON.
-      split: such as train2014.
-      classes: category id to name.
-      stems: names without suffix of the listed pictures.
-    """
+    """One instances_*.json, sorted by class and picture."""
 
     def __init__(self, root: Path, split: str):
         self.path = root / ANNOTATIONS / f"instances_{split}.json"
@@ -196,76 +184,54 @@ class _Instances:
         self._outlines: dict[str, dict[object, list[Outline]]] = {
             name: {} for name in self.classes.values()
         }
-        self._stray: list[tuple[str | None, str, str]] = []
+        # Class name, or None for no class, to (what is left out, why).
+        self._stray: defaultdict[str | None, list] = defaultdict(list)
         for annotation in document["annotations"]:
             self._add(annotation)
 
     def _add(self, annotation: object) -> None:
-        if not isinstance(annotation, _Annotation) or not all(
+        if not isinstance(annotation, Outline) or not all(
             isinstance(number, int | str)
             for number in (annotation.image, annotation.category)
         ):
             reason = "no image_id or no category_id"
-            self._stray.append((None, "annotation", reason))
+            self._stray[None].append(("annotation", reason))
             return
-        name = self.classes.get(annotation.category)
+        image, category = annotation.image, annotation.category
+        name = self.classes.get(category)
         what = f"annotation {annotation.number}"
         if name is None:
-            reason = f"category_id {annotation.category} is not among the categories"
-            self._stray.append((None, what, reason))
-        elif annotation.image not in self._images:
-            reason = f"image_id {annotation.image} is not among the images"
-            self._stray.append((name, what, reason))
+            reason = f"category_id {category} is not among the categories"
+            self._stray[None].append((what, reason))
+        elif image not in self._images:
+            reason = f"image_id {image} is not among the images"
+            self._stray[name].append((what, reason))
         else:
-            outlines = self._outlines[name].setdefault(annotation.image, [])
-            outlines.append(
-                Outline(annotation.number, annotation.crowd, annotation.segmentation)
-            )
+            self._outlines[name].setdefault(image, []).append(annotation)
 
     def of_class(self, name: str, entry: str) -> tuple[list[Labelled], list[ReportRow]]:
         """Returns the pictures of a class by name, and the report's rows on it."""
         pictures = []
-        rows = [
-            ReportRow(entry, what, REFUSED, reason)
-            for stray, what, reason in self._stray
-            if stray == name
-        ]
+        faults = list(self._stray[name])
         for number, outlines in self._outlines[name].items():
             if all(outline.crowd for outline in outlines):
                 continue
             image = self._images[number]
             path = self._files.get(image.name)
             if path is None:
-                reason = "mask without image"
-                rows.append(ReportRow(entry, image.name, REFUSED, reason))
+                faults.append((image.name, "mask without image"))
             else:
                 pictures.append(Labelled(path, image.height, image.width, outlines))
+        rows = [ReportRow(entry, what, REFUSED, reason) for what, reason in faults]
         return sorted(pictures, key=lambda picture: picture.image.name), rows
 
     def rows(self, where: str) -> list[ReportRow]:
         """Returns the report's rows on what is of no class."""
         listed = {image.name for image in self._images.values()}
-        reason = f"image without mask: {self.path.name} does not list it"
-        return [
-            *(
-                ReportRow(where, what, REFUSED, reason)
-                for name, what, reason in self._stray
-                if name is None
-            ),
-            *(
-                ReportRow(where, name, REFUSED, reason)
-                for name in self._files
-                if name not in listed
-            ),
-        ]
-
-
-class _Annotation(NamedTuple):
-    number: object
-    image: object
-    category: object
-    crowd: bool
-    segmentation: object
+        unlisted = f"image without mask: {self.path.name} does not list it"
+        strangers = [(name, unlisted) for name in self._files if name not in listed]
+        faults = self._stray[None] + strangers
+        return [ReportRow(where, what, REFUSED, reason) for what, reason in faults]
 
 
 class _Image(NamedTuple):
@@ -325,7 +291,7 @@ def _compact(item: dict) -> object:
             outline = [_array(polygon, np.float64) for polygon in outline]
         crowd = bool(item.get("iscrowd", 0))
         numbers = item["image_id"], item["category_id"]
-        return _Annotation(item.get("id"), *numbers, crowd, outline)
+        return Outline(item.get("id"), *numbers, crowd, outline)
     if "file_name" in item:
         size = item.get("height"), item.get("width")
         return _Image(item.get("id"), item["file_name"], *size)
@@ -344,11 +310,8 @@ def _array(values: object, dtype: type | None) -> object:
 def _categories(path: Path, categories: list) -> dict[int, str]:
     names: dict[int, str] = {}
     for category in categories:
-        number, name = (
-            (category.get("id"), category.get("name"))
-            if isinstance(category, dict)
-            else (None, None)
-        )
+        category = category if isinstance(category, dict) else {}
+        number, name = category.get("id"), category.get("name")
         usable = isinstance(name, str) and Path(name).name == name != ""
         if not isinstance(number, int) or not usable:
             raise UserError(

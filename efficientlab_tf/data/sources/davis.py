@@ -9,9 +9,9 @@ objects by the indices of a palette PNG, with 255 for unknown. Every object of a
 is a class of its own. Its examples are the frames that show it, in the order of time.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -33,17 +33,11 @@ from efficientlab_tf.errors import UserError
 
 IMAGES, MASKS, SETS = "JPEGImages", "Annotations", "ImageSets"
 RESOLUTION = "480p"
+ABSENT = "the object is not in the frame"
 
 
-@dataclasses.dataclass(frozen=True)
-class DavisSequence:
-    """One video.
-
-    Attributes:
-      name: of its folder.
-      frames: folder of the frames.
-      masks: folder of their masks.
-    """
+class DavisSequence(NamedTuple):
+    """One video: its folder's name, and the folders of its frames and masks."""
 
     name: str
     frames: Path
@@ -62,10 +56,10 @@ def find_sequences(
     Args:
       root: holds JPEGImages and Annotations.
       resolution: the folder below them.
-      split: use only the sequences of this list in ImageSets, such as 2017/val; ""
-        takes all. A line of it is a sequence's name, or the paths of a frame and its
-        mask (DAVIS 2016).
-      names: use only these sequences; () takes all.
+      split: takes only the sequences of this list in ImageSets, such as 2017/val. A
+        line of it is a sequence's name, or the paths of a frame and its mask (DAVIS
+        2016).
+      names: takes only these sequences.
 
     Raises:
       UserError: not this layout, or no such list or sequence.
@@ -114,19 +108,14 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
                 jobs.append(ClassJob(name, files, rows, index))
             continue
         # A mask without levels has colours: reading it will say what is wrong.
-        shown = {
-            mask
-            for mask, found in levels.items()
-            if max(found, default=UNKNOWN) >= THRESHOLD
-        }
-        reason = "the object is not in the frame"
+        shown = {m for m in levels if max(levels[m], default=UNKNOWN) >= THRESHOLD}
         rows = [
-            ReportRow(sequence.name, image.name, LEFT_OUT, reason)
+            ReportRow(job.class_name, image.name, LEFT_OUT, ABSENT)
             for image, mask in job.files
             if mask not in shown
         ]
         files = [pair for pair in job.files if pair[1] in shown]
-        jobs.append(ClassJob(sequence.name, files, job.rows + rows))
+        jobs.append(job._replace(files=files, rows=job.rows + rows))
     return jobs
 
 
@@ -138,29 +127,19 @@ def _levels(path: Path) -> set[int]:
 
 
 def _split(root: Path, split: str) -> list[str]:
-    path = root / SETS / f"{split}.txt"
+    folder = root / SETS
+    path = folder / f"{split}.txt"
     if not path.is_file():
-        folder = root / SETS
-        known = sorted(
-            p.relative_to(folder).with_suffix("").as_posix()
-            for p in folder.glob("**/*.txt")
-        )
-        raise UserError(
-            f"no such split: {path}; there are {', '.join(known) or 'none'}"
-        )
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    names = [
-        Path(line[0]).parent.name if "/" in line[0] else line[0]
-        for line in lines
-        if line
-    ]
-    return list(dict.fromkeys(names))
+        lists = (p.relative_to(folder) for p in folder.glob("**/*.txt"))
+        known = ", ".join(sorted(p.with_suffix("").as_posix() for p in lists))
+        raise UserError(f"no such split: {path}; there are {known or 'none'}")
+    entries = map(str.split, path.read_text(encoding="utf-8").splitlines())
+    frames = [Path(entry[0]) for entry in entries if entry]
+    return list(dict.fromkeys(frame.parent.name or frame.name for frame in frames))
 
 
 def _check(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise UserError(
-            f"no sequence {missing[0]!r} in {where}; there are "
-            f"{', '.join(sorted(known)[:20])}"
-        )
+    for name in names:
+        if name not in known:
+            there = ", ".join(sorted(known)[:20])
+            raise UserError(f"no sequence {name!r} in {where}; there are {there}")

@@ -44,10 +44,9 @@ def folded_source(
     Args:
       pictures: entry to its pictures, in the order to be stored.
       job: makes a job from an entry's name, some of its pictures and report rows.
-      folds: the splits of each fold.
+      folds, notes: see `FoldedSource`.
       class_rows: entry to the report on its files.
       rows: the report on files that belong to no entry.
-      notes: lines to print before the conversion.
     """
     jobs, names, rows, notes = [], [], list(rows), list(notes)
     for entry, items in pictures.items():

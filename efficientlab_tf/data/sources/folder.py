@@ -23,19 +23,14 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
       class_name: the class if there is one; None names it like the folder.
 
     Raises:
-      UserError: no such folder, neither of these layouts, or `class_name` is given
-        for several classes.
+      UserError: neither of these layouts, or `class_name` given for several classes.
     """
     input_dir = Path(input_dir)
     folders = list_folders(input_dir)
     names = [folder.name for folder in folders]
     if IMAGES in names or MASKS in names:
         return [_class_job(class_name or input_dir.resolve().name, input_dir)]
-    classes = [
-        folder
-        for folder in folders
-        if (folder / IMAGES).is_dir() or (folder / MASKS).is_dir()
-    ]
+    classes = [f for f in folders if (f / IMAGES).is_dir() or (f / MASKS).is_dir()]
     if not classes:
         raise UserError(
             f"{input_dir} has neither {IMAGES}/ and {MASKS}/ nor class folders with "

@@ -12,14 +12,14 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
+from efficientlab_tf.data.example import REFUSED, ClassData, Example, ReportRow
 from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.errors import UserError
 
@@ -42,9 +42,8 @@ class ClassJob(NamedTuple):
     Attributes:
       class_name: the class.
       files: (image, mask) paths in the order to be stored.
-      rows: the report on files that were refused because they have no partner.
-      index: the index of the class, for masks that hold several classes; None for
-        masks that show one class.
+      rows: the report on files without a partner.
+      index: of the class, in masks that hold several; None for masks of one class.
     """
 
     class_name: str
@@ -56,16 +55,25 @@ class ClassJob(NamedTuple):
         """Reads the class."""
         if self.index is not None:
             options = dataclasses.replace(options, index_masks=True, index=self.index)
-        examples = []
-        rows = list(self.rows)
-        for image_path, mask_path in self.files:
-            example, example_rows = load_example(
-                self.class_name, image_path, mask_path, options
-            )
-            rows += example_rows
-            if example is not None:
-                examples.append(example)
-        return ClassData(self.class_name, examples, rows)
+        return collected(
+            self.class_name,
+            self.rows,
+            (load_example(self.class_name, *pair, options) for pair in self.files),
+        )
+
+
+def collected(
+    class_name: str,
+    rows: Iterable[ReportRow],
+    loaded: Iterable[tuple[Example | None, list[ReportRow]]],
+) -> ClassData:
+    """Puts together what loading the examples of a class one by one gave."""
+    data = ClassData(class_name, [], list(rows))
+    for example, example_rows in loaded:
+        data.rows.extend(example_rows)
+        if example is not None:
+            data.examples.append(example)
+    return data
 
 
 def read_classes(
@@ -75,17 +83,14 @@ def read_classes(
     workers = min(workers, len(jobs))
     if workers <= 1:
         for job in jobs:
-            yield run_job(job, options)
+            yield job.read(options)
         return
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-    )
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, _prepare_worker)
     waiting: deque[Future[ClassData]] = deque()
     try:
         for job in jobs:
-            waiting.append(pool.submit(run_job, job, options))
+            waiting.append(pool.submit(job.read, options))
             # Bounds the memory that results take while the shards are written.
             if len(waiting) > 4 * workers:
                 yield waiting.popleft().result()
@@ -100,34 +105,28 @@ def read_classes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_job(job: Job, options: CleaningOptions) -> ClassData:
-    """Runs one job; a function, so that worker processes can be given it."""
-    return job.read(options)
-
-
 def match_files(
     class_name: str, images: dict[str, list[Path]], masks: dict[str, list[Path]]
 ) -> ClassJob:
-    """Matches the images and masks of one class by file name without suffix.
+    """Matches the images and masks of one class by their names without suffix.
 
-    Args:
-      class_name: the class.
-      images: stem to image files; of several the first is used.
-      masks: stem to mask files; of several the first is used.
+    Of several `images` or `masks` of a name the first is used.
     """
     files = []
     rows = []
+
+    def refuse(path: Path, reason: str) -> None:
+        rows.append(ReportRow(class_name, path.name, REFUSED, reason))
+
     for stem in sorted(images.keys() | masks.keys(), key=natural_key):
         for kind, found in (("image", images), ("mask", masks)):
             for extra in found.get(stem, [])[1:]:
-                reason = f"a second {kind} of the same name; {found[stem][0].name} used"
-                rows.append(ReportRow(class_name, extra.name, REFUSED, reason))
+                used = found[stem][0].name
+                refuse(extra, f"a second {kind} of the same name; {used} used")
         if stem not in masks:
-            name = images[stem][0].name
-            rows.append(ReportRow(class_name, name, REFUSED, "image without mask"))
+            refuse(images[stem][0], "image without mask")
         elif stem not in images:
-            name = masks[stem][0].name
-            rows.append(ReportRow(class_name, name, REFUSED, "mask without image"))
+            refuse(masks[stem][0], "mask without image")
         else:
             files.append((images[stem][0], masks[stem][0]))
     return ClassJob(class_name, files, rows)
@@ -146,22 +145,20 @@ def list_folders(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise UserError(f"no such folder: {directory}; give the folder of the images")
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    return [path for path in _visible(directory) if path.is_dir()]
 
 
 def list_images(directory: Path) -> list[Path]:
     """Returns the visible image files in `directory`, sorted by name."""
-    return sorted(
+    return [
         path
-        for path in directory.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
-    )
+        for path in _visible(directory)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+
+
+def _visible(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.iterdir() if not p.name.startswith("."))
 
 
 def by_stem(directory: Path) -> dict[str, list[Path]]:
@@ -180,7 +177,5 @@ def _prepare_worker() -> None:
 
 
 def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    multiprocessing.parent_process().join()
+    os._exit(1)

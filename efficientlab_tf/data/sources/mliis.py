@@ -19,10 +19,7 @@ from efficientlab_tf.errors import UserError
 SIZE = 224
 SUFFIX = ".tfrecord.gzip"
 
-_FEATURES = {
-    "image": tf.io.FixedLenFeature([], tf.string),
-    "mask": tf.io.FixedLenFeature([], tf.string),
-}
+_FEATURES = dict.fromkeys(("image", "mask"), tf.io.FixedLenFeature([], tf.string))
 
 
 def list_shards(input_dir: Path) -> dict[str, Path]:
@@ -36,21 +33,16 @@ def list_shards(input_dir: Path) -> dict[str, Path]:
         raise UserError(
             f"no such folder: {input_dir}; give the folder of CLASS{SUFFIX} files"
         )
-    shards = {
-        path.name.removesuffix(SUFFIX): path
-        for path in sorted(input_dir.glob(f"*{SUFFIX}"))
-    }
-    if not shards:
+    paths = sorted(input_dir.glob(f"*{SUFFIX}"))
+    if not paths:
         raise UserError(f"{input_dir} holds no CLASS{SUFFIX} files; give their folder")
-    return shards
+    return {path.name.removesuffix(SUFFIX): path for path in paths}
 
 
 def read_mliis(shards: dict[str, Path]) -> Iterator[ClassData]:
     """Reads shards one after another; images are stored as PNG, without loss."""
     for class_name, path in shards.items():
-        examples = []
-        rows = []
-        index = 0
+        examples, rows, index = [], [], 0
         try:
             for serialized in tf.data.TFRecordDataset(str(path), "GZIP"):
                 name = f"{index + 1}.png"
@@ -86,12 +78,5 @@ def _example(name: str, serialized: tf.Tensor) -> tuple[Example, list[str]]:
     indices, notes = binary_mask(mask.reshape(SIZE, SIZE, -1))
     buffer = io.BytesIO()
     Image.fromarray(image.reshape(SIZE, SIZE, 3)).save(buffer, "PNG")
-    example = Example(
-        filename=name,
-        image=buffer.getvalue(),
-        image_format="png",
-        mask=encode_mask(indices),
-        height=SIZE,
-        width=SIZE,
-    )
-    return example, notes
+    stored = buffer.getvalue(), "png", encode_mask(indices)
+    return Example(name, *stored, height=SIZE, width=SIZE), notes

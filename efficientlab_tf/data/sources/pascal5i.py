@@ -1,14 +1,14 @@
 """PASCAL-5i (Shaban et al. 2017, section 5): PASCAL VOC 2012, and SBD to train on.
 
-There are four folds: fold i tests on VOC's classes 5i + 1 to 5i + 5 and trains on the
-other fifteen. The training pictures are those of VOC's train.txt, and those that SBD
-(the Semantic Boundaries Dataset, the paper's "SDS") lists for training or validation,
-except the pictures of VOC's val.txt, which are for testing alone. Where both sets label
-a picture, VOC's finer mask is taken. In the masks of a class all other classes are
-background, and VOC's void stays unknown; SBD has no void.
+Fold i of four tests on VOC's classes 5i + 1 to 5i + 5 and trains on the other fifteen.
+The training pictures are those of VOC's train.txt, and those that SBD (the Semantic
+Boundaries Dataset, the paper's "SDS") lists for training or validation, except the
+pictures of VOC's val.txt, which are for testing alone. Where both sets label a picture,
+VOC's finer mask is taken. In the masks of a class all other classes are background, and
+VOC's void stays unknown; SBD has no void.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,12 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.example import LEFT_OUT, REFUSED, ReportRow
-from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
+from efficientlab_tf.data.folds import (
+    TEST_PREFIX,
+    TRAIN_PREFIX,
+    make_folds,
+    plain_name,
+)
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
@@ -94,43 +99,27 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     testing = entries.add(TEST_PREFIX, _Labelled(val, images, masks))
     notes.append(f"testing: {testing} pictures, of VOC's val.txt")
     classes = list(VOC_CLASSES.values())
-    tests = [
-        classes[start : start + CLASSES_PER_FOLD]
-        for start in range(0, len(classes), CLASSES_PER_FOLD)
-    ]
-    return folded_source(
-        {entry: sorted(files) for entry, files in entries.files.items()},
-        _job,
-        make_folds(classes, tests),
-        entries.class_rows,
-        rows + entries.rows,
-        notes,
-    )
+    starts = range(0, len(classes), CLASSES_PER_FOLD)
+    folds = make_folds(classes, [classes[s : s + CLASSES_PER_FOLD] for s in starts])
+    for files in entries.files.values():
+        files.sort(key=lambda paths: paths[0].stem)
+    rows += entries.rows
+    return folded_source(entries.files, _job, folds, entries.class_rows, rows, notes)
 
 
-def _job(
-    entry: str, files: list[tuple[str, Path, Path]], rows: list[ReportRow]
-) -> ClassJob:
-    paths = [(image, mask) for _, image, mask in files]
-    name = entry.removeprefix(TRAIN_PREFIX).removeprefix(TEST_PREFIX)
-    return ClassJob(entry, paths, rows, _INDEX[name])
+def _job(entry: str, files: list, rows: list[ReportRow]) -> ClassJob:
+    return ClassJob(entry, files, rows, _INDEX[plain_name(entry)])
 
 
 class _Entries:
-    """The entries and what they hold.
+    """The entries: their (image, mask) paths, and the report on their files.
 
-    Attributes:
-      files: entry to (name, image, mask) of each of its pictures.
-      class_rows: entry to the report's rows on its files.
-      rows: the report's rows on files that are of no entry.
+    `rows` are the report on files that are of no entry.
     """
 
     def __init__(self):
-        names = [
-            prefix + name
-            for prefix in (TRAIN_PREFIX, TEST_PREFIX)
-            for name in VOC_CLASSES.values()
-        ]
+        prefixes = TRAIN_PREFIX, TEST_PREFIX
+        names = [prefix + name for prefix in prefixes for name in _INDEX]
         self.files: dict[str, list] = {name: [] for name in names}
         self.class_rows: dict[str, list[ReportRow]] = {name: [] for name in names}
         self.rows: list[ReportRow] = []
@@ -138,8 +127,7 @@ class _Entries:
     def add(self, prefix: str, labelled: _Labelled) -> int:
         """Adds pictures to the entries of the classes that their masks hold.
 
-        Returns:
-          The number of pictures that hold a class.
+        Returns how many pictures hold a class.
         """
         count = 0
         where = prefix.removesuffix("-")
@@ -158,7 +146,7 @@ class _Entries:
             for index in indices:
                 entry = prefix + VOC_CLASSES[index]
                 if image:
-                    self.files[entry].append((name, image, mask))
+                    self.files[entry].append((image, mask))
                 else:
                     row = ReportRow(entry, mask.name, REFUSED, "mask without image")
                     self.class_rows[entry].append(row)
@@ -177,10 +165,10 @@ def _sbd(folder: Path) -> _Labelled:
             f"layout: {SBD_IMAGES}/NAME.jpg, {SBD_MASKS}/NAME.mat, train.txt and "
             "val.txt, as in benchmark_RELEASE/dataset"
         )
-    lists = (_names(root / f"{split}.txt") for split in ("train", "val"))
+    train, val = (_names(root / f"{split}.txt") for split in ("train", "val"))
     masks = (root / SBD_MASKS).iterdir()
     return _Labelled(
-        list(dict.fromkeys(name for names in lists for name in names)),
+        list(dict.fromkeys(train + val)),
         {path.stem: path for path in list_images(root / SBD_IMAGES)},
         {path.stem: path for path in masks if path.suffix.lower() == SBD_SUFFIX},
     )
@@ -189,10 +177,9 @@ def _sbd(folder: Path) -> _Labelled:
 def _names(path: Path) -> list[str]:
     """Returns the names of a list, each once."""
     try:
-        names: Iterable[str] = path.read_text(encoding="utf-8").split()
+        return list(dict.fromkeys(path.read_text(encoding="utf-8").split()))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(
             f"cannot read the list {path}: {reason}; complete the download"
         ) from error
-    return list(dict.fromkeys(names))

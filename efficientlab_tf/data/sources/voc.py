@@ -1,8 +1,7 @@
 """PASCAL VOC's segmentation layout: many classes in one picture, one index each.
 
 JPEGImages/NAME.jpg has its mask in SegmentationClass/NAME.png, whose values (also of a
-palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void". Every class
-gets the pictures that show it, and in their masks all other classes are background.
+palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void".
 """
 
 from collections.abc import Collection, Mapping
@@ -21,16 +20,12 @@ IMAGES = "JPEGImages"
 MASKS = "SegmentationClass"
 SETS = Path("ImageSets") / "Segmentation"
 
-VOC_CLASSES: Mapping[int, str] = dict(
-    enumerate(
-        (
-            *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
-            *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
-            *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-        ),
-        start=1,
-    )
+_NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
 )
+VOC_CLASSES: Mapping[int, str] = dict(enumerate(_NAMES, start=1))
 """Index to name of the 20 classes of PASCAL VOC."""
 
 
@@ -70,27 +65,22 @@ def voc_jobs(
     Args:
       root: holds JPEGImages and SegmentationClass.
       labels: index to class name.
-      image_set: use only the pictures of this list in ImageSets/Segmentation, such as
-        "trainval"; None takes all.
-      classes: use only these classes; None takes all that occur.
+      image_set: takes only the pictures of this list in ImageSets/Segmentation, such
+        as "trainval".
+      classes: takes only these classes.
 
     Returns:
-      One job for each class that occurs, in the order of the indices, its files in
-      the order of their names. A mask without picture is reported for every class
-      that it shows.
+      One job for each class that occurs, by index, its files by name. A mask without
+      picture is reported for every class that it shows.
 
     Raises:
-      UserError: not this layout, an unknown set or class name, or a mask that
-        cannot be read.
+      UserError: not this layout, an unknown set or class, or an unreadable mask.
     """
     root = Path(root)
     check_layout(root)
-    unknown = set(classes or ()) - set(labels.values())
-    if unknown:
-        raise UserError(
-            f"unknown class {sorted(unknown)[0]!r}; choose from "
-            f"{', '.join(labels.values())}"
-        )
+    if unknown := sorted(set(classes or ()) - set(labels.values())):
+        known = ", ".join(labels.values())
+        raise UserError(f"unknown class {unknown[0]!r}; choose from {known}")
     images = {path.stem: path for path in list_images(root / IMAGES)}
     masks = {path.stem: path for path in list_images(root / MASKS)}
     stems = sorted(masks)
@@ -139,8 +129,9 @@ def mask_indices(path: Path) -> set[int]:
     except OSError as error:
         raise Refused(error.strerror) from error
     if path.suffix.lower() == SBD_SUFFIX:
-        return set(np.unique(read_sbd_mask(data)).tolist())
-    values = np.asarray(open_picture(data))
+        values = read_sbd_mask(data)
+    else:
+        values = np.asarray(open_picture(data))
     if values.ndim != 2:
         raise Refused(
             f"{values.shape[-1]} channels; expected one of indices, as a grey or "
@@ -151,10 +142,8 @@ def mask_indices(path: Path) -> set[int]:
 
 def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
     if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.txt"))
-        raise UserError(
-            f"no such image set: {path}; there are {', '.join(known) or 'none'}"
-        )
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt")))
+        raise UserError(f"no such image set: {path}; there are {known or 'none'}")
     stems = path.read_text(encoding="utf-8").split()
     missing = [stem for stem in stems if stem not in masks]
     if missing:

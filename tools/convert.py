@@ -1,6 +1,6 @@
 """Converts a set of images and masks to a dataset folder.
 
-  python -m efficientlab_tf.convert SOURCE [options]
+  efficientlab convert SOURCE [options]
 
 SOURCE is the layout in which the images are; `SOURCE --help` describes it and lists
 its options. The other commands read dataset folders alone.
@@ -13,10 +13,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.example import ClassData
-from efficientlab_tf.data.folds import FoldPlan
+from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, ClassData
+from efficientlab_tf.data.fold_lists import MAX_SHOTS
+from efficientlab_tf.data.folds import TEST, FoldPlan
+from efficientlab_tf.data.manifest import FILENAME
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.sources.davis import RESOLUTION, davis_jobs, find_sequences
 from efficientlab_tf.data.sources.folded import FoldedSource
@@ -28,6 +31,9 @@ from efficientlab_tf.data.sources.pascal5i import pascal5i
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError, run_command
 
+if TYPE_CHECKING:
+    from efficientlab_tf.data.convert import Conversion
+
 # TensorFlow is imported inside the functions that need it: worker processes import
 # this module too, and without TensorFlow they start at once.
 
@@ -37,6 +43,9 @@ lists each file that was changed, refused or left out, and why.
 
 Exit status: 0; 1 if a class has too few usable examples (the class is named and left
 out, all others are written); 2 for bad arguments."""
+
+MAX_LINES = 20
+"""Of refused files; the report has all."""
 
 FOLDS = """\
 One dataset folder serves all four folds: the option --splits=fold0 to --splits=fold3
@@ -73,6 +82,10 @@ def positive_int(text: str) -> int:
     return value
 
 
+NAMES = re.compile(",").split
+COUNT = {"type": positive_int, "metavar": "N"}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="efficientlab convert",
@@ -104,11 +117,8 @@ def _parser() -> argparse.ArgumentParser:
             options = {"dest": "input_dir", "metavar": "DIR", "help": help}
             add(*folder, type=Path, required=True, **options)
         add("--output_dir", required=True, metavar="DIR", help="dataset to write")
-        add(
-            "--overwrite",
-            action="store_true",
-            help="replace the dataset that is there",
-        )
+        replace = "replace the dataset that is there"
+        add("--overwrite", action="store_true", help=replace)
         if folds:
             _add_fold_options(add)
         else:
@@ -120,19 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     source(_fss1000, "--input_dir")
     add = source(_folder, "--input_dir")
     add("--class_name", help="name of the one class (the name of the folder)")
-    add(
-        "--index_masks",
-        action="store_true",
-        help="masks hold indices: 0 background, 1..K classes, 255 unknown",
-    )
+    indices = "masks hold indices: 0 background, 1..K classes, 255 unknown"
+    add("--index_masks", action="store_true", help=indices)
     add = source(_voc, "--input_dir")
-    add(
-        "--labels",
-        type=Path,
-        help='file of lines "INDEX NAME": the class of each index (PASCAL VOC\'s 20)',
-    )
+    labels = 'file of lines "INDEX NAME": the class of each index (PASCAL VOC\'s 20)'
+    add("--labels", type=Path, help=labels)
     add("--image_set", help="use only this list of ImageSets/Segmentation: trainval")
-    add("--classes", type=_names, help="convert only these classes: bus,dog")
+    add("--classes", type=NAMES, help="convert only these classes: bus,dog")
     voc = "VOC2012's folder, with JPEGImages"
     add = source(_pascal5i, "--input_dir", "--voc", help=voc, folds=True)
     add("--sbd", type=Path, help="train on SBD, too: benchmark_RELEASE/dataset")
@@ -142,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add = source(_davis, "--input_dir", "--davis")
     add("--resolution", default=RESOLUTION, help="folder of a resolution (%(default)s)")
     add("--split", default="", help="use only this list of ImageSets: 2017/train")
-    add("--sequences", type=_names, help="convert only these sequences: bear,camel")
+    add("--sequences", type=NAMES, help="convert only these sequences: bear,camel")
     source(_mliis, "--input_dir", images=False)
     add = source(_fpk, splits="fpk")
     add("--fss1000", type=Path, required=True, help="FSS-1000's folder")
@@ -159,9 +163,8 @@ def _add_class_options(add: Callable, splits: str) -> None:
     )
     add(
         *("--min_examples", "--min_pairs"),
-        type=positive_int,
+        **COUNT,
         default=2,
-        metavar="N",
         help="leave out classes with fewer usable examples (%(default)s)",
     )
 
@@ -175,9 +178,8 @@ def _add_image_options(add: Callable) -> None:
     )
     add(
         "--workers",
-        type=positive_int,
+        **COUNT,
         default=os.cpu_count() or 1,
-        metavar="N",
         help="parallel processes (%(default)s)",
     )
 
@@ -185,16 +187,11 @@ def _add_image_options(add: Callable) -> None:
 def _add_fold_options(add: Callable) -> None:
     add(
         "--pairs",
-        type=positive_int,
+        **COUNT,
         default=1000,
-        metavar="N",
         help="test pairs to draw for each fold (%(default)s)",
     )
     add("--seed", type=int, default=0, help="seed of the test pairs (%(default)s)")
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
 
 
 def _fss1000(args: argparse.Namespace) -> int:
@@ -326,38 +323,75 @@ def _convert(
     classes: Iterable[ClassData],
     names: Sequence[str],
     strict: bool = False,
+    **folds,
 ) -> int:
     import efficientlab_tf.quiet  # noqa: F401
-    from efficientlab_tf.data.convert import convert, summarize
+    from efficientlab_tf.data.convert import REPORT, convert
 
+    options = folds or {"splits": args.splits, "min_examples": args.min_examples}
     conversion = convert(
-        classes,
-        names,
-        args.output_dir,
-        splits=args.splits,
-        min_examples=args.min_examples,
-        overwrite=args.overwrite,
+        classes, names, args.output_dir, overwrite=args.overwrite, **options
     )
-    return summarize(conversion, strict)
+    refused = _summarize(conversion, conversion.manifest.directory / REPORT)
+    failed = conversion.too_few or not conversion.manifest.classes
+    return 1 if failed or (strict and refused) else 0
+
+
+def _summarize(conversion: "Conversion", report: Path) -> int:
+    """Prints what was done; returns how many files were refused."""
+    manifest, rows, too_few, pair_counts = conversion
+    refused = [row for row in rows if row.action == REFUSED]
+    errors = [
+        f"refused: {row.class_name}/{row.file}: {row.reason}"
+        for row in refused[:MAX_LINES]
+    ]
+    if len(refused) > MAX_LINES:
+        errors.append(f"refused: {len(refused) - MAX_LINES} more, see {report}")
+    errors += [
+        f"error: class {name} left out: {count} usable examples are too few; "
+        f"{report} lists what was refused"
+        for name, count in too_few.items()
+    ]
+    for line in errors:
+        print(line, file=sys.stderr)
+    examples = sum(entry.count for entry in manifest.classes.values())
+    changed = sum(row.action == CHANGED for row in rows)
+    left_out = sum(row.action == LEFT_OUT for row in rows)
+    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
+    if not manifest.classes:
+        print(f"no class is usable, so no {FILENAME} was written")
+    for split, names in manifest.splits.items():
+        print(f"  {split}: {len(names)} classes")
+    outside = len(manifest.classes) - sum(map(len, manifest.splits.values()))
+    if manifest.splits and outside:
+        print(f"  in no split: {outside} classes")
+    for number, fold in enumerate(manifest.folds):
+        sizes = ", ".join(f"{split} {len(names)}" for split, names in fold.items())
+        print(f"  fold{number}: {sizes} classes; {pair_counts[number]} test pairs")
+        for name in fold[TEST]:
+            count = manifest.classes[name].count
+            if count <= MAX_SHOTS:
+                print(f"    {name} has {count} pictures: at most {count - 1}-shot")
+    more = f", {left_out} left out" if left_out else ""
+    print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
+    return len(refused)
 
 
 def _convert_folds(args: argparse.Namespace, read: Callable[[], FoldedSource]) -> int:
     import efficientlab_tf.quiet  # noqa: F401
-    from efficientlab_tf.data.convert import check_output, convert, summarize
+    from efficientlab_tf.data.convert import check_output
 
     check_output(args.output_dir, args.overwrite)
     source = read()
     for note in source.notes:
         print(note)
-    conversion = convert(
+    return _convert(
+        args,
         read_classes(source.jobs, CleaningOptions(args.image_size), args.workers),
         source.names,
-        args.output_dir,
-        overwrite=args.overwrite,
         folds=FoldPlan(source.folds, args.pairs, args.seed),
         rows=source.rows,
     )
-    return summarize(conversion)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Command-line tools; the wheel carries three of them as efficientlab_tf.tools."""
