@@ -111,7 +111,7 @@ def test_difference(tmp_path):
 def test_an_error_of_the_measured_process_arrives():
     network = ["meta_drn", {"image_size": 18}]
     specification = {"step": "gradient", "network": network, "learner": {}}
-    with pytest.raises(UserError, match="multiple of 4; received 18"):
+    with pytest.raises(UserError, match="multiple of 4, received 18"):
         Probe("tensorflow_probe", {**specification, "shots": 1, "queries": 1})
 
 

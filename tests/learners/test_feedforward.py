@@ -265,7 +265,7 @@ def test_trains_saves_and_loads(tmp_path):
     config = RunConfig(
         DataConfig(dataset_dir="sample:icons", shots=1, queries=1),
         ModelConfig(
-            model="oslsm", image_size=32, backbone="VGG16", width=1 / 16, dilated=True
+            network="oslsm", image_size=32, backbone="VGG16", width=1 / 16, dilated=True
         ),
         dataclasses.replace(CONFIG, inner_steps=0),
         TrainConfig(
