@@ -386,6 +386,11 @@ BAD = [
     bad(POINTS, of_points({"frame": 0, "x": 1}), "point 1: expected frame, x, y and"),
     bad(POINTS, of_points(), "has no points; expected"),
     bad(POINTS, {"points.json": "[1"}, "points.json"),
+    bad(
+        POINTS,
+        of_points({**DOT, "x": 10**400, "frame": 0, "label": 1}),
+        "points.json .the number 10+ is out of range",
+    ),
     bad({}, {"truth/frame7.png": BLACK}, "marks no object"),
     bad({}, {"truth/frame7.png": BLACK[:, :9]}, "is 9x48, but the frames are 64x48"),
     bad({}, {"truth/frame9.png": BLACK[:5]}, "mask .*frame9.png is 64x5"),
