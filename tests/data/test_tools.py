@@ -395,11 +395,11 @@ def test_verify_goes_on_after_records_that_nobody_can_parse(tmp_path):
     shard = tmp_path / "ant.tfrecord"
     good = encode_example(stored_pair())
     with tf.io.TFRecordWriter(str(shard)) as writer:
-        # Not UTF-8, so TensorFlow cannot even say what is missing.
-        for record in (good.replace(b"image/height", b"image/h\xc5ight"), good, good):
+        # TensorFlow's message quotes the first and so is not UTF-8 itself.
+        for record in (b"\xff" * 9, good, good):
             writer.write(record)
     # A checksum in the middle one that does not match, in a file whose digest does.
-    damage(shard, len(good) + 16 + 100)
+    damage(shard, 9 + 16 + 100)
     manifest = Manifest.load(tmp_path)
     entry = ClassEntry("ant.tfrecord", 3, file_sha256(shard))
     replace(manifest, classes={"ant": entry}).save()
