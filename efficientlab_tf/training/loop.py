@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import (
+    CONFIG_FILE,
+    FLAG_FILE,
     MODEL_FILE,
     RunConfig,
     build_functions,
@@ -21,11 +23,13 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
+from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
+from efficientlab_tf.training.lock import locked
 from efficientlab_tf.training.summaries import Summaries
 
 _PICTURES = 6
@@ -159,6 +163,11 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
       UserError: bad input; nothing that was already written is lost.
     """
     check(config)
+    with locked(Path(config.train.run_dir)):
+        return _train(config, resume)
+
+
+def _train(config: RunConfig, resume: bool) -> bool:
     run_dir = Path(config.train.run_dir)
     manifest = Manifest.load(config.data.dataset_dir)
     if config.data.splits:
@@ -168,20 +177,27 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     learner = build_run_learner(config, network)
     state, first_step = learner.init(), 0
     checkpoints = Checkpoints(run_dir, state, config.train.keep)
-    restored = checkpoints.restore()
-    if restored and not resume:
-        raise UserError(
-            f"{run_dir} already holds a run at step {restored[1]}; add `resume` to "
-            "continue it, or choose another `run_dir`"
-        )
-    if resume and not restored:
-        raise UserError(
-            f"{run_dir} holds no checkpoint to resume from; leave out `resume`"
-        )
-    if restored:
+    for file in (MODEL_FILE, CONFIG_FILE, FLAG_FILE):
+        remove_partials(run_dir / file)
+    if resume:
+        restored = checkpoints.restore()
+        if not restored:
+            raise UserError(
+                f"{run_dir} holds no checkpoint to resume from; leave out `resume`"
+            )
         state, first_step = restored
+    elif checkpoints.last_step is not None:
+        raise UserError(
+            f"{run_dir} already holds a run at step {checkpoints.last_step}; "
+            "continue it with `resume`, or choose another `run_dir`"
+        )
+    elif (run_dir / MODEL_FILE).exists():
+        raise UserError(
+            f"{run_dir} already holds a {MODEL_FILE}, which this run would replace; "
+            "move it to another folder, or choose another `run_dir`"
+        )
     config.save(run_dir)
-    summaries = Summaries(run_dir / "logs")
+    summaries = Summaries(run_dir / "logs", first_step if resume else None)
     if not resume:
         summaries.hyperparameters(config)
 
@@ -208,8 +224,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
             validation,
             stop,
         )
-    checkpoints.save(state, step)
     summaries.flush()
+    checkpoints.save(state, step)
     best = checkpoints.restore_best()
     save_keras(run_dir / MODEL_FILE, network, best[0].weights, config)
     finished = step >= config.train.meta_steps
@@ -300,11 +316,12 @@ def _loop(
                     f"{loss}, {bad_steps} skipped so far)"
                 )
                 if in_row >= settings.max_bad_steps:
+                    summaries.flush()
                     checkpoints.save(state, step)
                     raise UserError(
                         f"{in_row} meta-steps in a row until step {step} had a loss or "
-                        f"gradient that is not finite; the last good state is saved: "
-                        f"`resume` with a lower `inner_learning_rate` or "
+                        "gradient that is not finite; the last good state is saved: "
+                        "`resume` with a lower `inner_learning_rate` or "
                         "`meta_learning_rate`"
                     )
             else:
@@ -332,13 +349,16 @@ def _loop(
             ):
                 summary, examples = validation(state)
                 iou = summary.per_image_iou
-                improved = checkpoints.save_if_best(state, step, iou.mean)
                 scalars = {
                     "validation/per_image_iou": iou.mean,
                     "validation/soft_iou": summary.soft_iou.mean,
                 }
                 summaries.scalars(scalars, step)
                 summaries.predictions(examples, step)
+                # On disk before the state: of a run that goes on from there, nothing
+                # is missing.
+                summaries.flush()
+                improved = checkpoints.save_if_best(state, step, iou.mean)
                 bar.write(
                     f"step {step}: validation IoU {iou} %"
                     + (" (best so far)" if improved else "")
@@ -352,6 +372,6 @@ def _loop(
                     )
                 since, since_step = time.monotonic(), step
             if step % settings.save_every == 0:
-                checkpoints.save(state, step)
                 summaries.flush()
+                checkpoints.save(state, step)
     return state, step

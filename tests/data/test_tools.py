@@ -408,7 +408,7 @@ def test_verify_goes_on_after_records_that_nobody_can_parse(tmp_path):
         "0: not an ",
         "1: corrupt",
     ]
-    assert result.pairs == 1
+    assert result.examples == 1
 
 
 def test_verify_survives_a_length_that_no_memory_holds(tmp_path):
