@@ -172,7 +172,7 @@ def test_the_best_of_another_run_is_never_taken(run_dir, tmp_path, capsys):
     checkpoints = Checkpoints(run_dir, state(0.0))
     checkpoints.restore()
     assert value_of(checkpoints.restore_best()) == (7.0, 7)
-    assert capsys.readouterr().err.count("another run") == 1
+    assert not capsys.readouterr().err
 
 
 def test_a_damaged_best_is_named_and_looked_for_again(run_dir, capsys):
