@@ -14,6 +14,7 @@ from efficientlab_tf.api.networks import NetworkModel
 from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, Settings
 from efficientlab_tf.config.points import DENSE
+from efficientlab_tf.config.settings import SEED, check_value
 from efficientlab_tf.data.manifest import ALL
 from efficientlab_tf.evaluation.meta_test import Protocol, meta_test, write_results
 
@@ -48,6 +49,7 @@ def main() -> None:
     if isinstance(model, NetworkModel):
         data = flags.override(model.run.data)
         seed = model.run.train.seed if flags.FLAGS.seed is None else seed
+    check_value("seed", seed, int, **SEED)
     protocol, results, examples = meta_test(
         model, data, config, settings=settings, seed=seed
     )

@@ -6,8 +6,11 @@ Its JSON is bounded in size and depth here, and its numbers are ones to calculat
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
+import numbers
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +24,8 @@ MAX_DEPTH = 100
 
 _Record = TypeVar("_Record")
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+# NumPy's numbers are numbers, too.
+_CLASSES = {str: str, bool: bool, int: numbers.Integral, float: numbers.Real}
 
 
 @contextlib.contextmanager
@@ -37,7 +42,9 @@ def reading(what: str, advice: str) -> Iterator[None]:
         raise
     # The parsers of others raise anything at all for what they did not expect.
     except Exception as error:
-        raise UserError(f"cannot read {what} ({reason_of(error)}); {advice}") from error
+        raise UserError(
+            f"{what} cannot be read ({reason_of(error)}); {advice}"
+        ) from error
 
 
 def reason_of(error: Exception) -> str:
@@ -48,6 +55,25 @@ def reason_of(error: Exception) -> str:
     line = (text.strip() or type(error).__name__).splitlines()[0]
     line = "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= 200 else f"{line[:200]}..."
+
+
+@contextlib.contextmanager
+def open_archive(file: Path | io.BytesIO, size: int) -> Iterator[zipfile.ZipFile]:
+    """Opens a zip archive that does not unpack to much more than it is.
+
+    Args:
+      file: the archive.
+      size: its length in bytes.
+
+    Raises:
+      ValueError: it unpacks to more than ten times that, and `MAX_BYTES`.
+      zipfile.BadZipFile: it is none.
+    """
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_BYTES + 10 * size:
+            raise ValueError(f"it unpacks to {unpacked / 2**30:.1f} GiB")
+        yield archive
 
 
 def read_json(path: Path, advice: str) -> object:
@@ -141,7 +167,7 @@ def check_kind(name: str, value: object, kind: type) -> None:
     Raises:
       ValueError: it is not; whole numbers are numbers, truth values are not.
     """
-    good = isinstance(value, (int, float) if kind is float else kind)
+    good = isinstance(value, _CLASSES[kind])
     if kind is not bool and isinstance(value, bool):
         good = False
     if not good or (kind is float and not math.isfinite(value)):

@@ -1,6 +1,6 @@
 """First-order MAML on a network and a loss of your own, then five pictures of a class.
 
-    python examples/own_model.py [META_STEPS]
+python examples/own_model.py [META_STEPS]
 """
 
 import sys

@@ -381,7 +381,7 @@ def test_bad_folders(paths, tmp_path):
     with pytest.raises(UserError, match="holds no labelled pictures"):
         adapt(AdaptConfig(**paths | {"support": str(tmp_path / "empty")}))
     (tmp_path / "empty" / "model.keras").write_text("no model")
-    with pytest.raises(UserError, match="cannot be read as a .keras model"):
+    with pytest.raises(UserError, match="cannot be read"):
         adapt(AdaptConfig(**paths | {"model": str(tmp_path / "empty/model.keras")}))
 
 

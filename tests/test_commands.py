@@ -135,7 +135,7 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
     [
         ("train", ["--no_such_flag=1"], "Unknown command line flag 'no_such_flag'"),
         ("train", ["--meta_steps=many"], "meta_steps"),
-        ("train", ["--image_size=100"], "--image_size must be a positive multiple"),
+        ("train", ["--image_size=100"], "--image_size must be a multiple"),
         ("train", ["stray"], "unexpected argument 'stray'"),
         ("train", ["--flagfile=nowhere.flags"], "nowhere.flags"),
         ("train", ["--resume"], "--resume needs --run_dir"),

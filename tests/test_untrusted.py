@@ -23,7 +23,9 @@ def refused(data):
     with pytest.raises(UserError) as caught:
         parse_json(data, "x.json", "write it again")
     text = str(caught.value)
-    assert text.startswith("cannot read x.json (") and text.endswith("; write it again")
+    assert text.startswith("x.json cannot be read (") and text.endswith(
+        "; write it again"
+    )
     assert text.isprintable() and len(text) < 300
     return text
 
@@ -74,7 +76,7 @@ def test_json_files_that_are_no_files(tmp_path):
 
 
 def test_a_parser_that_raises_anything():
-    with pytest.raises(UserError, match=r"^cannot read x \(a\?b\); do y$"):
+    with pytest.raises(UserError, match=r"^x cannot be read \(a\?b\); do y$"):
         with reading("x", "do y"):
             raise RuntimeError("a\x1bb\nmore")
     with pytest.raises(UserError, match="^own words$"):

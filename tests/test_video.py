@@ -389,7 +389,7 @@ BAD = [
     bad(
         POINTS,
         of_points({**DOT, "x": 10**400, "frame": 0, "label": 1}),
-        "points.json .the number 10+ is out of range",
+        "points.json cannot be read .the number 10+ is out of range",
     ),
     bad({}, {"truth/frame7.png": BLACK}, "marks no object"),
     bad({}, {"truth/frame7.png": BLACK[:, :9]}, "is 9x48, but the frames are 64x48"),

@@ -7,6 +7,7 @@ checkpoint is there when its index is. `checkpoint`, TensorFlow's own list, is k
 other programs; nothing here depends on it.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -43,8 +44,17 @@ class Saved(NamedTuple):
     def __str__(self) -> str:
         return self.prefix
 
-    def check(self) -> int | None:
-        """Reads all of it; returns its identity, None if an earlier version saved it.
+    def identity(self) -> int | None:
+        """Returns the identity of its run; None if an earlier version saved it.
+
+        Raises:
+          UNREADABLE: it is damaged.
+        """
+        reader = tf.train.load_checkpoint(self.prefix)
+        return int(reader.get_tensor(_KEY)) if reader.has_tensor(_KEY) else None
+
+    def check(self) -> None:
+        """Reads all of it.
 
         Raises:
           UNREADABLE: it is damaged.
@@ -52,7 +62,6 @@ class Saved(NamedTuple):
         reader = tf.train.load_checkpoint(self.prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-        return int(reader.get_tensor(_KEY)) if reader.has_tensor(_KEY) else None
 
 
 class Series:
@@ -156,6 +165,27 @@ def resumable(run_dir: Path) -> list[Saved]:
     """
     newest = newest_series(run_dir).newest_first()
     return newest or best_series(run_dir).newest_first()
+
+
+def best_of(run_dir: Path) -> Saved | None:
+    """The best checkpoint of a run; None without one, or if it is another run's.
+
+    It may be damaged.
+    """
+    for best in best_series(run_dir).newest_first():
+        for newest in newest_series(run_dir).newest_first():
+            with contextlib.suppress(*UNREADABLE):
+                if same_run(best.identity(), newest.identity()):
+                    return best
+                not_used(best, "is of another run")
+                return None
+        return best
+    return None
+
+
+def not_used(saved: Saved, fault: str) -> None:
+    """Says on stderr why a checkpoint is passed over."""
+    print(f"note: checkpoint {saved} {fault} and is not used", file=sys.stderr)
 
 
 def first_readable(

@@ -5,7 +5,6 @@ while saving resumes from the one before.
 """
 
 import secrets
-import sys
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,6 +15,7 @@ from efficientlab_tf.checkpoint.series import (
     best_series,
     first_readable,
     newest_series,
+    not_used,
     resumable,
     same_run,
 )
@@ -146,12 +146,12 @@ class Checkpoints:
         """The best checkpoint, unless it is damaged or another run's."""
         for best in self._best.newest_first():
             try:
-                if same_run(best.check(), int(self._identity)):
+                if same_run(best.identity(), int(self._identity)):
+                    best.check()
                     return best
-                fault = "is of another run"
+                not_used(best, "is of another run")
             except UNREADABLE as error:
-                fault = f"cannot be read ({reason_of(error)})"
-            print(f"note: checkpoint {best} {fault} and is not used", file=sys.stderr)
+                not_used(best, f"cannot be read ({reason_of(error)})")
         return None
 
     def _assign(self, state: MetaState, step: int) -> None:
@@ -160,7 +160,8 @@ class Checkpoints:
 
     def _read(self, saved: Saved) -> tuple[MetaState, int]:
         try:
-            named = saved.check() is not None
+            saved.check()
+            named = saved.identity() is not None
             checkpoint = self._checkpoint if named else self._anonymous
             status = checkpoint.restore(saved.prefix).expect_partial()
             status.assert_existing_objects_matched()

@@ -94,7 +94,7 @@ def test_folds(manifest):
     for bad, expected in (
         ({"train": ["ant"], "test": ["ant"]}, "'ant' is in the splits"),
         ({"train": ["yak"]}, "'yak' (train)"),
-        (["ant"], "cannot read"),
+        (["ant"], "cannot be read"),
     ):
         edit(manifest, folds=[bad])
         assert expected in fails(Manifest.load, manifest.directory)
@@ -139,7 +139,7 @@ def test_folder_without_manifest(tmp_path):
 
 def test_not_json(manifest):
     (manifest.directory / "dataset.json").write_text('{"classes": ')
-    assert "cannot read" in fails(Manifest.load, manifest.directory)
+    assert "cannot be read" in fails(Manifest.load, manifest.directory)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_not_json(manifest):
         ({"classes": {"ant": entry(count=float("inf"))}}, "out of range"),
         ({"classes": {"ant": entry(shard="../ant")}}, "'../ant' is outside"),
         ({"classes": {"ant": entry(shard="/etc/passwd")}}, "passwd' is outside"),
-        ({"classes": ["ant"]}, "cannot read"),
+        ({"classes": ["ant"]}, "cannot be read"),
         ({"splits": {"train": None}}, "'train' is not a list of names"),
         ({"splits": {"train": "ant"}}, "'train' is not a list of names"),
         ({"splits": {"train": ["ant"], "test": ["ant"]}}, "'ant' is in the splits"),

@@ -391,9 +391,9 @@ def test_verify_sees_a_foreign_record(tmp_path):
 
 
 def test_verify_goes_on_after_records_that_nobody_can_parse(tmp_path):
-    convert([ClassData("ant", [stored_pair()] * 2, [])], ["ant"], tmp_path)
+    convert([ClassData("ant", [stored_example()] * 2, [])], ["ant"], tmp_path)
     shard = tmp_path / "ant.tfrecord"
-    good = encode_example(stored_pair())
+    good = encode_example(stored_example())
     with tf.io.TFRecordWriter(str(shard)) as writer:
         # TensorFlow's message quotes the first and so is not UTF-8 itself.
         for record in (b"\xff" * 9, good, good):
