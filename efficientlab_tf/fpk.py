@@ -184,6 +184,12 @@ def main() -> None:
         f"seconds an adaptation, median: {np.median([r.seconds for r in rows]):.1f}\n"
         f"written: {output}/results.csv, table.md, curve.png"
     )
+    diverged = sum(np.isnan(row.iou) for row in rows)
+    if diverged:
+        raise UserError(
+            f"{diverged} of {len(rows)} adaptations diverged, nan in results.csv; give "
+            "another `output` and a smaller `learning_rate`, or fewer `steps`"
+        )
 
 
 def define_flags() -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -364,3 +365,28 @@ def test_measured_survives_json():
     assert again.skipped == 4
     assert Summary.of(again.results) == Summary.of(measured.results)
     assert again.seconds == 0.5 and again.peak_bytes == 2**30
+
+
+def test_a_method_that_diverges_is_marked_and_the_others_are_kept(
+    config, model, tmp_path
+):
+    methods = f"x={model}:learning_rate=1e9:steps=3,all_foreground"
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "efficientlab_tf.compare", f"--methods={methods}"),
+            *(f"--splits={config.splits}", "--dataset_dir=sample:icons", "--shots=1"),
+            *("--eval_size=64", "--splits_per_task=1", "--eval_queries=2"),
+            *("--timed_tasks=1", f"--output={tmp_path / 'out'}"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("error: x diverged, as the table says; give a smaller")
+    assert "adaptation diverged: with `learning_rate`" in ended.stdout
+    _, _, x, floor = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert x.startswith("| x | 1 | diverged | diverged | diverged |")
+    assert floor.startswith("| all_foreground | 1 | ") and "diverged" not in floor
+    assert (tmp_path / "out" / "bars.png").is_file()
+    assert "Traceback" not in ended.stderr

@@ -27,6 +27,7 @@ from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.segmenter import Diverged
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
@@ -95,7 +96,11 @@ class Validation:
         )
 
     def __call__(self, state: MetaState):
-        """Returns the `Summary` of the validation and a few examples."""
+        """Returns the `Summary` of the validation and a few examples.
+
+        Raises:
+          Diverged: an adaptation did.
+        """
         learner = self._config.learner
         segmenter = self._functions.segmenter(
             state.weights,
@@ -347,22 +352,26 @@ def _loop(
             if validation and (
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
-                summary, examples = validation(state)
-                iou = summary.per_image_iou
-                scalars = {
-                    "validation/per_image_iou": iou.mean,
-                    "validation/soft_iou": summary.soft_iou.mean,
-                }
-                summaries.scalars(scalars, step)
-                summaries.predictions(examples, step)
+                try:
+                    summary, examples = validation(state)
+                except Diverged as error:
+                    # Meta-training may still come to a rate that suits the network.
+                    score, text = -1.0, f"validation of {error}"
+                else:
+                    iou = summary.per_image_iou
+                    score, text = iou.mean, f"validation IoU {iou} %"
+                    scalars = {
+                        "validation/per_image_iou": iou.mean,
+                        "validation/soft_iou": summary.soft_iou.mean,
+                    }
+                    summaries.scalars(scalars, step)
+                    summaries.predictions(examples, step)
                 # On disk before the state: of a run that goes on from there, nothing
                 # is missing.
                 summaries.flush()
-                improved = checkpoints.save_if_best(state, step, iou.mean)
-                bar.write(
-                    f"step {step}: validation IoU {iou} %"
-                    + (" (best so far)" if improved else "")
-                )
+                if checkpoints.save_if_best(state, step, score):
+                    text += " (best so far)"
+                bar.write(f"step {step}: {text}")
                 patience = config.learner.halve_after
                 if patience and checkpoints.plateau(patience):
                     state = state._replace(rate_scale=state.rate_scale / 2)
