@@ -10,6 +10,7 @@ import io
 import json
 import math
 import numbers
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,7 +171,7 @@ def check_kind(name: str, value: object, kind: type) -> None:
     good = isinstance(value, _CLASSES[kind])
     if kind is not bool and isinstance(value, bool):
         good = False
-    if not good or (kind is float and not math.isfinite(value)):
+    if not good or (kind is float and not abs(value) <= sys.float_info.max):
         raise ValueError(f"`{name}` must be {_KINDS[kind]}, received {value!r:.60}")
 
 

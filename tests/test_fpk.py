@@ -157,7 +157,7 @@ def test_steps_of_each_k(values, steps):
         ({"steps": "3,4"}, "one number for each of the 7 `ks`, received 2"),
         ({"initializations": "meta,voc"}, "received 'voc'"),
         ({"draws": 0}, "`draws` must be at least 1"),
-        ({"baseline_learning_rate": -1.0}, "must not be negative"),
+        ({"baseline_learning_rate": -1.0}, "must be at least 0"),
     ],
 )
 def test_bad_settings_are_named(values, message):

@@ -1,11 +1,9 @@
 """Meta-training: episodes in, meta-steps, checkpoints out."""
 
-import contextlib
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -31,39 +29,10 @@ from efficientlab_tf.segmenters.segmenter import Diverged
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
+from efficientlab_tf.training.stopping import StopRequest
 from efficientlab_tf.training.summaries import Summaries
 
 _PICTURES = 6
-
-
-class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a flag that the loop reads between steps.
-
-    A second Ctrl-C acts at once.
-    """
-
-    def __init__(self):
-        self.requested = False
-
-    def __bool__(self) -> bool:
-        return self.requested
-
-    def _handle(self, number, frame) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    @classmethod
-    @contextlib.contextmanager
-    def on_signals(cls) -> Iterator["StopRequest"]:
-        """Installs the handlers for the duration of the context."""
-        stop = cls()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, stop._handle) for number in numbers]
-        try:
-            yield stop
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 class Validation:
@@ -130,6 +99,16 @@ def check(config: RunConfig) -> None:
         raise UserError(
             "`dataset_dir` is needed: a converted dataset, or sample:icons for the one "
             "that ships with the package"
+        )
+    data, side = config.data, config.model.image_size
+    pictures = config.train.meta_batch * data.ways * (data.shots + data.queries)
+    # uint8, RGB and a mask.
+    needed, there = pictures * side**2 * 4, psutil.virtual_memory().total
+    if needed > there / 4:
+        raise UserError(
+            f"the {pictures} pictures of a meta-step take {needed / 2**30:.1f} GiB, "
+            f"and this machine has {there / 2**30:.1f} GiB: lower `meta_batch`, "
+            "`shots`, `queries` or `image_size`"
         )
     if config.data.ways != config.model.num_classes:
         raise UserError(

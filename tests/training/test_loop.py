@@ -212,6 +212,7 @@ def test_unwritable_run_dir(config, tmp_path):
         ("data", {"shots": 8}, "10"),
         ("data", {"train_split": "none"}, "no split 'none'"),
         ("train", {"run_dir": ""}, "`run_dir` is needed"),
+        ("train", {"meta_batch": 10**9}, "the 10000000000 pictures of a meta-step"),
     ],
 )
 def test_bad_settings_are_named(config, group, change, message):
