@@ -30,7 +30,7 @@ from efficientlab_tf.checkpoint.tuned import (
     write_tuned,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import replacing
+from efficientlab_tf.files import WRITABLE, replacing, writing
 from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.segmenters.network import Network, Weights, check_rates
 from efficientlab_tf.untrusted import open_archive, parse_json, reading, reason_of
@@ -92,7 +92,7 @@ def save_model(
     Raises:
       UserError: it cannot be written; a file that was there before still is.
     """
-    try:
+    with writing(str(path), f"free some space, or {WRITABLE}"):
         with replacing(path) as partial:
             model.save(partial)
             with zipfile.ZipFile(partial, "a") as archive:
@@ -101,11 +101,6 @@ def save_model(
                     if values:
                         with archive.open(name, "w") as file:
                             np.savez(file, *map(np.asarray, values))
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {reason_of(error)}; free some space, or choose a "
-            "folder that you may write to"
-        ) from error
 
 
 def load_checkpoint(path: str) -> Checkpoint:
