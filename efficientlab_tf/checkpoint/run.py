@@ -7,6 +7,7 @@ run_dir/
   best/          the best by validation
   logs/          TensorBoard
   model.keras    the learned initialization (the best by validation)
+  run.lock       held by the process that trains
 """
 
 import dataclasses
