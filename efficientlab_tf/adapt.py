@@ -20,7 +20,7 @@ from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.model import AUTO
 from efficientlab_tf.config import BUT_STEPS, OWN, Settings, setting
-from efficientlab_tf.config.settings import between_0_and_1
+from efficientlab_tf.config.settings import check, seed
 from efficientlab_tf.data.annotations import Support, read_support
 from efficientlab_tf.data.annotations.export import listed
 from efficientlab_tf.data.annotations.mask_files import MASK_VALUES
@@ -79,13 +79,16 @@ class AdaptConfig:
         "steps on all of it.",
     )
     threshold: float = setting(
-        0.5, "Foreground probability above which a pixel counts, for one class."
+        0.5,
+        "Foreground probability above which a pixel counts, for one class.",
+        above=0,
+        below=1,
     )
     save: str = setting("", "Also write the adapted network to this .keras file.")
-    seed: int = setting(0, "Of the held-out part, mini-batches and augmentation.")
+    seed: int = seed("Of the held-out part, mini-batches and augmentation.")
 
     def __post_init__(self):
-        between_0_and_1(self, "threshold")
+        check(self)
         if self.save and Path(self.save).suffix != ".keras":
             raise UserError(f"`save` must end in .keras, received {self.save}")
         if self.steps not in (AUTO, *_OWN) and not self.steps.isdecimal():

@@ -13,6 +13,7 @@ with more methods measures only these.
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 
 from efficientlab_tf import flags
@@ -69,15 +70,19 @@ def compare(config: CompareConfig, output: Path) -> list[Row]:
         for unit in of_folds:
             values = dataclasses.asdict(unit)
             found = run_unit(measure.__name__, values, folder, _name(unit), unit.label)
+            label = config.eval_split if unit.fold is None else str(unit.fold)
+            key = unit.method.label, unit.shots, unit.points, label
+            if measure.DIVERGED in found:
+                print(f"note: {unit.label}: {found[measure.DIVERGED]}")
+                own.append(Row.diverged(*key))
+                continue
             measured = Measured.from_dict(found)
             if measured.skipped:
                 print(
                     f"note: {measured.skipped} test pairs of fold {unit.fold} have too "
                     f"few support pictures for {unit.shots} shots and were left out"
                 )
-            label = config.eval_split if unit.fold is None else str(unit.fold)
-            row = Row.of(unit.method.label, unit.shots, unit.points, label, measured)
-            own.append(row)
+            own.append(Row.of(*key, measured))
         rows += own + ([Row.mean(own)] if len(own) > 1 else [])
         table = write_report(output, rows, title)
         print(f"\n{title}:\n{table}")
@@ -110,8 +115,14 @@ def _of_unit(config: CompareConfig) -> CompareConfig:
 def main() -> None:
     """Compares as the flags say."""
     (output,) = flags.needed(output=flags.A_FOLDER)
-    compare(flags.read(CompareConfig), Path(output))
+    rows = compare(flags.read(CompareConfig), Path(output))
     print(f"written: {output}/table.md, results.csv, bars.png, {UNITS}/")
+    diverged = [row.method for row in rows if math.isnan(row.class_iou.mean)]
+    if diverged:
+        raise UserError(
+            f"{', '.join(dict.fromkeys(diverged))} diverged, as the table says; give a "
+            "smaller learning rate, LABEL=MODEL:learning_rate=..., or fewer steps"
+        )
 
 
 def define_flags() -> None:

@@ -14,8 +14,10 @@ from efficientlab_tf.api.networks import NetworkModel
 from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, Settings
 from efficientlab_tf.config.points import DENSE
+from efficientlab_tf.config.settings import SEED, check_value
 from efficientlab_tf.data.manifest import ALL
 from efficientlab_tf.evaluation.meta_test import Protocol, meta_test, write_results
+from efficientlab_tf.files import make_writable
 
 _AS_SETTING = {"inner_learning_rate": "learning_rate", "inner_steps": "steps"}
 
@@ -48,12 +50,14 @@ def main() -> None:
     if isinstance(model, NetworkModel):
         data = flags.override(model.run.data)
         seed = model.run.train.seed if flags.FLAGS.seed is None else seed
+    check_value("seed", seed, int, **SEED)
+    output = Path(flags.FLAGS.output or _beside(path) / "eval")
+    make_writable(output)
     protocol, results, examples = meta_test(
         model, data, config, settings=settings, seed=seed
     )
     if model.tuned:
         _warn_of_tuning_classes(model.tuned, protocol)
-    output = Path(flags.FLAGS.output or _beside(path) / "eval")
     summary = write_results(output, protocol, results, examples)
     sparse = "" if protocol.points == DENSE else f" of {protocol.points} points"
     print(

@@ -12,6 +12,8 @@ from efficientlab_tf.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_PARTIAL = ".partial-"
+
 
 WRITABLE = "choose a folder that you may write to"
 
@@ -51,9 +53,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; what is there at the end takes its place.
 
     Whoever reads `path` meanwhile, or after an exception, finds what was there before.
-    The path's name is another in each process.
+    The path's name is another in each process, and ends like that of `path`.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.stem}{_PARTIAL}{os.getpid()}{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
@@ -61,10 +63,16 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def remove_partials(path: Path) -> None:
+    """Removes what killed processes left of `path`; nobody may be writing it."""
+    for partial in path.parent.glob(f".{path.stem}{_PARTIAL}*{path.suffix}"):
+        partial.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all, in UTF-8."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def save_figure(figure: "Figure", path: Path, *, dpi: int = 110) -> None:

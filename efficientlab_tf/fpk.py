@@ -20,7 +20,7 @@ from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.config import BUT_STEPS, DataConfig, Settings, setting
-from efficientlab_tf.config.settings import at_least, not_negative
+from efficientlab_tf.config.settings import check, seed
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.many_shot import (
     LABELS,
@@ -40,8 +40,10 @@ class FpkConfig:
 
     classes: str = setting("", "Classes, joined by commas; empty: all of the dataset.")
     ks: str = setting("1,5,10,50,100,200,400", "Numbers of labelled examples.")
-    draws: int = setting(4, "Random draws of examples for each class and k.")
-    test_examples: int = setting(20, "Examples that each adaptation is measured on.")
+    draws: int = setting(4, "Random draws of examples for each class and k.", least=1)
+    test_examples: int = setting(
+        20, "Examples that each adaptation is measured on.", least=1
+    )
     steps: str = setting(
         "paper",
         "Inner steps: paper (1, 5, 10, 25, 50, 100, 200 for the paper's seven k), auto "
@@ -51,13 +53,14 @@ class FpkConfig:
         "meta,imagenet,random", "Which to compare, of meta, imagenet and random."
     )
     baseline_learning_rate: float = setting(
-        0.0, "Inner learning rate of imagenet and random; 0: the same as meta's."
+        0.0,
+        "Inner learning rate of imagenet and random; 0: the same as meta's.",
+        least=0,
     )
-    seed: int = setting(0, "Seed of draws and adaptations.")
+    seed: int = seed("Seed of draws and adaptations.")
 
     def __post_init__(self):
-        at_least(self, 1, "draws test_examples")
-        not_negative(self, "baseline_learning_rate")
+        check(self)
         for name in self.names:
             if name not in LABELS:
                 raise UserError(
@@ -181,6 +184,12 @@ def main() -> None:
         f"seconds an adaptation, median: {np.median([r.seconds for r in rows]):.1f}\n"
         f"written: {output}/results.csv, table.md, curve.png"
     )
+    diverged = sum(np.isnan(row.iou) for row in rows)
+    if diverged:
+        raise UserError(
+            f"{diverged} of {len(rows)} adaptations diverged, nan in results.csv; give "
+            "another `output` and a smaller `learning_rate`, or fewer `steps`"
+        )
 
 
 def define_flags() -> None:

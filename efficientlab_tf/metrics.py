@@ -114,7 +114,10 @@ def mean_iou(counts: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean with the half-width of its 95% confidence interval."""
+    """A mean with the half-width of its 95% confidence interval.
+
+    Not a number, if a method diverged on any of what it is the mean of.
+    """
 
     mean: float
     half_width: float
@@ -129,6 +132,8 @@ class Interval:
         return cls(float(values.mean()), float(1.96 * error))
 
     def __str__(self) -> str:
+        if np.isnan(self.mean):
+            return "diverged"
         return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f}"
 
 

@@ -15,6 +15,7 @@ from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.networks import network_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_network
+from efficientlab_tf.checkpoint.series import resumable
 from efficientlab_tf.config import (
     DataConfig,
     EvalConfig,
@@ -62,12 +63,12 @@ def main() -> None:
     if not config.train.run_dir:
         raise UserError("`run_dir` is needed: a folder for checkpoints and logs")
     run_dir = Path(config.train.run_dir)
-    if (run_dir / MODEL_FILE).is_file() and RunConfig.load(run_dir) != config:
+    resume = bool(resumable(run_dir))
+    if resume and RunConfig.load(run_dir) != config:
         raise UserError(
             f"{run_dir} holds a run with other flags; delete it or choose another "
             "`run_dir`"
         )
-    resume = any((run_dir / "checkpoints").glob("*.index"))
     if resume:
         print(f"{run_dir} holds a run already: continuing it (delete it to start over)")
     if not train(config, resume=resume):

@@ -491,9 +491,9 @@ def test_nothing_is_compiled_again(methods):
 
 def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
     for changes, message in (
-        ({"port": 0}, "`port` must be from 1"),
-        ({"threshold": 1.0}, "`threshold` must be between"),
-        ({"max_upload_mb": 0.0}, "`max_upload_mb` must be positive"),
+        ({"port": 0}, "`port` must be at least 1"),
+        ({"threshold": 1.0}, "`threshold` must be below 1"),
+        ({"max_upload_mb": 0.0}, "`max_upload_mb` must be above 0"),
         ({"max_pictures": 0}, "`max_pictures` must be at least 1"),
     ):
         with pytest.raises(UserError, match=message):

@@ -135,7 +135,7 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
     [
         ("train", ["--no_such_flag=1"], "Unknown command line flag 'no_such_flag'"),
         ("train", ["--meta_steps=many"], "meta_steps"),
-        ("train", ["--image_size=100"], "--image_size must be a positive multiple"),
+        ("train", ["--image_size=100"], "--image_size must be a multiple"),
         ("train", ["stray"], "unexpected argument 'stray'"),
         ("train", ["--flagfile=nowhere.flags"], "nowhere.flags"),
         ("train", ["--resume"], "--resume needs --run_dir"),
@@ -146,6 +146,13 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
             "no model 'nowhere'; expected a run's folder",
         ),
         ("evaluate", ["--model_path=a/b"], "no such run folder or .keras file"),
+        (
+            "evaluate",
+            ["--model=icons_fomaml_lite0", "--output=/proc/x"],
+            "cannot write to /proc/x: ",
+        ),
+        ("train", ["--seed=-1"], "--seed must be at least 0, received -1"),
+        ("train", ["--width=inf"], "--width must be a number, received inf"),
     ],
 )
 def test_bad_command_lines_say_what_to_do(command, arguments, message, tmp_path):

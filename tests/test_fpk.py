@@ -84,6 +84,24 @@ def test_results_of_other_settings_are_not_mixed(study, starts, tmp_path):
         open_results(tmp_path, {"a": 1})
 
 
+def test_an_adaptation_that_diverges_is_marked_and_the_others_are_kept(
+    study, starts, tmp_path
+):
+    study = dataclasses.replace(study, steps={1: 1, 5: 3})
+    starts = {"meta": starts["meta"], "random": (starts["random"][0], 1e30)}
+    rows = _run(study, starts, tmp_path)
+    diverged = {row.key[:2] for row in rows if np.isnan(row.iou)}
+    assert ("random", 5) in diverged
+    assert not diverged & {("meta", 1), ("meta", 5)}
+    table = write_report(tmp_path, rows)
+    last = table.splitlines()[-1]
+    assert last.startswith("| 5 | ") and last.endswith(" | diverged |")
+    again = {row.key: row.iou for row in _run(study, starts, tmp_path)}
+    assert {key for key, iou in again.items() if np.isnan(iou)} == {
+        row.key for row in rows if np.isnan(row.iou)
+    }
+
+
 def test_initializations_are_of_one_network():
     run = RunConfig(
         DataConfig(),
@@ -139,7 +157,7 @@ def test_steps_of_each_k(values, steps):
         ({"steps": "3,4"}, "one number for each of the 7 `ks`, received 2"),
         ({"initializations": "meta,voc"}, "received 'voc'"),
         ({"draws": 0}, "`draws` must be at least 1"),
-        ({"baseline_learning_rate": -1.0}, "must not be negative"),
+        ({"baseline_learning_rate": -1.0}, "must be at least 0"),
     ],
 )
 def test_bad_settings_are_named(values, message):

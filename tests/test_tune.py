@@ -239,8 +239,8 @@ def test_ranges_are_around_the_trainings_rate_unless_given():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": 0.0}, "`keep` must be between 0 and 1"),
-        ({"keep": 1.0}, "`keep` must be between 0 and 1"),
+        ({"keep": 0.0}, "`keep` must be above 0"),
+        ({"keep": 1.0}, "`keep` must be below 1"),
         ({"samples": 1}, "`samples` must be at least 2"),
         ({"rounds": 0}, "`rounds` must be at least 1"),
         (
@@ -248,7 +248,7 @@ def test_ranges_are_around_the_trainings_rate_unless_given():
             "`max_steps` must be .* `min_steps` = 5",
         ),
         ({"tasks": 0}, "`tasks` must be at least 1"),
-        ({"seed": -1}, "`seed` must not be negative"),
+        ({"seed": -1}, "`seed` must be at least 0"),
         ({"learning_rate_range": "0.5,0.1"}, "`learning_rate_range`.*give 0.1,0.5"),
         ({"learning_rate_range": "0,0.1"}, "`learning_rate_range`: expected positive"),
         ({"dropout_range": "0,1"}, "`dropout_range`: expected numbers from 0"),

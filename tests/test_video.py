@@ -386,6 +386,11 @@ BAD = [
     bad(POINTS, of_points({"frame": 0, "x": 1}), "point 1: expected frame, x, y and"),
     bad(POINTS, of_points(), "has no points; expected"),
     bad(POINTS, {"points.json": "[1"}, "points.json"),
+    bad(
+        POINTS,
+        of_points({**DOT, "x": 10**400, "frame": 0, "label": 1}),
+        "points.json cannot be read .the number 10+ is out of range",
+    ),
     bad({}, {"truth/frame7.png": BLACK}, "marks no object"),
     bad({}, {"truth/frame7.png": BLACK[:, :9]}, "is 9x48, but the frames are 64x48"),
     bad({}, {"truth/frame9.png": BLACK[:5]}, "mask .*frame9.png is 64x5"),
@@ -401,7 +406,7 @@ BAD = [
     bad({"annotations": "frames/.."}, {}, "has the name of a frame"),
     bad({"model": "nowhere.keras"}, {}, "no such run folder or .keras file"),
     bad({"output": "truth"}, {}, "would write into the input"),
-    bad({"output": "file"}, {"file": "text"}, "cannot write to .*file"),
+    bad({"output": "file"}, {"file": "text"}, "cannot write to .*choose a folder"),
 ]
 
 
@@ -423,8 +428,8 @@ def test_bad_input(paths, tmp_path, changes, files, message):
         ({"output": ""}, "`output` is needed"),
         ({"steps": "0,5"}, "need `davis`"),
         ({"steps": "-1"}, "`steps` must be a number"),
-        ({"online": -1}, "`online` must not be negative"),
-        ({"threshold": 1.0}, "`threshold` must be between 0 and 1"),
+        ({"online": -1}, "`online` must be at least 0"),
+        ({"threshold": 1.0}, "`threshold` must be below 1"),
         ({"fps": 0.0}, "`fps` must be above 0"),
         ({"methods": "x=y"}, "`methods` has no effect: it needs `davis`"),
         ({"model": "nearest_neighbour", "steps": "3"}, "no settings of an inner loop"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import OWN, ExportConfig, Settings
+from efficientlab_tf.config.settings import SEED, check_value
 from efficientlab_tf.data.annotations import resize_annotations, resize_image
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import writing
@@ -139,10 +140,8 @@ class Model(abc.ABC):
         )
         if searching and not self.has_steps:
             settings |= Settings(steps=MAX_AUTO_STEPS)  # Refused, as it has no effect.
-        if not 0 < threshold < 1:
-            raise UserError(
-                f"`threshold` must be between 0 and 1, received {threshold}"
-            )
+        check_value("threshold", threshold, float, above=0, below=1)
+        check_value("seed", seed, int, **SEED)
         pictures = read_pictures("images", images)
         labels = read_masks(masks, pictures)
         names, count = check_classes(labels, classes)

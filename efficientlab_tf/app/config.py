@@ -3,7 +3,7 @@
 import dataclasses
 
 from efficientlab_tf.config import setting
-from efficientlab_tf.config.settings import at_least, between_0_and_1, check
+from efficientlab_tf.config.settings import MAX_STEPS, check
 
 MODELS = ("icons_guided_product_lite0", "icons_fomaml_lite0", "logistic_regression")
 """What is offered if nothing is named: shipped models, and one that needs none."""
@@ -25,28 +25,41 @@ class AppConfig:
         "Address to listen on. Any other than this lets people on the network in: the "
         "page has no passwords.",
     )
-    port: int = setting(7860, "Port to listen on.")
+    port: int = setting(7860, "Port to listen on.", least=1, most=65535)
     threshold: float = setting(
-        0.5, "Foreground probability above which a pixel is of the object."
+        0.5,
+        "Foreground probability above which a pixel is of the object.",
+        above=0,
+        below=1,
     )
-    max_steps: int = setting(100, "Most steps of adaptation that a user may ask for.")
-    max_upload_mb: float = setting(20.0, "Largest file that is taken, in megabytes.")
+    max_steps: int = setting(
+        100,
+        "Most steps of adaptation that a user may ask for.",
+        least=1,
+        most=MAX_STEPS,
+    )
+    max_upload_mb: float = setting(
+        20.0, "Largest file that is taken, in megabytes.", above=0
+    )
     max_megapixels: float = setting(
-        40.0, "Largest picture that is decoded; its header says how large it is."
+        40.0,
+        "Largest picture that is decoded; its header says how large it is.",
+        above=0,
     )
-    max_pictures: int = setting(50, "Most pictures of one user.")
+    max_pictures: int = setting(50, "Most pictures of one user.", least=1)
     idle_minutes: int = setting(
-        120, "A user's pictures are forgotten when nothing was done for so long."
+        120,
+        "A user's pictures are forgotten when nothing was done for so long.",
+        least=1,
     )
     max_waiting: int = setting(
-        32, "Most requests that may wait for their turn; others are told to come again."
+        32,
+        "Most requests that may wait for their turn; others are told to come again.",
+        least=1,
     )
 
     def __post_init__(self):
-        check(self, "port", "be from 1 to 65535", lambda v: 1 <= v <= 65535)
-        between_0_and_1(self, "threshold")
-        check(self, "max_upload_mb max_megapixels", "be positive", lambda v: v > 0)
-        at_least(self, 1, "max_steps max_pictures idle_minutes max_waiting")
+        check(self)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -14,6 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_network
+from efficientlab_tf.checkpoint.series import (
+    UNREADABLE,
+    Saved,
+    best_of,
+    first_readable,
+    newest_series,
+    resumable,
+)
 from efficientlab_tf.checkpoint.tuned import (
     Tuned,
     adjust,
@@ -22,15 +30,19 @@ from efficientlab_tf.checkpoint.tuned import (
     write_tuned,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.files import WRITABLE, replacing, writing
+from efficientlab_tf.models.conditioned import GUIDE
+from efficientlab_tf.segmenters.network import Network, Weights, check_rates
+from efficientlab_tf.untrusted import open_archive, parse_json, reading, reason_of
 
+_CONFIG = "config.json"
 _PREFIX = "efficientlab_tf"
 _METADATA = f"{_PREFIX}.json"
 _RATES = f"{_PREFIX}_rates.npz"
 _GUIDES = f"{_PREFIX}_guides.npz"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# TensorFlow's checkpoint reader reports a file that ends too early as IndexError.
-UNREADABLE = (tf.errors.OpError, IndexError)
+ADVICE = "give a file that this package wrote"
+"""What to do about a file that cannot be read as a model."""
 
 
 class Checkpoint(NamedTuple):
@@ -76,14 +88,19 @@ def save_model(
       model: the model.
       metadata: plain values, for JSON.
       arrays: name of a member to its arrays; empty ones are left out.
+
+    Raises:
+      UserError: it cannot be written; a file that was there before still is.
     """
-    model.save(path)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_METADATA, json.dumps(metadata))
-        for name, values in arrays.items():
-            if values:
-                with archive.open(name, "w") as file:
-                    np.savez(file, *map(np.asarray, values))
+    with writing(str(path), f"free some space, or {WRITABLE}"):
+        with replacing(path) as partial:
+            model.save(partial)
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(_METADATA, json.dumps(metadata))
+                for name, values in arrays.items():
+                    if values:
+                        with archive.open(name, "w") as file:
+                            np.savez(file, *map(np.asarray, values))
 
 
 def load_checkpoint(path: str) -> Checkpoint:
@@ -146,39 +163,37 @@ def _source(path: Path) -> Path:
             raise UserError(f"no such run folder or .keras file: {path}")
         return path
     # A folder without checkpoints may still hold what was exported from it.
-    if _newest_checkpoint(path) is None and (path / MODEL_FILE).is_file():
+    if not resumable(path) and (path / MODEL_FILE).is_file():
         return path / MODEL_FILE
     return path
-
-
-def _newest_checkpoint(run_dir: Path) -> str | None:
-    """The best checkpoint's path; without validation the newest's."""
-    return tf.train.latest_checkpoint(str(run_dir / "best")) or (
-        tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
-    )
 
 
 def _load_run(source: Path) -> Checkpoint:
     config = RunConfig.load(source)
     # ImageNet's weights would be fetched only to be overwritten.
     network = build_network(dataclasses.replace(config.model, weights=""))
-    return Checkpoint(network, _restore_weights(source, network.weights()), config)
+    return Checkpoint(network, _restore(source, network.weights()), config)
 
 
 def _load_keras(source: Path) -> Checkpoint:
     model, metadata, arrays = read_model(source)
     try:
         config = RunConfig.from_dict(metadata)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"the settings in {source} cannot be read ({error}); give a file that this "
-            "package wrote"
-        ) from error
-    network = Network(model)
-    rates, guides = (
-        tuple(map(tf.constant, arrays.get(name, ()))) for name in (_RATES, _GUIDES)
-    )
-    weights = network.weights()._replace(rates=rates)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    with reading(str(source), ADVICE):
+        network = Network(model)
+        if len(network.image_shape) != 3 or len(model.output_shape) != 4:
+            raise ValueError("the network does not map images to labels of pixels")
+        rates, guides = (
+            tuple(map(tf.constant, arrays.get(name, ()))) for name in (_RATES, _GUIDES)
+        )
+        weights = network.weights()._replace(rates=rates)
+        check_rates(weights)
+        if guides:
+            expected = model.get_layer(GUIDE).output.shape
+            if any(not expected[1:] == tuple(g.shape[1:]) for g in guides):
+                raise ValueError("its guides are not the network's")
     return Checkpoint(network, weights, config, guides)
 
 
@@ -190,23 +205,19 @@ def read_model(
     Raises:
       UserError: it did not write this.
     """
-    try:
-        with zipfile.ZipFile(source) as archive:
+    with reading(str(source), ADVICE):
+        with open_archive(source, source.stat().st_size) as archive:
             names = archive.namelist()
-            metadata = archive.read(_METADATA) if _METADATA in names else None
+            metadata = archive.read(_METADATA) if _METADATA in names else b"null"
+            # Keras reads this one itself, however deep it is.
+            parse_json(archive.read(_CONFIG), f"{_CONFIG} in {source}", ADVICE)
             arrays = {
                 name: _read_arrays(archive.read(name))
                 for name in names
                 if name.startswith(_PREFIX) and name.endswith(".npz")
             }
         model = keras.models.load_model(source, compile=False)
-        values = None if metadata is None else json.loads(metadata)
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{source} cannot be read as a .keras model ({reason}); give a file that "
-            "this package wrote"
-        ) from error
+    values = parse_json(metadata, f"{_METADATA} in {source}", ADVICE)
     if not isinstance(values, dict):
         raise UserError(
             f"{source} is a Keras model without this package's settings: how its inner "
@@ -217,46 +228,64 @@ def read_model(
 
 
 def _read_arrays(data: bytes) -> list[np.ndarray]:
-    with np.load(io.BytesIO(data)) as arrays:
+    file = io.BytesIO(data)
+    with open_archive(file, len(data)), np.load(file) as arrays:
         return [arrays[f"arr_{i}"] for i in range(len(arrays))]
 
 
-def _restore_weights(run_dir: Path, weights: Weights) -> Weights:
-    path = _newest_checkpoint(run_dir)
-    if path is None:
+def _restore(run_dir: Path, weights: Weights) -> Weights:
+    """The best weights of a run; without validation the newest."""
+
+    def read(saved: Saved) -> Weights:
+        return _read_weights(saved, weights, run_dir)
+
+    best = best_of(run_dir)
+    if best:
+        try:
+            return read(best)
+        except UNREADABLE as error:
+            advice = f"delete {run_dir / 'best'} to take the newest checkpoint instead"
+            if (run_dir / MODEL_FILE).is_file():
+                advice = f"give {run_dir / MODEL_FILE} instead, or {advice}"
+            raise UserError(
+                f"checkpoint {best} cannot be read ({reason_of(error)}); {advice}"
+            ) from error
+    newest = newest_series(run_dir).newest_first()
+    if not newest:
         raise UserError(
             f"{run_dir} holds no checkpoint yet; train until the first `save_every`"
         )
-    try:
-        reader = tf.train.load_checkpoint(path)
-        shapes = {
-            name.removesuffix(_VALUE): shape
-            for name, shape in reader.get_variable_to_shape_map().items()
-            if name.startswith(("theta/", "statistics/", "rates/"))
-        }
-        groups = weights._asdict()
-        expected = {
-            f"{group}/{i}": tensor.shape.as_list()
-            for group, tensors in groups.items()
-            for i, tensor in enumerate(tensors)
-        }
-        if "rates/0" in shapes:
-            groups["rates"] = weights.theta
-            rates = (f"rates/{i}" for i in range(len(weights.theta)))
-            expected |= {name: shapes.get(name) for name in rates}
-        if shapes != expected:
-            raise UserError(
-                f"checkpoint {path} is of another architecture than {run_dir}/"
-                "config.json describes; restore the config.json that it was trained "
-                "with"
-            )
-        for group, tensors in groups.items():
-            groups[group] = tuple(
-                tf.constant(reader.get_tensor(f"{group}/{i}{_VALUE}"), tensor.dtype)
-                for i, tensor in enumerate(tensors)
-            )
-        return Weights(**groups)
-    except UNREADABLE as error:
+    return first_readable(newest, read)
+
+
+def _read_weights(saved: Saved, weights: Weights, run_dir: Path) -> Weights:
+    reader = tf.train.load_checkpoint(saved.prefix)
+    shapes = {
+        name.removesuffix(_VALUE): shape
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if name.startswith(("theta/", "statistics/", "rates/"))
+    }
+    groups = weights._asdict()
+    expected = {
+        f"{group}/{i}": tensor.shape.as_list()
+        for group, tensors in groups.items()
+        for i, tensor in enumerate(tensors)
+    }
+    if "rates/0" in shapes:
+        groups["rates"] = weights.theta
+        rates = (f"rates/{i}" for i in range(len(weights.theta)))
+        expected |= {name: shapes.get(name) for name in rates}
+    if shapes != expected:
         raise UserError(
-            f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}"
-        ) from error
+            f"checkpoint {saved} is of another architecture than {run_dir}/config.json "
+            "describes; restore the config.json that it was trained with"
+        )
+    for group, tensors in groups.items():
+        groups[group] = tuple(
+            tf.constant(reader.get_tensor(f"{group}/{i}{_VALUE}"), tensor.dtype)
+            for i, tensor in enumerate(tensors)
+        )
+    restored = Weights(**groups)
+    with reading(str(saved), ADVICE):
+        check_rates(restored)
+    return restored

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientlab_tf.checkpoint.files import read_model, save_model
+from efficientlab_tf.checkpoint.files import ADVICE, read_model, save_model
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.baselines import (
     FeatureExtractor,
     LogisticRegressionAdapted,
 )
+from efficientlab_tf.untrusted import reading
 
 _ARRAYS = "efficientlab_tf_linear.npz"
 
@@ -27,7 +28,7 @@ def is_linear(path: Path) -> bool:
     """Whether a file is one that `save_linear` wrote."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with reading(str(path), ADVICE), zipfile.ZipFile(path) as archive:
         return _ARRAYS in archive.namelist()
 
 
@@ -38,8 +39,10 @@ def load_linear(path: Path) -> LogisticRegressionAdapted:
       UserError: it did not write this.
     """
     model, metadata, arrays = read_model(path)
-    extractor = FeatureExtractor(model, normalize=bool(metadata.get("normalize", True)))
-    kernel, bias = (np.asarray(a, np.float64) for a in arrays[_ARRAYS][:2])
+    with reading(str(path), ADVICE):
+        normalize = bool(metadata.get("normalize", True))
+        extractor = FeatureExtractor(model, normalize=normalize)
+        kernel, bias = (np.asarray(a, np.float64) for a in arrays[_ARRAYS][:2])
     if kernel.shape != (extractor.channels, *bias.shape) or bias.ndim != 1:
         raise UserError(
             f"{path}: expected weights [{extractor.channels}, K+1] and K+1 offsets, "

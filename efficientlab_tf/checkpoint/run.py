@@ -7,6 +7,7 @@ run_dir/
   best/          the best by validation
   logs/          TensorBoard
   model.keras    the learned initialization (the best by validation)
+  run.lock       held by the process that trains
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from efficientlab_tf.segmenters.forward import ForwardFunctions, forward_functio
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop
 from efficientlab_tf.segmenters.network import Network
+from efficientlab_tf.untrusted import read_json, reading
 
 CONFIG_FILE = "config.json"
 FLAG_FILE = "run.flags"
@@ -52,8 +54,13 @@ class RunConfig:
         """The inverse of `to_dict`.
 
         Raises:
-          TypeError: a name that no configuration has.
+          UserError: it is not one, or a value in it is out of bounds.
         """
+        with reading("the settings", "use those of a run of this package"):
+            return cls._from_dict(values)
+
+    @classmethod
+    def _from_dict(cls, values: dict) -> "RunConfig":
         groups = {field.name: dict(values[field.name]) for field in _GROUPS}
         # Of version 0.1.
         if "model" in groups["model"]:
@@ -96,13 +103,11 @@ class RunConfig:
                 f"{run_dir} is not a run: it has no {CONFIG_FILE}; give the "
                 "folder of a training, or a .keras file"
             )
+        content = read_json(path, "restore it or start a new run")
         try:
-            return cls.from_dict(json.loads(path.read_text()))
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path} cannot be read as a run's configuration ({error}); restore it "
-                "or start a new run"
-            ) from error
+            return cls.from_dict(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
 
 _GROUPS = dataclasses.fields(RunConfig)

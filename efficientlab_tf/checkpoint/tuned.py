@@ -19,6 +19,7 @@ from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import replacing, write_text, writing
 from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.untrusted import build, open_archive, parse_json, reading
 
 TUNED_FILE = "tuned.json"
 _MEMBER = "efficientlab_tf_tuned.json"
@@ -26,6 +27,9 @@ _LEARNER = ("inner_learning_rate", "inner_steps", "inner_batch", "augment_rate")
 _FACTOR = "rates_factor"
 _DROPOUT = "final_dropout"
 """Also the name of the layer."""
+_ADVICE = (
+    "tune again with python -m efficientlab_tf.tune, or ignore them with `tuned`=false"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,24 +73,19 @@ class Tuned:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str, source: Path) -> "Tuned":
+    def from_json(cls, data: bytes, source: Path) -> "Tuned":
         """Reads what `to_json` wrote.
 
         Raises:
           UserError: it did not write this; `source` is named.
         """
-        try:
-            tuned = cls(**json.loads(text))
+        what = f"the tuned values in {source}"
+        content = parse_json(data, what, _ADVICE)
+        with reading(what, _ADVICE):
+            tuned = build(cls, content)
             unknown = {*tuned.values} - {*_LEARNER, _FACTOR, _DROPOUT}
             if unknown:
                 raise ValueError(f"no such hyperparameter: {', '.join(unknown)}")
-            if not all(isinstance(v, (int, float)) for v in tuned.values.values()):
-                raise ValueError("a value is not a number")
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"the tuned values in {source} cannot be read ({error}); tune again "
-                "with python -m efficientlab_tf.tune, or ignore them with --tuned=false"
-            ) from error
         return tuned
 
 
@@ -143,11 +142,12 @@ def read_tuned(source: Path) -> Tuned | None:
     """Returns what is kept with a run's folder or a .keras file, if anything is."""
     if source.is_dir():
         path = source / TUNED_FILE
-        return Tuned.from_json(path.read_text(), path) if path.is_file() else None
-    with zipfile.ZipFile(source) as archive:
+        return Tuned.from_json(path.read_bytes(), path) if path.is_file() else None
+    size = source.stat().st_size
+    with reading(str(source), _ADVICE), open_archive(source, size) as archive:
         if _MEMBER not in archive.namelist():
             return None
-        return Tuned.from_json(archive.read(_MEMBER).decode(), source)
+        return Tuned.from_json(archive.read(_MEMBER), source)
 
 
 def write_tuned(source: Path, tuned: Tuned) -> None:

@@ -1,10 +1,8 @@
 """How a loaded model adapts: what every command that takes one can change."""
 
 import dataclasses
-import math
 
-from efficientlab_tf.config.settings import check, setting
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.config.settings import MAX_STEPS, check, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +13,11 @@ class Settings:
         None,
         "Steps of the inner loop; 0 segments with the initialization as it is. If not "
         "given: as the model was trained or tuned.",
+        least=0,
+        most=MAX_STEPS,
     )
     learning_rate: float | None = setting(
-        None, "Learning rate of the inner loop. If not given: the model's own."
+        None, "Learning rate of the inner loop. If not given: the model's own.", above=0
     )
     batch_norm: str | None = setting(
         None,
@@ -31,6 +31,7 @@ class Settings:
         None,
         "Pictures in each step, drawn epoch by epoch from the support set; 0 takes all "
         "at each step. If not given: the model's own.",
+        least=0,
     )
     loss: str | None = setting(
         None,
@@ -38,12 +39,14 @@ class Settings:
         ("bce_dice", "cross_entropy", "sum_cross_entropy"),
     )
     l2: float | None = setting(
-        None, "Weight of the loss's L2 term. If not given: the model's own."
+        None, "Weight of the loss's L2 term. If not given: the model's own.", least=0
     )
     augment_rate: float | None = setting(
         None,
         "Chance of each augmentation for each picture and step. If not given: the "
         "model's own.",
+        least=0,
+        most=1,
     )
     adapt: str | None = setting(
         None,
@@ -53,19 +56,7 @@ class Settings:
     )
 
     def __post_init__(self):
-        check(
-            self, "steps inner_batch l2", "be at least 0", lambda v: 0 <= v < math.inf
-        )
-        rate = "be a positive number"
-        check(self, "learning_rate", rate, lambda v: 0 < v < math.inf)
-        check(self, "augment_rate", "be from 0 to 1", lambda v: 0 <= v <= 1)
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), field.metadata["choices"]
-            if value is not None and choices and value not in choices:
-                raise UserError(
-                    f"`{field.name}` must be one of {', '.join(choices)}, received "
-                    f"{value!r}"
-                )
+        check(self)
 
     @property
     def given(self) -> dict[str, int | float | str]:

@@ -6,12 +6,12 @@ from typing import Any
 
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import (
-    a_side,
-    at_least,
+    MAX_STEPS,
     check,
-    not_negative,
     require,
+    seed,
     setting,
+    side,
 )
 
 
@@ -24,12 +24,19 @@ class ExportConfig:
         "Export adapt_and_segment. Leave it out for a server with --enable_batching, "
         "which joins requests along the first axis of every input of every signature.",
     )
-    max_side: int = setting(4096, "Largest height and width of an image, in pixels.")
-    max_images: int = setting(32, "Most images of one kind in a request.")
-    max_steps: int = setting(500, "Most inner-loop steps that a request may ask for.")
+    max_side: int = setting(
+        4096, "Largest height and width of an image, in pixels.", least=1, most=2**16
+    )
+    max_images: int = setting(32, "Most images of one kind in a request.", least=1)
+    max_steps: int = setting(
+        500,
+        "Most inner-loop steps that a request may ask for.",
+        least=1,
+        most=MAX_STEPS,
+    )
 
     def __post_init__(self):
-        at_least(self, 1, "max_side max_images max_steps")
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +44,11 @@ class EvalConfig:
     """Meta-testing: how a checkpoint is judged on classes that it never saw."""
 
     eval_split: str = setting("test", "Split to evaluate on.")
-    splits_per_task: int = setting(2, "Random support/query splits of each class.")
+    splits_per_task: int = setting(
+        2, "Random support/query splits of each class.", least=1
+    )
     eval_queries: int = setting(
-        0, "Query examples per class; 0 takes all that are not support."
+        0, "Query examples per class; 0 takes all that are not support.", least=0
     )
     threshold: str = setting(
         "0.5",
@@ -48,8 +57,7 @@ class EvalConfig:
     )
 
     def __post_init__(self):
-        at_least(self, 1, "splits_per_task")
-        not_negative(self, "eval_queries")
+        check(self)
         require(
             bool(self.threshold_values),
             f"`threshold` must be different numbers between 0 and 1 joined by commas, "
@@ -73,6 +81,7 @@ class TuneConfig:
         100,
         "Tasks that each configuration is tried on, drawn from the split; more than it "
         "has classes: several draws of a class.",
+        least=1,
     )
     learning_rate_range: str = setting(
         "",
@@ -88,15 +97,22 @@ class TuneConfig:
     inner_batch_range: str = setting(
         "", "Inner batch sizes to search, low,high; empty: the training's."
     )
-    min_steps: int = setting(1, "Fewest inner steps to choose.")
-    max_steps: int = setting(60, "Most inner steps to choose.")
+    min_steps: int = setting(1, "Fewest inner steps to choose.", least=1)
+    max_steps: int = setting(60, "Most inner steps to choose.", least=1, most=MAX_STEPS)
     patience: int = setting(
-        3, "Inner steps without a better mean IoU after which a configuration ends."
+        3,
+        "Inner steps without a better mean IoU after which a configuration ends.",
+        least=1,
     )
-    rounds: int = setting(2, "Times that configurations are sampled (the paper's b).")
-    samples: int = setting(16, "Configurations sampled in a round (n).")
+    rounds: int = setting(
+        2, "Times that configurations are sampled (the paper's b).", least=1
+    )
+    samples: int = setting(16, "Configurations sampled in a round (n).", least=2)
     keep: float = setting(
-        0.25, "Part of all configurations that spans the next round's ranges (x)."
+        0.25,
+        "Part of all configurations that spans the next round's ranges (x).",
+        above=0,
+        below=1,
     )
     sampler: str = setting(
         "random",
@@ -104,23 +120,18 @@ class TuneConfig:
         "with as many configurations (needs pip install scipy torch).",
         ("random", "gp"),
     )
-    seed: int = setting(0, "Seed of the choice of tasks and configurations.")
-    workers: int = setting(1, "Processes that share the search on this machine.")
+    seed: int = seed("Seed of the choice of tasks and configurations.")
+    workers: int = setting(
+        1, "Processes that share the search on this machine.", least=1
+    )
 
     def __post_init__(self):
-        at_least(self, 1, "tasks min_steps patience rounds workers")
-        at_least(self, 2, "samples", "one configuration spans no range")
+        check(self)
         require(
             self.max_steps >= self.min_steps,
             f"`max_steps` must be at least `min_steps` = {self.min_steps}, received "
             f"{self.max_steps}",
         )
-        inside, advice = (
-            "be between 0 and 1, both excluded",
-            "0.25 keeps the best quarter",
-        )
-        check(self, "keep", inside, lambda v: 0 < v < 1, advice)
-        not_negative(self, "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,30 +160,32 @@ class CompareConfig:
         "Numbers of annotated pixels of each label in a support mask, such as 1,5,25; "
         "-1 stands for dense masks.",
     )
-    eval_size: int = setting(
+    eval_size: int = side(
         224,
         "Side of the square that every picture and mask is brought to; a method that "
         "works at another size resizes its pictures and its probabilities.",
     )
-    splits_per_task: int = setting(2, "Random support/query splits of each class.")
-    eval_queries: int = setting(
-        0, "Query examples per class; 0 takes all that are not support."
+    splits_per_task: int = setting(
+        2, "Random support/query splits of each class.", least=1
     )
-    pairs: int = setting(0, "Test pairs of each fold, the first ones; 0 takes all.")
-    seed: int = setting(0, "Seed of draws and adaptations.")
+    eval_queries: int = setting(
+        0, "Query examples per class; 0 takes all that are not support.", least=0
+    )
+    pairs: int = setting(
+        0, "Test pairs of each fold, the first ones; 0 takes all.", least=0
+    )
+    seed: int = seed("Seed of draws and adaptations.")
     backbone: str = setting(
         "EfficientNetLite0", "Features of the baselines, with ImageNet's weights."
     )
     timed_tasks: int = setting(
-        15, "Tasks with one query that the time of a task is the median of."
+        15, "Tasks with one query that the time of a task is the median of.", least=1
     )
 
     def __post_init__(self):
-        at_least(self, 1, "splits_per_task timed_tasks")
-        not_negative(self, "eval_queries pairs seed")
-        a_side(self, "eval_size")
+        check(self)
         require(
-            bool(self.shot_numbers),
+            bool(self.shot_numbers) and min(self.shot_numbers) >= 1,
             f"`shots` must be different numbers from 1 joined by commas, such "
             f"as 1,5; received {self.shots!r}",
         )

@@ -4,11 +4,13 @@ import dataclasses
 
 from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.config.settings import (
-    at_least,
+    MAX_CLASSES,
+    MAX_STEPS,
     check,
-    not_negative,
     require,
+    seed,
     setting,
+    side,
 )
 
 FAMILIES = ("class", "interactive", "instance")
@@ -32,11 +34,13 @@ class DataConfig:
     )
     train_split: str = setting("train", "Split to meta-train on.")
     val_split: str = setting("val", "Split for validation; empty for none.")
-    shots: int = setting(5, "Support examples per class and episode.")
+    shots: int = setting(5, "Support examples per class and episode.", least=1)
     queries: int = setting(
-        5, "Query examples per class and episode in meta-training (FOMAML's tail)."
+        5,
+        "Query examples per class and episode in meta-training (FOMAML's tail).",
+        least=1,
     )
-    ways: int = setting(1, "Foreground classes per episode.")
+    ways: int = setting(1, "Foreground classes per episode.", least=1, most=MAX_CLASSES)
     points: str = setting(
         DENSE,
         "Annotated pixels of each class and of the background in a support mask, the "
@@ -53,10 +57,12 @@ class DataConfig:
         -1.0,
         "Memory for decoded images, in GB; -1 is half of what is free. What does not "
         "fit is decoded again at each draw.",
+        least=-1,
+        most=1e6,
     )
 
     def __post_init__(self):
-        at_least(self, 1, "shots queries ways", "raise it")
+        check(self)
         parse_points(self.points)
 
     @property
@@ -88,7 +94,7 @@ class ModelConfig:
         "(`learner`=feedforward, siamese's siamese), the others adapt by gradients.",
         ("efficientlab", "meta_drn", "fcn", "guided", "oslsm", "siamese"),
     )
-    image_size: int = setting(224, "Side of the square input, divisible by 32.")
+    image_size: int = side(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
         "EfficientNetB0",
         "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, guided, oslsm "
@@ -97,15 +103,26 @@ class ModelConfig:
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
     residual: bool = setting(True, "Residual connection around each RSD module.")
-    num_classes: int = setting(1, "Foreground classes that the network can tell apart.")
-    final_dropout: float = setting(0.2, "Dropout rate before the last convolution.")
-    drop_connect: float = setting(0.2, "Drop-connect rate of the last encoder block.")
+    num_classes: int = setting(
+        1,
+        "Foreground classes that the network can tell apart.",
+        least=1,
+        most=MAX_CLASSES,
+    )
+    final_dropout: float = setting(
+        0.2, "Dropout rate before the last convolution.", least=0, below=1
+    )
+    drop_connect: float = setting(
+        0.2, "Drop-connect rate of the last encoder block.", least=0, below=1
+    )
     weights: str = setting("", "Initial encoder weights.", ("", "imagenet"))
-    width: float = setting(1.0, "VGG16: factor on all numbers of channels.")
+    width: float = setting(
+        1.0, "VGG16: factor on all numbers of channels.", above=0, most=16
+    )
     dilated: bool = setting(
         False, "guided, oslsm, siamese: VGG16 at stride 8 instead of 32."
     )
-    hash_seed: int = setting(0, "oslsm: seed of the weight hashing.")
+    hash_seed: int = seed("oslsm: seed of the weight hashing.")
     fusion: str = setting(
         "late_global",
         "guided: late_global; late keeps places, for `family`=interactive; early "
@@ -121,18 +138,12 @@ class ModelConfig:
     freeze_features: bool = setting(
         False, "guided: the features stay as they are loaded; the rest is trained."
     )
-    channels: int = setting(256, "guided: of the hidden layers that score features.")
+    channels: int = setting(
+        256, "guided: of the hidden layers that score features.", least=1, most=2**16
+    )
 
     def __post_init__(self):
-        require(
-            self.image_size > 0 and self.image_size % 32 == 0,
-            f"`image_size` must be a positive multiple of 32, received "
-            f"{self.image_size}: use for example {max(32, self.image_size // 32 * 32)}",
-        )
-        dropouts = "final_dropout drop_connect"
-        check(self, dropouts, "be in [0, 1)", lambda v: 0 <= v < 1, "lower it")
-        at_least(self, 1, "num_classes")
-        check(self, "width", "be positive", lambda v: v > 0)
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +164,18 @@ class LearnerConfig:
         0,
         "MAML and Meta-SGD: leave them out until this meta-step (derivative-order "
         "annealing).",
+        least=0,
     )
     multi_step_until: int = setting(
         0,
         "MAML and Meta-SGD: until this meta-step the query loss counts after every "
         "inner step, ever less before the last; 0: only after the last.",
+        least=0,
     )
     inner_learning_rate: float = setting(
-        0.005, "SGD learning rate of the inner loop; learned rates start there."
+        0.005,
+        "SGD learning rate of the inner loop; learned rates start there.",
+        above=0,
     )
     inner_rates: str = setting(
         "fixed",
@@ -169,7 +184,10 @@ class LearnerConfig:
         ("fixed", "per_step"),
     )
     inner_steps: int = setting(
-        5, "SGD steps of the inner loop; FOMAML's last one is the step on the tail."
+        5,
+        "SGD steps of the inner loop; FOMAML's last one is the step on the tail.",
+        least=0,
+        most=MAX_STEPS,
     )
     adapt: str = setting(
         "all",
@@ -181,13 +199,16 @@ class LearnerConfig:
         8,
         "Examples per inner step, drawn epoch by epoch from the support set; "
         "0 takes the whole support set at each step.",
+        least=0,
     )
     loss: str = setting(
         "bce_dice",
         "Loss; sum_cross_entropy adds up all pixels, as Shaban et al. do.",
         ("bce_dice", "cross_entropy", "sum_cross_entropy"),
     )
-    l2: float = setting(5e-4, "Weight of the L2 term (batch norm excluded); 0 is off.")
+    l2: float = setting(
+        5e-4, "Weight of the L2 term (batch norm excluded); 0 is off.", least=0
+    )
     augmentation: str = setting(
         "efficientlab",
         "Recipe: efficientlab (translation, flip, erasing, noise, brightness) or "
@@ -198,26 +219,37 @@ class LearnerConfig:
         0.5,
         "Chance of each augmentation for each support image and inner step, in "
         "meta-training and meta-testing.",
+        least=0,
+        most=1,
     )
     episode_augment_rate: float = setting(
         0.0,
         "Chance of each augmentation for each support and query image of a training "
         "episode, once, before the inner loop.",
+        least=0,
+        most=1,
     )
     meta_optimizer: str = setting(
         "interpolate",
         "interpolate (the papers': theta + rate * displacement), or a Keras optimizer "
         "on the meta-gradient: sgd, adam, adamw, ...",
     )
-    meta_learning_rate: float = setting(0.1, "Meta-learning rate at the first step.")
-    meta_learning_rate_final: float = setting(
-        1e-5, "Meta-learning rate at the last step; in between it changes linearly."
+    meta_learning_rate: float = setting(
+        0.1, "Meta-learning rate at the first step.", least=0
     )
-    momentum: float = setting(0.0, "Momentum of `meta_optimizer`=sgd.")
+    meta_learning_rate_final: float = setting(
+        1e-5,
+        "Meta-learning rate at the last step; in between it changes linearly.",
+        least=0,
+    )
+    momentum: float = setting(
+        0.0, "Momentum of `meta_optimizer`=sgd.", least=0, below=1
+    )
     conditioning_rate: float = setting(
         1.0,
         "feedforward: factor on the meta-learning rate of the branch that sees the "
         "support set (Shaban et al.: 0.1).",
+        least=0,
     )
     batch_norm: str = setting(
         "support",
@@ -231,34 +263,27 @@ class LearnerConfig:
         0,
         "Halve the meta-learning rate when the best validation IoU is more than this "
         "many validations old, and again after as many more; 0: never.",
+        least=0,
     )
 
     def __post_init__(self):
-        check(self, "inner_learning_rate", "be positive", lambda v: v > 0)
-        at_least(self, 0, "second_order_from multi_step_until halve_after")
+        check(self)
         least = 0 if self.learner in ("joint", "feedforward", "siamese") else 1
         require(
             self.inner_steps >= least,
             f"`inner_steps` must be at least {least} for {self.learner}, received "
             f"{self.inner_steps}",
         )
-        below_1 = "be in [0, 1)"
-        check(self, "momentum", below_1, lambda v: 0 <= v < 1, "use 0.9, or 0.99")
         require(
             self.momentum == 0 or self.meta_optimizer == "sgd",
             f"`momentum`={self.momentum} needs `meta_optimizer`=sgd, received "
             f"{self.meta_optimizer}",
         )
-        check(self, "inner_batch", "be 0 (all) or more", lambda v: v >= 0)
-        chances = "augment_rate episode_augment_rate"
-        check(self, chances, "be in [0, 1]", lambda v: 0 <= v <= 1)
         require(
             self.inner_rates == "fixed" or self.learner == "maml",
             f"`inner_rates`={self.inner_rates} needs `learner`=maml, received "
             f"{self.learner}",
         )
-        not_negative(self, "conditioning_rate l2")
-        not_negative(self, "meta_learning_rate meta_learning_rate_final")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,18 +291,21 @@ class TrainConfig:
     """The outer loop: how long, how often, where to."""
 
     run_dir: str = setting("", "Folder for checkpoints, flags and TensorBoard logs.")
-    meta_steps: int = setting(50000, "Meta-steps of the whole run.")
-    meta_batch: int = setting(5, "Tasks per meta-step.")
-    seed: int = setting(0, "Seed of every random choice of the run.")
-    validate_every: int = setting(500, "Meta-steps between validations.")
-    val_episodes: int = setting(20, "Fixed validation episodes (fewer classes: fewer).")
-    log_every: int = setting(20, "Meta-steps between TensorBoard scalars.")
-    save_every: int = setting(500, "Meta-steps between checkpoints.")
-    keep: int = setting(3, "Checkpoints to keep beside the best one.")
+    meta_steps: int = setting(50000, "Meta-steps of the whole run.", least=1)
+    meta_batch: int = setting(5, "Tasks per meta-step.", least=1)
+    seed: int = seed("Seed of every random choice of the run.")
+    validate_every: int = setting(500, "Meta-steps between validations.", least=1)
+    val_episodes: int = setting(
+        20, "Fixed validation episodes (fewer classes: fewer).", least=1
+    )
+    log_every: int = setting(20, "Meta-steps between TensorBoard scalars.", least=1)
+    save_every: int = setting(500, "Meta-steps between checkpoints.", least=1)
+    keep: int = setting(3, "Checkpoints to keep beside the best one.", least=1)
     max_bad_steps: int = setting(
         10,
         "Meta-steps in a row that may be skipped because a loss or a gradient was not "
         "finite, before training stops.",
+        least=1,
     )
     jit: str = setting(
         "auto",
@@ -287,5 +315,4 @@ class TrainConfig:
     )
 
     def __post_init__(self):
-        at_least(self, 1, "meta_steps meta_batch validate_every val_episodes")
-        at_least(self, 1, "log_every save_every keep max_bad_steps")
+        check(self)

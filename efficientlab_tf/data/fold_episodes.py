@@ -14,6 +14,7 @@ from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.points import annotate
 from efficientlab_tf.data.records import (
+    DAMAGED,
     FRAME_BYTES,
     FRAME_HEADER,
     decode_example,
@@ -22,6 +23,7 @@ from efficientlab_tf.data.records import (
 )
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError, check_at_least
+from efficientlab_tf.untrusted import reason_of
 
 
 class FoldEpisodes(NamedTuple):
@@ -167,8 +169,8 @@ class _Pictures:
                     file.seek(offset)
                     record = file.read(length)
             return decode_example(tf.constant(record), self._image_size)
-        except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or error.message.splitlines()[0]
+        except (OSError, *DAMAGED) as error:
+            reason = reason_of(error)
             raise UserError(
                 f"shard {path}: cannot decode {name} ({reason}); copy the file again "
                 "or convert the dataset again"
@@ -178,7 +180,7 @@ class _Pictures:
 def _filename(record: bytes, path: Path, index: int) -> str:
     try:
         features = parse_record(tf.constant(record))
-    except tf.errors.OpError as error:
+    except DAMAGED as error:
         raise UserError(
             f"shard {path}, record {index}: not an example with DeepLab's features; "
             "convert the dataset again"

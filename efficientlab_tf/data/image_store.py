@@ -15,12 +15,14 @@ import tensorflow as tf
 
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import (
+    DAMAGED,
     FRAME_BYTES,
     FRAME_HEADER,
     decode_example,
     read_shard,
 )
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.untrusted import reason_of
 
 # Classes are kept in variables of about this size: while one is made, it is in
 # memory twice.
@@ -176,7 +178,7 @@ class ImageStore:
         checked = records.map(check, num_parallel_calls=tf.data.AUTOTUNE)
         try:
             lengths = [length for length, _, _ in checked.as_numpy_iterator()]
-        except tf.errors.OpError as error:
+        except DAMAGED as error:
             raise self._fault(index, error) from error
         if len(lengths) != self.counts[index]:
             raise self._fault(index)
@@ -202,11 +204,11 @@ class ImageStore:
         for index in indices:
             try:
                 examples = next(decoded)
-            except tf.errors.OpError as error:
+            except DAMAGED as error:
                 raise self._fault(index, error) from error
             yield examples
 
-    def _fault(self, index: int, error: tf.errors.OpError | None = None) -> UserError:
+    def _fault(self, index: int, error: Exception | None = None) -> UserError:
         """Looks for the first bad record of a class; returns the error about it."""
         path = self._manifest.shard_path(self.class_names[index])
         what = f"cannot read it ({_reason(error)})" if error else "cannot read it"
@@ -217,7 +219,7 @@ class ImageStore:
                 count += 1
         except UserError as fault:
             return fault
-        except tf.errors.OpError as fault:
+        except DAMAGED as fault:
             path = f"{path}, record {count}"
             what = f"cannot decode it ({_reason(fault)})"
         else:
@@ -229,7 +231,6 @@ class ImageStore:
         )
 
 
-def _reason(error: tf.errors.OpError) -> str:
+def _reason(error: Exception) -> str:
     """TensorFlow's message without the names of its nodes."""
-    first_line = (error.message or type(error).__name__).splitlines()[0]
-    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", first_line).strip()
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", reason_of(error)).strip()

@@ -14,9 +14,9 @@ A dataset with folds also has "folds", a list of such "splits".
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from efficientlab_tf.data.folds import Fold, fold_number
 from efficientlab_tf.data.split_lists import (
@@ -25,6 +25,8 @@ from efficientlab_tf.data.split_lists import (
     resolve_splits,
 )
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import write_text
+from efficientlab_tf.untrusted import build, read_json, reading
 
 FILENAME = "dataset.json"
 FORMAT = 1
@@ -86,29 +88,21 @@ class Manifest:
                 "(or its conversion did not finish); convert the images with "
                 "efficientlab convert"
             )
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+        advice = "copy the dataset again or convert it again"
+        content = read_json(path, advice)
+        with reading(str(path), advice):
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
             manifest = cls(
                 name=str(content["name"]),
                 classes={
-                    name: ClassEntry(
-                        str(entry["shard"]), int(entry["count"]), str(entry["sha256"])
-                    )
-                    for name, entry in content["classes"].items()
+                    name: _entry(name, values)
+                    for name, values in content["classes"].items()
                 },
                 splits=_lists(content["splits"]),
                 directory=directory,
                 folds=tuple(_lists(fold) for fold in content.get("folds", ())),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"no key {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(
-                f"cannot understand {path}: {what}; convert the dataset again"
-            ) from error
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
         for splits in (manifest.splits, *manifest.folds):
             check_splits(splits, manifest.classes)
         missing = [n for n in manifest.classes if not manifest.shard_path(n).is_file()]
@@ -133,28 +127,19 @@ class Manifest:
             "format": FORMAT,
             "name": self.name,
             "classes": {
-                name: {
-                    "shard": entry.shard,
-                    "count": entry.count,
-                    "sha256": entry.sha256,
-                }
-                for name, entry in sorted(self.classes.items())
+                name: asdict(entry) for name, entry in sorted(self.classes.items())
             },
             "splits": self.splits,
         }
         if self.folds:
             content["folds"] = self.folds
         path = self.directory / FILENAME
-        partial = path.with_name(f".{FILENAME}.partial-{os.getpid()}")
         try:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_text(path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write {path}: {error.strerror}; check the folder"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     def split(self, name: str) -> tuple[str, ...]:
         """Returns the class names of a split; "all" is every class, sorted.
@@ -228,8 +213,25 @@ class Manifest:
         return self.directory / self.classes[class_name].shard
 
 
+def _entry(name: str, values: object) -> ClassEntry:
+    try:
+        entry = build(ClassEntry, values)
+        if entry.count < 0:
+            raise ValueError(f"`count` must not be negative, received {entry.count}")
+        shard = PurePosixPath(entry.shard)
+        # Somebody else's dataset reads no other files than its own.
+        if shard.is_absolute() or ".." in shard.parts:
+            raise ValueError(f"the shard {entry.shard!r} is outside of the folder")
+    except ValueError as error:
+        raise ValueError(f"class {name!r}: {error}") from error
+    return entry
+
+
 def _lists(splits: dict) -> dict[str, tuple[str, ...]]:
-    return {split: tuple(map(str, names)) for split, names in splits.items()}
+    for split, names in splits.items():
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"split {split!r} is not a list of names")
+    return {split: tuple(names) for split, names in splits.items()}
 
 
 def _resolve(dataset_dir: str | os.PathLike) -> Path:

@@ -26,6 +26,10 @@ __all__ = [
     "write_shard",
 ]
 
+DAMAGED = (tf.errors.OpError, UnicodeDecodeError)
+"""What TensorFlow raises for a record that it cannot parse or decode; the second when
+the damaged bytes are part of its own message."""
+
 IMAGE_FORMATS = ("jpeg", "png")
 
 FRAME_HEADER = 12
@@ -97,7 +101,7 @@ def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
       int64 `height`, `width`.
 
     Raises:
-      tf.errors.InvalidArgumentError: when run on a record that lacks a feature.
+      DAMAGED: when run on a record that lacks a feature.
     """
     wanted = [*_FEATURES.values(), (_MASK_FORMAT, tf.string)]
     features = tf.io.parse_single_example(
@@ -124,7 +128,7 @@ def decode_example(
       background, 1..K classes, 255 unknown.
 
     Raises:
-      tf.errors.InvalidArgumentError: when run on a record that cannot be decoded.
+      DAMAGED: when run on a record that cannot be decoded.
     """
     record = parse_record(serialized)
     image = tf.cond(

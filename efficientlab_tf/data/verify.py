@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from efficientlab_tf.data.fold_lists import pairs_filename, read_pairs
 from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import ClassEntry, Manifest
 from efficientlab_tf.data.records import (
+    DAMAGED,
     IMAGE_FORMATS,
     decode_example,
     file_sha256,
@@ -21,6 +21,7 @@ from efficientlab_tf.data.records import (
     read_shard,
 )
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.untrusted import reason_of
 
 
 class Verification(NamedTuple):
@@ -84,30 +85,28 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes | None, str]]:
     # A frame: length (uint64), its checksum, the record, its checksum (uint32),
     # all little-endian.
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         index = 0
         while header := file.read(12):
             if len(header) < 12:
                 yield index, None, "truncated in the record's header"
                 return
             length, length_checksum = struct.unpack("<QI", header)
-            if _masked_crc32c(header[:8]) != length_checksum:
+            if masked_crc32c(header[:8]) != length_checksum:
                 yield (
                     index,
                     None,
                     "corrupt length; the records after it cannot be found",
                 )
                 return
-            body = file.read(length + 4)
-            if len(body) < length + 4:
-                yield (
-                    index,
-                    None,
-                    f"truncated: {len(body)} of {length + 4} bytes are there",
-                )
+            left = size - file.tell()
+            if left < length + 4:
+                yield index, None, f"truncated: {left} of {length + 4} bytes are there"
                 return
+            body = file.read(length + 4)
             record = body[:length]
             (checksum,) = struct.unpack("<I", body[length:])
-            if _masked_crc32c(record) == checksum:
+            if masked_crc32c(record) == checksum:
                 yield index, record, ""
             else:
                 yield index, None, "corrupt: checksum does not match"
@@ -138,17 +137,14 @@ def _verify_pairs(
 def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], list[str]]:
     """Returns the faults of a shard, and the names of its sound pictures."""
     faults = []
-    intact = file_sha256(path) == entry.sha256
-    if not intact:
-        faults.append(f"{path}: sha256 differs from the manifest's")
+    try:
+        if file_sha256(path) != entry.sha256:
+            faults.append(f"{path}: sha256 differs from the manifest's")
+    except OSError as error:
+        return [f"{path}: cannot be read: {error.strerror}"], []
     good = []
     count = 0
-    # Checksums in Python are slow, and needed only where the digest differs.
-    if intact:
-        frames = ((i, record, "") for i, record in enumerate(read_shard(path)))
-    else:
-        frames = read_frames(path)
-    for index, record, fault in frames:
+    for index, record, fault in _all_frames(path):
         count += 1
         name = ""
         if not fault:
@@ -162,11 +158,24 @@ def _verify_shard(path: Path, entry: ClassEntry) -> tuple[list[str], list[str]]:
     return faults, good
 
 
+def _all_frames(path: Path) -> Iterator[tuple[int, bytes | None, str]]:
+    """As `read_frames`, but fast until the first damaged record.
+
+    Checksums in Python are slow, and needed only where TensorFlow's reader ends.
+    """
+    index = -1
+    try:
+        for index, record in enumerate(read_shard(path)):
+            yield index, record, ""
+    except UserError:
+        yield from (frame for frame in read_frames(path) if frame[0] > index)
+
+
 def _verify_record(record: bytes) -> tuple[str, str]:
     """Returns a record's file name, and what is wrong with it, or ""."""
     try:
         features = parse_record(record)
-    except tf.errors.InvalidArgumentError:
+    except DAMAGED:
         return "", "not an example with DeepLab's features"
     declared = features["image_format"].numpy().decode(errors="replace")
     name = features["filename"].numpy().decode(errors="replace")
@@ -174,8 +183,8 @@ def _verify_record(record: bytes) -> tuple[str, str]:
         return name, f"{name}: image format {declared!r}, expected {IMAGE_FORMATS}"
     try:
         image, mask = decode_example(record, None)
-    except tf.errors.OpError as error:
-        return name, f"{name}: cannot be decoded ({error.message.splitlines()[0]})"
+    except DAMAGED as error:
+        return name, f"{name}: cannot be decoded ({reason_of(error)})"
     size = (int(features["height"]), int(features["width"]))
     if tuple(image.shape[:2]) != size or tuple(mask.shape) != size:
         return name, (
@@ -197,7 +206,7 @@ def _crc32c_table() -> list[int]:
 _TABLE = _crc32c_table()
 
 
-def _masked_crc32c(data: bytes) -> int:
+def masked_crc32c(data: bytes) -> int:
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)

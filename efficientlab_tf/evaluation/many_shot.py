@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from efficientlab_tf.segmenters.adaptation import (
     choose_held_out,
     search_steps,
 )
+from efficientlab_tf.segmenters.segmenter import Diverged
 
 LABELS = {"meta": "meta-learned", "imagenet": "ImageNet encoder", "random": "random"}
 """Name of an initialization to what tables and curves call it."""
@@ -43,7 +45,7 @@ _TABLE, _SETTINGS = "results.csv", "settings.json"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One adaptation."""
+    """One adaptation; its `iou` is not a number if it diverged."""
 
     initialization: str
     k: int
@@ -181,17 +183,22 @@ def _adapted(
 ) -> Row:
     began = time.perf_counter()
     images, masks = episode.support_images.numpy(), episode.support_masks.numpy()
-    if not steps:
-        chosen = choose_held_out(masks, seed)
-        steps = 1
-        if chosen:
-            longest = model.segmenter(1, settings | Settings(steps=MAX_AUTO_STEPS))
-            steps = search_steps(longest, images, masks, chosen, seed=seed).steps
-    segmenter = model.segmenter(1, settings | Settings(steps=steps))
-    adapted = segmenter.adapt(images, masks, seed=seed)
-    probabilities = adapted.predict(episode.query_images.numpy())
-    result = TaskResult.of(*key[2:], episode.query_masks.numpy(), probabilities)
-    return Row(*key, steps, result.iou, time.perf_counter() - began)
+    try:
+        if not steps:
+            chosen = choose_held_out(masks, seed)
+            steps = 1
+            if chosen:
+                longest = model.segmenter(1, settings | Settings(steps=MAX_AUTO_STEPS))
+                steps = search_steps(longest, images, masks, chosen, seed=seed).steps
+        segmenter = model.segmenter(1, settings | Settings(steps=steps))
+        adapted = segmenter.adapt(images, masks, seed=seed)
+        probabilities = adapted.predict(episode.query_images.numpy())
+    except Diverged:
+        iou = math.nan
+    else:
+        truth = episode.query_masks.numpy()
+        iou = TaskResult.of(*key[2:], truth, probabilities).iou
+    return Row(*key, steps, iou, time.perf_counter() - began)
 
 
 def open_results(output_dir: Path, settings: dict) -> list[Row]:

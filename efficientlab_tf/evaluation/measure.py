@@ -23,10 +23,12 @@ from efficientlab_tf.evaluation.meta_test import Example, evaluate, sheet, task_
 from efficientlab_tf.evaluation.methods import Method, comparable
 from efficientlab_tf.evaluation.study import unit_process
 from efficientlab_tf.metrics import TaskResult
-from efficientlab_tf.segmenters.segmenter import Segmenter
+from efficientlab_tf.segmenters.segmenter import Diverged, Segmenter
 
 WARM_UP = 2
 _PICTURES = 8
+DIVERGED = "diverged"
+"""Key of a unit's only value, a sentence, if its method diverged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +208,10 @@ def _peak_bytes() -> int:
 
 
 def _measure(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    measured, examples = measure(Unit.from_dict(values))
+    try:
+        measured, examples = measure(Unit.from_dict(values))
+    except Diverged as error:
+        return {DIVERGED: str(error)}
     sheet(examples).save(path.with_suffix(".png"))
     return measured.to_dict()
 

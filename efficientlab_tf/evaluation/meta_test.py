@@ -22,10 +22,10 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation import tables
-from efficientlab_tf.files import write_text, writing
+from efficientlab_tf.files import replacing, write_text, writing
 from efficientlab_tf.metrics import Summary, TaskResult, image_iou, predicted_masks
 from efficientlab_tf.pictures import contact_sheet, marked
-from efficientlab_tf.segmenters.segmenter import Segmenter
+from efficientlab_tf.segmenters.segmenter import Diverged, Segmenter
 
 COLUMNS = ("support", "query", "ground truth", "prediction")
 """Of a sheet of predictions."""
@@ -103,18 +103,22 @@ def evaluate(
 
     Raises:
       UserError: a task's query set overlaps its support, and must not.
+      Diverged: the adaptation to a task did.
     """
     results = []
     for episode, name, draw in tasks:
         if disjoint:
             require_disjoint(episode, name)
-        adapted = segmenter.adapt(
-            episode.support_images,
-            episode.support_masks,
-            seed=task_seed(name, draw, seed),
-        )
+        try:
+            adapted = segmenter.adapt(
+                episode.support_images,
+                episode.support_masks,
+                seed=task_seed(name, draw, seed),
+            )
+            probabilities = adapted.predict(np.asarray(episode.query_images))
+        except Diverged as error:
+            raise Diverged(f"{name}: {error}") from error
         query_masks = np.asarray(episode.query_masks)
-        probabilities = adapted.predict(np.asarray(episode.query_images))
         result = TaskResult.of(name, draw, query_masks, probabilities, thresholds)
         results.append(result)
         if on_task is not None:
@@ -275,5 +279,6 @@ def write_results(
         write_text(output_dir / "per_class.csv", tables.csv_text(heads, rows))
         # Evenly over the classes in name order: neither the best nor the worst.
         spread = np.linspace(0, len(examples) - 1, min(_PICTURES, len(examples)))
-        sheet([examples[int(i)] for i in spread]).save(output_dir / "predictions.png")
+        with replacing(output_dir / "predictions.png") as partial:
+            sheet([examples[int(i)] for i in spread]).save(partial)
     return summary

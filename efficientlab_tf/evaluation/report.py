@@ -1,6 +1,7 @@
 """A comparison as a table, a CSV file and a bar chart."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +63,12 @@ class Row:
         )
 
     @classmethod
+    def diverged(cls, method: str, shots: int, points: str, fold: str) -> "Row":
+        """The row of a method that diverged on one fold or split: not a number."""
+        unknown = (Interval(math.nan, math.nan),) * 3
+        return cls(method, shots, points, fold, *unknown, 0, math.nan, 0)
+
+    @classmethod
     def mean(cls, rows: Sequence["Row"]) -> "Row":
         """The mean over folds, as independent samples, of one kind of rows."""
 
@@ -107,9 +114,12 @@ def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
     table = markdown(rows)
     write_text(output_dir / "table.md", table)
     write_text(output_dir / "results.csv", _csv(rows))
-    _draw_bars(output_dir / "bars.png", _final(rows), title)
+    measured = [row for row in _final(rows) if not math.isnan(row.class_iou.mean)]
+    if not measured:
+        return table
+    _draw_bars(output_dir / "bars.png", measured, title)
     if len({row.points for row in rows}) > 1:
-        _draw_points(output_dir / "points.png", _final(rows), title)
+        _draw_points(output_dir / "points.png", measured, title)
     return table
 
 

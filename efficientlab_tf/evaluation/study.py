@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientlab_tf.errors import UserError, run_command
-from efficientlab_tf.files import write_text, writing
+from efficientlab_tf.files import make_writable, write_text
 
 UNITS = "units"
 
@@ -78,8 +78,7 @@ def unit_process(
 def units_folder(output: Path) -> Path:
     """Makes the folder of a study's units."""
     folder = output / UNITS
-    with writing(f"to `output` {output}"):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_writable(folder)
     return folder
 
 

@@ -27,6 +27,7 @@ from efficientlab_tf.metrics import confusion, image_iou, predicted_masks
 from efficientlab_tf.segmenters.early_stopping import EarlyStop, early_stopping
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.segmenters.segmenter import Diverged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,11 +153,17 @@ class Objective:
             for task in self._tasks
         ]
         for step in range(steps + 1):
-            ious = [
-                _iou(task, next(walk).predict(task.query_images))
-                for task, walk in zip(self._tasks, walks, strict=True)
-            ]
-            score = float(np.mean(ious))
+            score = 0.0
+            if walks:
+                try:
+                    ious = [
+                        _iou(task, next(walk).predict(task.query_images))
+                        for task, walk in zip(self._tasks, walks, strict=True)
+                    ]
+                    score = float(np.mean(ious))
+                except Diverged:
+                    # As good as nothing, from here on.
+                    walks = []
             on_step(step, score)
             yield score
 

@@ -18,6 +18,7 @@ from efficientlab_tf.segmenters.network import Weights
 from efficientlab_tf.segmenters.segmenter import (
     BATCH_NORM_MODES,
     Adapted,
+    Diverged,
     Features,
     Segmenter,
     Served,
@@ -27,6 +28,8 @@ from efficientlab_tf.segmenters.segmenter import (
 
 MAX_STATISTICS = 64
 """Statistics of a support set of more pictures are those of as many, evenly spread."""
+MAX_GROWTH = 1e4
+"""A loss that grew by more than this factor, and to more than it, has no bound."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,9 @@ class GradientSegmenter(Segmenter):
     ) -> "GradientAdapted":
         """See `Segmenter`; the seed decides mini-batches, augmentation and dropout."""
         support = map(tf.convert_to_tensor, (values_of(images), masks))
-        return self._steps(self.weights, *support, 0, self.steps, seed)[1]
+        adapted = self._steps(self.weights, *support, 0, self.steps, seed)[1]
+        self._check(adapted.losses)
+        return adapted
 
     def walk(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
@@ -62,9 +67,31 @@ class GradientSegmenter(Segmenter):
         support = tuple(map(tf.convert_to_tensor, (values_of(images), masks)))
         weights, adapted = self._steps(self.weights, *support, 0, 0, seed)
         yield adapted
+        losses: list[float] = []
         for k in range(self.steps):
             weights, adapted = self._steps(weights, *support, k, k + 1, seed)
+            losses += adapted.losses.tolist()
+            self._check(losses)
             yield adapted
+
+    def _check(self, losses: Sequence[float]) -> None:
+        """Refuses what became of an initialization that only looks adapted.
+
+        Raises:
+          Diverged: the losses, from the first step on, are of that kind.
+        """
+        if not len(losses):
+            return
+        bounded = losses[-1] <= MAX_GROWTH * max(1.0, losses[0])
+        if not (bounded and np.isfinite(losses).all()):
+            rates = "the learned rates"
+            if not self.weights.rates:
+                rates = f"`learning_rate` {self.learning_rate:g}"
+            raise Diverged(
+                f"adaptation diverged: with {rates} the loss went from "
+                f"{losses[0]:.3g} to {losses[-1]:.3g} within {len(losses)} steps; "
+                "take a smaller learning rate, or fewer `steps`"
+            )
 
     def _steps(self, weights, images, masks, first: int, steps: int, seed: int):
         """Steps `first` to `steps` - 1; returns the weights to go on from, too."""
@@ -108,6 +135,9 @@ class GradientAdapted(Adapted):
 
         `batch` images at a time change nothing but memory; with batch_norm "query" all
         are taken at once.
+
+        Raises:
+          Diverged: a prediction is not finite.
         """
         images = values_of(images)
         transductive = self.batch_norm == "query"
@@ -118,7 +148,13 @@ class GradientAdapted(Adapted):
             part = tf.convert_to_tensor(images[i : i + batch])
             found = self.functions.predict(self.weights, part, transductive)
             parts.append(found.numpy())
-        return np.concatenate(parts).astype(np.float32)
+        probabilities = np.concatenate(parts).astype(np.float32)
+        if not np.isfinite(probabilities).all():
+            raise Diverged(
+                "the adapted network predicts numbers that are not finite; take a "
+                "smaller learning rate, or fewer `steps`"
+            )
+        return probabilities
 
     def served(self) -> Served:
         """See `Adapted`.

@@ -27,6 +27,20 @@ class Weights(NamedTuple):
     rates: tuple[tf.Tensor, ...] = ()
 
 
+def check_rates(weights: Weights) -> None:
+    """Checks that learned rates fit the parameters that they are for.
+
+    Raises:
+      ValueError: they do not.
+    """
+    if not weights.rates:
+        return
+    for rate, parameter in zip(weights.rates, weights.theta, strict=True):
+        steps = tuple(rate.shape[:1]) + (1,) * parameter.shape.rank
+        if tuple(rate.shape) not in (tuple(parameter.shape), steps):
+            raise ValueError(f"learned rates {rate.shape} for {parameter.shape}")
+
+
 class Network:
     """Calls a Keras model without touching its variables.
 

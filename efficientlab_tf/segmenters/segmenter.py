@@ -22,6 +22,10 @@ BATCH_NORM_MODES = ("running", "support", "query")
 support set under the adapted weights, or those of the query batch (transductive)."""
 
 
+class Diverged(UserError):
+    """An adaptation whose loss is not finite, or grew without bound."""
+
+
 class Features(NamedTuple):
     """What a segmenter read of images [n, ...]; where it reads nothing, the images."""
 

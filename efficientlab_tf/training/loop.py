@@ -1,16 +1,16 @@
 """Meta-training: episodes in, meta-steps, checkpoints out."""
 
-import contextlib
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import (
+    CONFIG_FILE,
+    FLAG_FILE,
     MODEL_FILE,
     RunConfig,
     build_functions,
@@ -21,44 +21,18 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
+from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
+from efficientlab_tf.segmenters.segmenter import Diverged
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
+from efficientlab_tf.training.lock import locked
+from efficientlab_tf.training.stopping import StopRequest
 from efficientlab_tf.training.summaries import Summaries
 
 _PICTURES = 6
-
-
-class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a flag that the loop reads between steps.
-
-    A second Ctrl-C acts at once.
-    """
-
-    def __init__(self):
-        self.requested = False
-
-    def __bool__(self) -> bool:
-        return self.requested
-
-    def _handle(self, number, frame) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    @classmethod
-    @contextlib.contextmanager
-    def on_signals(cls) -> Iterator["StopRequest"]:
-        """Installs the handlers for the duration of the context."""
-        stop = cls()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, stop._handle) for number in numbers]
-        try:
-            yield stop
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 class Validation:
@@ -91,7 +65,11 @@ class Validation:
         )
 
     def __call__(self, state: MetaState):
-        """Returns the `Summary` of the validation and a few examples."""
+        """Returns the `Summary` of the validation and a few examples.
+
+        Raises:
+          Diverged: an adaptation did.
+        """
         learner = self._config.learner
         segmenter = self._functions.segmenter(
             state.weights,
@@ -121,6 +99,16 @@ def check(config: RunConfig) -> None:
         raise UserError(
             "`dataset_dir` is needed: a converted dataset, or sample:icons for the one "
             "that ships with the package"
+        )
+    data, side = config.data, config.model.image_size
+    pictures = config.train.meta_batch * data.ways * (data.shots + data.queries)
+    # uint8, RGB and a mask.
+    needed, there = pictures * side**2 * 4, psutil.virtual_memory().total
+    if needed > there / 4:
+        raise UserError(
+            f"the {pictures} pictures of a meta-step take {needed / 2**30:.1f} GiB, "
+            f"and this machine has {there / 2**30:.1f} GiB: lower `meta_batch`, "
+            "`shots`, `queries` or `image_size`"
         )
     if config.data.ways != config.model.num_classes:
         raise UserError(
@@ -159,6 +147,11 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
       UserError: bad input; nothing that was already written is lost.
     """
     check(config)
+    with locked(Path(config.train.run_dir)):
+        return _train(config, resume)
+
+
+def _train(config: RunConfig, resume: bool) -> bool:
     run_dir = Path(config.train.run_dir)
     manifest = Manifest.load(config.data.dataset_dir)
     if config.data.splits:
@@ -168,20 +161,27 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     learner = build_run_learner(config, network)
     state, first_step = learner.init(), 0
     checkpoints = Checkpoints(run_dir, state, config.train.keep)
-    restored = checkpoints.restore()
-    if restored and not resume:
-        raise UserError(
-            f"{run_dir} already holds a run at step {restored[1]}; add `resume` to "
-            "continue it, or choose another `run_dir`"
-        )
-    if resume and not restored:
-        raise UserError(
-            f"{run_dir} holds no checkpoint to resume from; leave out `resume`"
-        )
-    if restored:
+    for file in (MODEL_FILE, CONFIG_FILE, FLAG_FILE):
+        remove_partials(run_dir / file)
+    if resume:
+        restored = checkpoints.restore()
+        if not restored:
+            raise UserError(
+                f"{run_dir} holds no checkpoint to resume from; leave out `resume`"
+            )
         state, first_step = restored
+    elif checkpoints.last_step is not None:
+        raise UserError(
+            f"{run_dir} already holds a run at step {checkpoints.last_step}; "
+            "continue it with `resume`, or choose another `run_dir`"
+        )
+    elif (run_dir / MODEL_FILE).exists():
+        raise UserError(
+            f"{run_dir} already holds a {MODEL_FILE}, which this run would replace; "
+            "move it to another folder, or choose another `run_dir`"
+        )
     config.save(run_dir)
-    summaries = Summaries(run_dir / "logs")
+    summaries = Summaries(run_dir / "logs", first_step if resume else None)
     if not resume:
         summaries.hyperparameters(config)
 
@@ -208,8 +208,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
             validation,
             stop,
         )
-    checkpoints.save(state, step)
     summaries.flush()
+    checkpoints.save(state, step)
     best = checkpoints.restore_best()
     save_keras(run_dir / MODEL_FILE, network, best[0].weights, config)
     finished = step >= config.train.meta_steps
@@ -300,11 +300,12 @@ def _loop(
                     f"{loss}, {bad_steps} skipped so far)"
                 )
                 if in_row >= settings.max_bad_steps:
+                    summaries.flush()
                     checkpoints.save(state, step)
                     raise UserError(
                         f"{in_row} meta-steps in a row until step {step} had a loss or "
-                        f"gradient that is not finite; the last good state is saved: "
-                        f"`resume` with a lower `inner_learning_rate` or "
+                        "gradient that is not finite; the last good state is saved: "
+                        "`resume` with a lower `inner_learning_rate` or "
                         "`meta_learning_rate`"
                     )
             else:
@@ -330,19 +331,26 @@ def _loop(
             if validation and (
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
-                summary, examples = validation(state)
-                iou = summary.per_image_iou
-                improved = checkpoints.save_if_best(state, step, iou.mean)
-                scalars = {
-                    "validation/per_image_iou": iou.mean,
-                    "validation/soft_iou": summary.soft_iou.mean,
-                }
-                summaries.scalars(scalars, step)
-                summaries.predictions(examples, step)
-                bar.write(
-                    f"step {step}: validation IoU {iou} %"
-                    + (" (best so far)" if improved else "")
-                )
+                try:
+                    summary, examples = validation(state)
+                except Diverged as error:
+                    # Meta-training may still come to a rate that suits the network.
+                    score, text = -1.0, f"validation of {error}"
+                else:
+                    iou = summary.per_image_iou
+                    score, text = iou.mean, f"validation IoU {iou} %"
+                    scalars = {
+                        "validation/per_image_iou": iou.mean,
+                        "validation/soft_iou": summary.soft_iou.mean,
+                    }
+                    summaries.scalars(scalars, step)
+                    summaries.predictions(examples, step)
+                # On disk before the state: of a run that goes on from there, nothing
+                # is missing.
+                summaries.flush()
+                if checkpoints.save_if_best(state, step, score):
+                    text += " (best so far)"
+                bar.write(f"step {step}: {text}")
                 patience = config.learner.halve_after
                 if patience and checkpoints.plateau(patience):
                     state = state._replace(rate_scale=state.rate_scale / 2)
@@ -352,6 +360,6 @@ def _loop(
                     )
                 since, since_step = time.monotonic(), step
             if step % settings.save_every == 0:
-                checkpoints.save(state, step)
                 summaries.flush()
+                checkpoints.save(state, step)
     return state, step

@@ -1,24 +1,47 @@
 """What a run shows in TensorBoard."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
 from efficientlab_tf.checkpoint.run import RunConfig
+from efficientlab_tf.data.records import FRAME_BYTES
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import Example, sheet
+from efficientlab_tf.files import replacing
+from efficientlab_tf.untrusted import reason_of
 
 
 class Summaries:
     """Scalars, pictures of fixed validation episodes, and HParams.
 
+    What a killed process wrote of steps that will be taken again is removed, so that
+    each is there once.
+
     Args:
       log_dir: the folder that TensorBoard is pointed at.
+      until: the last step that stays; None for a new run, of which nothing does.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
 
-    def __init__(self, log_dir: Path):
-        self._writer = tf.summary.create_file_writer(str(log_dir))
+    def __init__(self, log_dir: Path, until: int | None):
+        try:
+            for path in sorted(log_dir.glob("events.out.tfevents.*")):
+                if until is None or not _cut(path, until):
+                    path.unlink()
+            self._writer = tf.summary.create_file_writer(str(log_dir))
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"cannot write TensorBoard's logs to {log_dir}: {reason_of(error)}; "
+                "free some space or make the folder writable"
+            ) from error
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Writes scalars under their names."""
@@ -46,3 +69,29 @@ class Summaries:
     def flush(self) -> None:
         """Puts everything on disk."""
         self._writer.flush()
+
+
+def _cut(path: Path, until: int) -> int:
+    """Removes later steps, and a torn end, from an event file.
+
+    Returns:
+      How many events with summaries stay; without any, the file is left as it is.
+    """
+    size = summaries = 0
+    for event, record in _events(path):
+        if event.step <= until:
+            size += len(record) + FRAME_BYTES
+            summaries += event.HasField("summary")
+    if summaries and size < path.stat().st_size:
+        with replacing(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+            for event, record in _events(path):
+                if event.step <= until:
+                    writer.write(record)
+    return summaries
+
+
+def _events(path: Path) -> Iterator[tuple[Event, bytes]]:
+    """Yields the events of a file until its end, or until where it is torn."""
+    with contextlib.suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield Event.FromString(record), record

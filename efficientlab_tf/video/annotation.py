@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from efficientlab_tf.data.annotations.export import UNKNOWN, load_json
+from efficientlab_tf.data.annotations.export import UNKNOWN
 from efficientlab_tf.data.annotations.mask_files import (
     holds_indices,
     mask_levels,
@@ -27,6 +27,7 @@ from efficientlab_tf.data.cleaning import resize_mask
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.untrusted import read_json
 from efficientlab_tf.video.frames import Frames, shown
 
 MAX_LABEL = 254
@@ -242,7 +243,7 @@ def _cells(rows, columns, size: tuple[int, int], target: tuple[int, int]):
 
 
 def _read_points(path: Path, frames: Frames) -> Annotation:
-    document = load_json(path)
+    document = read_json(path, f"expected points such as {EXAMPLE}")
     entries = document.get("points") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path} has no points; expected {EXAMPLE}")

@@ -3,13 +3,7 @@
 import dataclasses
 
 from efficientlab_tf.config import setting
-from efficientlab_tf.config.settings import (
-    a_side,
-    between_0_and_1,
-    check,
-    not_negative,
-    require,
-)
+from efficientlab_tf.config.settings import check, require, seed, side
 from efficientlab_tf.data.sources.davis import RESOLUTION
 
 MODELS_OWN = "model"
@@ -61,20 +55,23 @@ class VideoConfig:
         0,
         "After so many frames the pixels of the latest one that the prediction is "
         "certain of (0.97) join the support set; 0: never.",
+        least=0,
     )
     threshold: float = setting(
-        0.5, "Foreground probability above which a pixel counts, for one object."
+        0.5,
+        "Foreground probability above which a pixel counts, for one object.",
+        above=0,
+        below=1,
     )
     video: str = setting("gif", "Overlay video; mp4 needs imageio-ffmpeg.", VIDEOS)
-    fps: float = setting(12.0, "Frames a second of the overlay video.")
-    baseline_size: int = setting(224, "Side of the pictures of baselines.")
-    seed: int = setting(0, "Of mini-batches, augmentation and dropout.")
+    fps: float = setting(
+        12.0, "Frames a second of the overlay video.", above=0, most=100
+    )
+    baseline_size: int = side(224, "Side of the pictures of baselines.")
+    seed: int = seed("Of mini-batches, augmentation and dropout.")
 
     def __post_init__(self):
-        between_0_and_1(self, "threshold")
-        not_negative(self, "online")
-        check(self, "fps", "be above 0 and at most 100", lambda v: 0 < v <= 100)
-        a_side(self, "baseline_size")
+        check(self)
         parts = self.steps.split(",")
         require(
             all(part in _OWN or part.isdecimal() for part in parts)

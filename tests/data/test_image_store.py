@@ -112,6 +112,13 @@ def store_foreign_records(path):
             writer.write(b"not an example")
 
 
+def store_binary_records(path):
+    # TensorFlow's message quotes them and so is not UTF-8 itself.
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for _ in range(2):
+            writer.write(b"\xff" * 9)
+
+
 def remove(path):
     path.unlink()
 
@@ -125,6 +132,7 @@ DAMAGE = [
     (break_image, "record 1: cannot decode it (Invalid PNG"),
     (break_mask, "record 1: cannot decode it (Unknown image file format"),
     (store_foreign_records, "record 0: cannot decode it (Could not parse"),
+    (store_binary_records, "record 0: cannot decode it"),
     (remove, "no shard"),
 ]
 

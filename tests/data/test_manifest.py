@@ -30,6 +30,10 @@ def edit(manifest, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def entry(**changes):
+    return {"shard": "ant.tfrecord", "count": 4, "sha256": "00", **changes}
+
+
 def fails(what, *arguments):
     """Calls `what` and returns the message of its one-line UserError."""
     with pytest.raises(UserError) as info:
@@ -90,7 +94,7 @@ def test_folds(manifest):
     for bad, expected in (
         ({"train": ["ant"], "test": ["ant"]}, "'ant' is in the splits"),
         ({"train": ["yak"]}, "'yak' (train)"),
-        (["ant"], "cannot understand"),
+        (["ant"], "cannot be read"),
     ):
         edit(manifest, folds=[bad])
         assert expected in fails(Manifest.load, manifest.directory)
@@ -135,16 +139,26 @@ def test_folder_without_manifest(tmp_path):
 
 def test_not_json(manifest):
     (manifest.directory / "dataset.json").write_text('{"classes": ')
-    assert "cannot understand" in fails(Manifest.load, manifest.directory)
+    assert "cannot be read" in fails(Manifest.load, manifest.directory)
 
 
 @pytest.mark.parametrize(
     "changes, expected",
     [
         ({"format": 2}, "format 2, expected 1"),
-        ({"classes": {"ant": {"shard": "ant.tfrecord", "count": 4}}}, "'sha256'"),
-        ({"classes": ["ant"]}, "cannot understand"),
-        ({"splits": {"train": None}}, "cannot understand"),
+        ({"format": None}, "format None, expected 1"),
+        (
+            {"classes": {"ant": {"shard": "a", "count": 4}}},
+            "'ant': `sha256` is missing",
+        ),
+        ({"classes": {"ant": entry(count=-1)}}, "`count` must not be negative"),
+        ({"classes": {"ant": entry(count=2.5)}}, "`count` must be a whole number"),
+        ({"classes": {"ant": entry(count=float("inf"))}}, "out of range"),
+        ({"classes": {"ant": entry(shard="../ant")}}, "'../ant' is outside"),
+        ({"classes": {"ant": entry(shard="/etc/passwd")}}, "passwd' is outside"),
+        ({"classes": ["ant"]}, "cannot be read"),
+        ({"splits": {"train": None}}, "'train' is not a list of names"),
+        ({"splits": {"train": "ant"}}, "'train' is not a list of names"),
         ({"splits": {"train": ["ant"], "test": ["ant"]}}, "'ant' is in the splits"),
         ({"splits": {"train": ["yak"]}}, "'yak' (train)"),
     ],

@@ -5,9 +5,11 @@ import importlib.util
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,15 @@ from PIL import Image
 
 from efficientlab_tf.data.convert import convert
 from efficientlab_tf.data.example import ClassData, Example
-from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.records import decode_example, encode_example, read_shard
+from efficientlab_tf.data.manifest import ClassEntry, Manifest
+from efficientlab_tf.data.records import (
+    decode_example,
+    encode_example,
+    file_sha256,
+    read_shard,
+)
 from efficientlab_tf.data.split_lists import load_splits
-from efficientlab_tf.data.verify import verify_dataset
+from efficientlab_tf.data.verify import masked_crc32c, read_frames, verify_dataset
 from efficientlab_tf.errors import UserError, run_command
 from tests.data.test_sources import bright_half, write_mliis
 from tools import convert as converting
@@ -381,6 +388,35 @@ def test_verify_sees_a_foreign_record(tmp_path):
         writer.write(b"something else")
     faults = verify_dataset(tmp_path).faults
     assert any("record 1: not an example with DeepLab's" in fault for fault in faults)
+
+
+def test_verify_goes_on_after_records_that_nobody_can_parse(tmp_path):
+    convert([ClassData("ant", [stored_example()] * 2, [])], ["ant"], tmp_path)
+    shard = tmp_path / "ant.tfrecord"
+    good = encode_example(stored_example())
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        # TensorFlow's message quotes the first and so is not UTF-8 itself.
+        for record in (b"\xff" * 9, good, good):
+            writer.write(record)
+    # A checksum in the middle one that does not match, in a file whose digest does.
+    damage(shard, 9 + 16 + 100)
+    manifest = Manifest.load(tmp_path)
+    entry = ClassEntry("ant.tfrecord", 3, file_sha256(shard))
+    replace(manifest, classes={"ant": entry}).save()
+    result = verify_dataset(tmp_path)
+    assert [fault.partition("record ")[2][:10] for fault in result.faults] == [
+        "0: not an ",
+        "1: corrupt",
+    ]
+    assert result.examples == 1
+
+
+def test_verify_survives_a_length_that_no_memory_holds(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    header = struct.pack("<Q", 2**62)
+    path.write_bytes(header + struct.pack("<I", masked_crc32c(header)) + b"rest")
+    ((_, record, fault),) = read_frames(path)
+    assert record is None and fault == f"truncated: 4 of {2**62 + 4} bytes are there"
 
 
 def test_inspect_prints_counts_and_draws_a_sheet(source, tmp_path, capsys):

@@ -186,3 +186,15 @@ def test_too_many_shots_are_refused(draws):
     manifest = Manifest.load("sample:icons")
     with pytest.raises(UserError, match="`shots` \\+ `queries` = 99 \\+ 1"):
         load_tasks(manifest, draws, shots=99, queries=None, seed=0, image_size=(32, 32))
+
+
+def test_a_configuration_that_diverges_scores_nothing_from_there_on(objective):
+    scores = []
+    stop = objective(
+        {RATE: 1e30},
+        Range(1, 4),
+        patience=3,
+        on_step=lambda step, score: scores.append(score),
+    )
+    assert scores[0] > 0 and scores[2:] == [0.0] * len(scores[2:])
+    assert stop.steps == 1
