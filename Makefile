@@ -24,8 +24,8 @@ test: $(INSTALLED)
 # The default is oneDNN's kernels, which round otherwise: what a network learns must not
 # hang on that.
 test-learned: $(INSTALLED)
-	TF_ENABLE_ONEDNN_OPTS=0 $(VENV)/bin/python -m pytest -n $(JOBS) \
-		-m "learned and not once"
+	TF_ENABLE_ONEDNN_OPTS=0 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal \
+		-m learned
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
