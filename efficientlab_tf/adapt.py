@@ -127,9 +127,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
       The exit status: 1 if a file could not be read.
     """
     output = _prepare(config)
-    queries, notes = find_queries(
-        Path(config.query), config.query_masks, config.pages
-    )
+    queries, notes = find_queries(Path(config.query), config.query_masks, config.pages)
     model = load(config.model)
     support = read_support(
         config.support,
@@ -140,7 +138,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     masks = [query.mask for query in queries if query.mask]
     truth = Truth(support, masks, config.mask_values) if masks else None
     for note in (*support.notes, *notes):
-        print(f"note: {note}")
+        print(f"note: {flags.spelled(note)}")
     names = listed(support.classes, _NAMES)
     images = [picture.image for picture in support.pictures]
     print(f"support: {len(images)} pictures ({support.format}); classes: {names}")

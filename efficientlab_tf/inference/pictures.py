@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from efficientlab_tf.data.annotations.export import rgb
+from efficientlab_tf.data.annotations.export import reading, rgb
 from efficientlab_tf.data.mask_deciding import decide
 from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.episode import IGNORE
@@ -58,7 +58,8 @@ def read_masks(
     for i, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
         label = f"masks[{i}]"
         if isinstance(mask, str | Path):
-            values, _ = means.read(Path(mask).expanduser())
+            with reading(f"{label}: {mask}"):
+                values, _ = means.read(Path(mask).expanduser())
             if means.is_binary:
                 values[(values > 0) & (values != IGNORE)] = 1
         else:

@@ -93,6 +93,20 @@ class ClassJob(NamedTuple):
         return reading
 
 
+def collected(
+    class_name: str,
+    rows: Iterable[ReportRow],
+    loaded: Iterable[tuple[Example | None, list[ReportRow]]],
+) -> ClassData:
+    """Puts together what loading the examples of a class one by one gave."""
+    data = ClassData(class_name, [], list(rows))
+    for example, example_rows in loaded:
+        data.rows.extend(example_rows)
+        if example is not None:
+            data.examples.append(example)
+    return data
+
+
 def read_classes(
     jobs: Sequence[Job], options: CleaningOptions, workers: int
 ) -> Iterator[ClassData]:
