@@ -446,6 +446,26 @@ def test_masks_beside_queries(tmp_path):
     assert "3.png may belong to several pictures: not used" in notes
 
 
+def test_what_was_decided_is_said(paths, tmp_path, capsys):
+    for mask in (tmp_path / "support").glob("*.png"):
+        with Image.open(mask) as image:
+            values = np.asarray(image).astype(np.uint16) * 257
+        Image.fromarray(values).save(mask)
+    frames = [picture for picture in map(Image.fromarray, squares(2, 5)[0])]
+    frames[0].save(tmp_path / "query/z.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "query/y.psd").write_bytes(b"8BPS")
+    assert adapt(AdaptConfig(**paths, steps="1", pages="all")) == 1
+    out, error = capsys.readouterr()
+    decided = (
+        "read as bright object on dark background, levels 0 and 65535; of all pixels"
+    )
+    assert decided in out and decided in summary(paths)["notes"][0]
+    assert "y.psd: Photoshop files are not read; save it as PNG or JPEG" in error
+    assert (
+        found(paths, "z_page0").shape == found(paths, "z_page1").shape == (SIZE, SIZE)
+    )
+
+
 def test_truth_has_the_values_of_the_support_set(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[:2], mask[2:4], mask[4] = 19, 7, 255
