@@ -23,7 +23,7 @@ from efficientlab_tf.config import BUT_STEPS, OWN, Settings, setting
 from efficientlab_tf.config.settings import check, seed
 from efficientlab_tf.data.annotations import Support, read_support
 from efficientlab_tf.data.annotations.export import listed
-from efficientlab_tf.data.annotations.mask_files import MASK_VALUES
+from efficientlab_tf.data.mask_readings import MASK_VALUES
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import make_writable
@@ -67,9 +67,18 @@ class AdaptConfig:
     )
     mask_values: str = setting(
         "auto",
-        "What mask files hold: an object (grey levels from 128 on), or the index of "
-        "each pixel's class (255: unknown). auto looks.",
+        "What mask files hold: an object that is bright (object: grey levels from 128 "
+        "on) or dark (dark), the number of each pixel's class (index; 255: unknown), a "
+        "number for each instance (instances), a colour for each class on black "
+        "(colors), or what is opaque (alpha). auto looks, and says what it took them "
+        "for.",
         MASK_VALUES,
+    )
+    pages: str = setting(
+        "first",
+        "Of TIFF files of several pages and animations among the queries: segment the "
+        "first, or all.",
+        ("first", "all"),
     )
     steps: str = setting(
         MODELS_OWN,
@@ -121,7 +130,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
       The exit status: 1 if a file could not be read.
     """
     output = _prepare(config)
-    queries, notes = find_queries(Path(config.query), config.query_masks)
+    queries, notes = find_queries(Path(config.query), config.query_masks, config.pages)
     model = load(config.model)
     support = read_support(
         config.support,
@@ -132,7 +141,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     masks = [query.mask for query in queries if query.mask]
     truth = Truth(support, masks, config.mask_values) if masks else None
     for note in (*support.notes, *notes):
-        print(f"note: {note}")
+        print(f"note: {flags.spelled(note)}")
     names = listed(support.classes, _NAMES)
     images = [picture.image for picture in support.pictures]
     print(f"support: {len(images)} pictures ({support.format}); classes: {names}")

@@ -5,6 +5,7 @@ in messages and help texts.
 """
 
 import dataclasses
+import os
 import re
 import sys
 import types
@@ -19,6 +20,8 @@ from efficientlab_tf.errors import UserError, run_command
 Config = TypeVar("Config")
 
 FLAGS = flags.FLAGS
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors put in front of a text file."""
 
 MODEL_HELP = "A shipped model's name, a run's folder, or a .keras file."
 
@@ -81,7 +84,15 @@ def needed(**ends: str) -> list[str]:
     for name, end in ends.items():
         if not FLAGS[name].value:
             raise UserError(f"`{name}` is needed{end}")
-    return [FLAGS[name].value for name in ends]
+    return [_value(name) for name in ends]
+
+
+def _value(name: str) -> Any:
+    """A flag's value. Shells leave a ~ behind a = as it is, so it is expanded here."""
+    value = FLAGS[name].value
+    if isinstance(value, str) and value.startswith("~"):
+        return os.path.expanduser(value)
+    return value
 
 
 def alias(**names: str) -> None:
@@ -108,6 +119,19 @@ def renamed(arguments: list[str]) -> tuple[list[str], list[str]]:
     return result, list(dict.fromkeys(notes))
 
 
+def unmarked(arguments: list[str]) -> list[str]:
+    """Returns arguments without the byte order marks of flagfiles."""
+    result = []
+    for argument in arguments:
+        if argument.startswith(BYTE_ORDER_MARK):
+            # Behind it an empty line or a comment was not known as one.
+            argument = argument.removeprefix(BYTE_ORDER_MARK).strip()
+            if not argument or argument.startswith(("#", "//")):
+                continue
+        result.append(argument)
+    return result
+
+
 def read(config: type[Config], only: tuple[str, ...] | None = None) -> Config:
     """Builds a configuration from the flags.
 
@@ -116,14 +140,14 @@ def read(config: type[Config], only: tuple[str, ...] | None = None) -> Config:
       only: names of the fields whose flags are read; None for all.
     """
     names = [f.name for f in dataclasses.fields(config) if f.name in FLAGS]
-    values = {n: FLAGS[n].value for n in names if only is None or n in only}
+    values = {n: _value(n) for n in names if only is None or n in only}
     return config(**values)
 
 
 def given(config: Config) -> dict[str, Any]:
     """Returns the fields of `config` that the command line, or a flagfile, gives."""
     return {
-        field.name: FLAGS[field.name].value
+        field.name: _value(field.name)
         for field in dataclasses.fields(config)
         if field.name in FLAGS and FLAGS[field.name].present
     }
@@ -160,7 +184,7 @@ def run(main: Callable[[], int | None]) -> None:
         except flags.Error as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        arguments, notes = renamed(expanded)
+        arguments, notes = renamed(unmarked(expanded))
         for note in notes:
             print(note, file=sys.stderr)
         return app.parse_flags_with_usage([argv[0], *arguments])

@@ -19,6 +19,7 @@ from efficientlab_tf.checkpoint.files import load_model, save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig, Settings
 from efficientlab_tf.data.annotations import LabelledPicture, Support, read_support
+from efficientlab_tf.data.mask_readings import Reading
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import (
     Truth,
@@ -38,7 +39,7 @@ from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.segmenters.segmenter import spread
-from tests.data.test_annotations import write
+from tests.data.annotations.making import write
 from tests.models.test_heads import SIZE, squares
 from tests.models.tiny import tiny_network
 
@@ -211,7 +212,7 @@ def test_two_classes_with_steps_of_their_own(paths, tmp_path, capsys):
     paths |= {"model": paths.pop("save"), "output": str(tmp_path / "one")}
     assert adapt(AdaptConfig(**paths, classes="blue", steps="1")) == 0
     out = capsys.readouterr().out
-    assert "note: background, as --classes leaves it out: red" in out
+    assert "note: background, as `classes` leaves it out: red" in out
     assert summary(paths)["classes"] == ["blue"]
     assert found(paths, "a").max() <= 1
 
@@ -352,7 +353,7 @@ def test_learned_rates_need_no_rate(paths, tmp_path):
         ({"model": "nowhere.keras"}, "no such run folder or .keras file: nowhere"),
         ({"support": "nowhere"}, "no such file or folder: nowhere"),
         ({"query": "nowhere"}, "no such file or folder: nowhere; give pictures"),
-        ({"query_masks": "nowhere"}, "--query_masks: no such folder: nowhere"),
+        ({"query_masks": "nowhere"}, "`query_masks`: no such folder: nowhere"),
         ({"steps": "many"}, "`steps` must be a number, auto or model"),
         ({"steps": "-1"}, "`steps` must be a number, auto or model"),
         ({"save": "adapted.h5"}, "`save` must end in .keras, received adapted.h5"),
@@ -446,6 +447,26 @@ def test_masks_beside_queries(tmp_path):
     assert "3.png may belong to several pictures: not used" in notes
 
 
+def test_what_was_decided_is_said(paths, tmp_path, capsys):
+    for mask in (tmp_path / "support").glob("*.png"):
+        with Image.open(mask) as image:
+            values = np.asarray(image).astype(np.uint16) * 257
+        Image.fromarray(values).save(mask)
+    frames = [picture for picture in map(Image.fromarray, squares(2, 5)[0])]
+    frames[0].save(tmp_path / "query/z.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "query/y.psd").write_bytes(b"8BPS")
+    assert adapt(AdaptConfig(**paths, steps="1", pages="all")) == 1
+    out, error = capsys.readouterr()
+    decided = (
+        "read as bright object on dark background, levels 0 and 65535; of all pixels"
+    )
+    assert decided in out and decided in summary(paths)["notes"][0]
+    assert "y.psd: Photoshop files are not read; save it as PNG or JPEG" in error
+    assert (
+        found(paths, "z_page0").shape == found(paths, "z_page1").shape == (SIZE, SIZE)
+    )
+
+
 def test_truth_has_the_values_of_the_support_set(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[:2], mask[2:4], mask[4] = 19, 7, 255
@@ -453,24 +474,28 @@ def test_truth_has_the_values_of_the_support_set(tmp_path):
     upright = read_query(tmp_path / "p.png")
     picture = LabelledPicture("p", np.zeros((8, 8, 3), np.uint8), mask)
 
-    def read(from_mask_files, values, index_masks, what="auto"):
+    def read(values, reading):
         classes = tuple("ab"[: len(values)])
-        support = Support(
-            "", classes, [picture], from_mask_files, values, index_masks, []
-        )
-        truth = Truth(support, [tmp_path / "a.png"], what)
+        support = Support("", classes, [picture], values, reading, [])
+        truth = Truth(support, [tmp_path / "a.png"])
         return truth.read(tmp_path / "a.png", upright)[:, 0].tolist()
 
+    numbers = Reading("index", "", {7: "7", 19: "19"})
+    objects = Reading("object", "", {1: "object"})
     rest = [255, 0, 0, 0]
-    assert read(True, (7, 19), True) == [2, 2, 1, 1, *rest]
-    assert read(True, (7,), True) == [0, 0, 1, 1, *rest]
+    assert read((7, 19), numbers) == [2, 2, 1, 1, *rest]
+    assert read((7,), numbers) == [0, 0, 1, 1, *rest]
+    assert read((7,), Reading("index", "", {7: "7"})) == [0, 0, 1, 1, *rest]
     mask[:2], mask[2:4] = 2, 1
     write(tmp_path, {"a.png": mask})
-    for from_mask_files in (True, False):
-        assert read(from_mask_files, (1, 2), False) == [2, 2, 1, 1, *rest]
+    # Class folders and exports: masks of several classes hold their numbers.
+    assert read((1, 2), objects) == read((5, 9), None) == [2, 2, 1, 1, *rest]
     mask[mask > 0] = 255
     write(tmp_path, {"a.png": mask})
-    assert read(False, (3,), False) == read(True, (1,), False) == [1] * 5 + [0] * 3
+    assert read((3,), None) == read((1,), objects) == [1] * 5 + [0] * 3
+    mask[mask > 0] = 38
+    write(tmp_path, {"a.png": mask})
+    assert read((3,), None) == [1] * 5 + [0] * 3
 
 
 def test_what_is_held_out_leaves_every_class():

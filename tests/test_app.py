@@ -289,6 +289,20 @@ def test_masks_from_files(workspace):
         workspace.set_mask(1, b"no")
 
 
+def test_masks_are_read_as_everywhere(workspace):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 10:50] = 1
+    clear = np.dstack([np.full((40, 60, 3), 255, np.uint8), 200 * mask])
+    red = np.dstack([255 * mask, 0 * mask, 0 * mask])
+    for file in (mask, mask.astype(np.uint16) * 65535, 7 * mask, clear, red):
+        workspace.set_mask(0, encoded(file))
+        found = workspace.pictures[0].annotations.raster(40, 60)
+        np.testing.assert_array_equal(found, mask)
+    mask[25:35, 10:50] = 2
+    with pytest.raises(UserError, match="mask of 0.png: it holds several classes"):
+        workspace.set_mask(0, encoded(mask))
+
+
 def test_bad_input(workspace):
     with pytest.raises(UserError, match="nothing is marked"):
         workspace.adapt(GUIDED)

@@ -27,7 +27,7 @@ from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames, natural_key
 from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.segment import Clock, certain_pixels, follow
-from tests.data.test_annotations import write
+from tests.data.annotations.making import write
 from tests.models.test_heads import SIZE
 from tests.test_adapt import ROOT, enlarged, model  # noqa: F401  (a fixture)
 
@@ -251,7 +251,7 @@ def test_points_mark_the_pixels_that_they_fall_into():
 def test_an_object_between_the_pixels_is_not_lost():
     mask = np.zeros((40, 40), np.uint8)
     mask[11, 11], mask[20:, 20:] = 7, 9
-    small = Annotation((7, 9), (40, 40), (0, mask)).masks((4, 4))[0]
+    small = Annotation((7, 9), (40, 40), {0: mask}).masks((4, 4))[0]
     expected = np.zeros((4, 4))
     expected[2:, 2:], expected[1, 1] = 2, 1
     np.testing.assert_array_equal(small, expected)
@@ -286,7 +286,7 @@ def unsteady(tmp_path):
         write(tmp_path / "unsteady", {f"{i}.png": image})
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[:4, :4] = 1
-    return Frames(tmp_path / "unsteady"), Annotation((1,), (SIZE, SIZE), (0, mask))
+    return Frames(tmp_path / "unsteady"), Annotation((1,), (SIZE, SIZE), {0: mask})
 
 
 def test_online_updates_learn_from_what_is_certain(unsteady, monkeypatch):
@@ -302,8 +302,8 @@ def test_online_updates_learn_from_what_is_certain(unsteady, monkeypatch):
     assert blue == [[0], [0, 1], [0, 1, 5], [0, 5, 7], [0, 7, 9]]
     assert clock.updates == 4
     mask = segmenter.supports[1][1][1]
-    np.testing.assert_array_equal(mask == 1, annotation.mask[1] == 1)
-    np.testing.assert_array_equal(segmenter.supports[-1][1][0], annotation.mask[1])
+    np.testing.assert_array_equal(mask == 1, annotation.drawn[0] == 1)
+    np.testing.assert_array_equal(segmenter.supports[-1][1][0], annotation.drawn[0])
     assert {0, 1, 255} == set(np.unique(mask))
 
     options |= {"online": 0, "clock": Clock()}
@@ -394,7 +394,20 @@ BAD = [
     bad({}, {"truth/frame7.png": BLACK}, "marks no object"),
     bad({}, {"truth/frame7.png": BLACK[:, :9]}, "is 9x48, but the frames are 64x48"),
     bad({}, {"truth/frame9.png": BLACK[:5]}, "mask .*frame9.png is 64x5"),
-    bad({}, {"truth/frame8.png": TWO}, "object 2 is in .*truth and has no annotation"),
+    bad(
+        {"annotation": "first.png"},
+        {"first.png": 255 * (TWO == 1).astype(np.uint8)}
+        | {f"truth/frame{i}.png": TWO for i in range(7, 15)},
+        "object 2 is in .*truth and has no annotation.*by a mask of a later frame",
+    ),
+    bad(
+        {}, {"truth/frame8.png": TWO}, "frame7.png holds the levels 0, 255, but .*8.png"
+    ),
+    bad(
+        {"annotation": "late"},
+        {"late/frame7.png": TWO, "late/frame7.tif": Image.fromarray(TWO)},
+        "frame7.tif is a second mask of frame frame7.png",
+    ),
     bad({}, {"truth/frame7.png": b""}, "frame7.png"),
     bad({"annotation": "none.png"}, {}, "no such annotation"),
     bad({"annotation": "frames/frame7.png"}, {}, "lies among the frames"),

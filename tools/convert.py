@@ -20,6 +20,7 @@ from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, ClassData
 from efficientlab_tf.data.fold_lists import MAX_SHOTS
 from efficientlab_tf.data.folds import TEST, FoldPlan
 from efficientlab_tf.data.manifest import FILENAME
+from efficientlab_tf.data.mask_readings import AUTO, INDEX, MASK_VALUES
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.sources.davis import RESOLUTION, davis_jobs, find_sequences
 from efficientlab_tf.data.sources.folded import FoldedSource
@@ -130,8 +131,15 @@ def _parser() -> argparse.ArgumentParser:
     source(_fss1000, "--input_dir")
     add = source(_folder, "--input_dir")
     add("--class_name", help="name of the one class (the name of the folder)")
-    indices = "masks hold indices: 0 background, 1..K classes, 255 unknown"
-    add("--index_masks", action="store_true", help=indices)
+    values = (
+        "what masks hold: a bright object (object) or a dark one (dark), indices of "
+        "classes with 255 for unknown (index), a number for each instance (instances), "
+        "a colour for each class on black (colors), or what is opaque (alpha); auto "
+        "looks, and refuses masks that may mean several things"
+    )
+    add("--mask_values", choices=MASK_VALUES, default=AUTO, help=values)
+    index = {"dest": "mask_values", "action": "store_const", "const": INDEX}
+    add("--index_masks", **index, help="the same as --mask_values=index")
     add = source(_voc, "--input_dir")
     labels = 'file of lines "INDEX NAME": the class of each index (PASCAL VOC\'s 20)'
     add("--labels", type=Path, help=labels)
@@ -203,13 +211,13 @@ def _folder(args: argparse.Namespace) -> int:
     """Your own images and masks.
 
     DIR/images and DIR/masks hold one class; DIR/CLASS/images and DIR/CLASS/masks hold
-    several. A mask has the name of its image (the file type may differ). It is bright
-    on the object and dark elsewhere, or holds indices, see --index_masks.
+    several. A mask has the name of its image (the file type may differ, and _mask may
+    end it). What masks hold is found out by looking, see --mask_values.
 
     A refused file, too, makes the exit status 1; all others are written.
     """
     jobs = folder_jobs(args.input_dir, args.class_name)
-    options = CleaningOptions(args.image_size, args.index_masks)
+    options = CleaningOptions(args.image_size, args.mask_values)
     return _convert_jobs(args, jobs, options, strict=True)
 
 

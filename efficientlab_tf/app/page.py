@@ -17,11 +17,12 @@ from efficientlab_tf.app.picture import SHOWN_SIDE
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
 from efficientlab_tf.app.workspace import Workspace
+from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 
 TITLE = "Few-shot segmentation"
-SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+SUFFIXES = list(IMAGE_SUFFIXES)
 
 _LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
 _GIVEN = 5

@@ -6,12 +6,11 @@ a picture of gigabytes.
 
 import dataclasses
 import io
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from efficientlab_tf.app.annotations import (
     BACKGROUND,
@@ -23,17 +22,14 @@ from efficientlab_tf.app.annotations import (
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
-from efficientlab_tf.data.cleaning import (
-    Refused,
-    Upright,
-    fit_mask,
-    read_image,
-    read_mask,
-)
+from efficientlab_tf.data.cleaning import Upright, fit_mask, read_image
+from efficientlab_tf.data.mask_deciding import means_of
+from efficientlab_tf.data.mask_planes import read_plane
+from efficientlab_tf.data.picture_files import Refused, header_of
+from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import PALETTE, decide, outline, overlay
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SHOWN_SIDE = 720
 """Longer side of a picture as the page shows it large, in pixels."""
 THUMBNAIL_SIDE = 200
@@ -78,7 +74,7 @@ def read_picture(
 
     Args:
       name: of its file.
-      data: the file: JPEG, PNG, WebP, BMP or TIFF. EXIF's rotation is applied.
+      data: the file, of one of `picture_files.FORMATS`. EXIF's rotation is applied.
       sizes: of the methods' images, (height, width) each.
       limits: what is refused.
 
@@ -102,7 +98,7 @@ def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
 
     Args:
       picture: its picture.
-      data: an image file; grey levels from 128 on are the object.
+      data: an image file; what it means is decided as for `mask_deciding.decide`.
       limits: what is refused.
 
     Raises:
@@ -113,7 +109,16 @@ def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
     height, width = picture.size
     upright = Upright(Image.new("L", (width, height)), "png", 1, [])
     try:
-        mask = fit_mask(read_mask(data, index_masks=False)[0], upright, [])
+        plane = read_plane(data)
+        means = means_of(plane, name)
+        if not means.is_binary:
+            raise Refused(
+                f"it holds several classes ({means.text}); give one object, 255, on "
+                "background, 0"
+            )
+        mask = means.apply(plane)[0]
+        mask[(mask > 0) & (mask != IGNORE)] = 1
+        mask = fit_mask(mask, upright, [])
     except Refused as error:
         raise UserError(f"{name}: {error}") from error
     scale = min(1.0, _LAYER_SIDE / max(mask.shape))
@@ -133,18 +138,9 @@ def check_file(name: str, data: bytes, limits: AppConfig) -> None:
             f"{len(data) / 1e6:.1f} MB; save it smaller"
         )
     try:
-        with warnings.catch_warnings():
-            # Pillow's own idea of what is too large is another one.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"{name}: not a picture that can be read; choose a JPEG, PNG, WebP, "
-            "BMP or TIFF file"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: far too large; save it smaller") from error
+        width, height, _ = header_of(io.BytesIO(data))
+    except Refused as error:
+        raise UserError(f"{name}: not a picture that can be read: {error}") from error
     if width * height > limits.max_megapixels * 1e6:
         raise UserError(
             f"{name}: expected at most {limits.max_megapixels:g} million pixels, "

@@ -13,37 +13,53 @@ from PIL import Image
 
 from efficientlab_tf.data.cleaning import (
     JPEG_QUALITY,
-    UNKNOWN,
     CleaningOptions,
-    Refused,
     encode_mask,
     fit_mask,
     read_image,
-    read_mask,
-    require_class,
     resize_mask,
 )
 from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, Example, ReportRow
+from efficientlab_tf.data.mask_readings import (
+    INDEX,
+    UNKNOWN,
+    Reading,
+    require_class,
+)
+from efficientlab_tf.data.picture_files import Refused, read_bytes
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 
 
 def load_example(
-    class_name: str, image_path: Path, mask_path: Path, options: CleaningOptions
+    class_name: str,
+    image_path: Path,
+    mask_path: Path,
+    options: CleaningOptions,
+    reading: Reading | None = None,
 ) -> tuple[Example | None, list[ReportRow]]:
     """Reads one image and its mask file; a mask of SBD is a .mat file.
+
+    Args:
+      class_name: for the report.
+      image_path: the image.
+      mask_path: the mask.
+      options: how examples are made.
+      reading: what the masks of the set mean, if they were looked at; None reads them
+        as `options` says.
 
     Returns:
       The example, or None if it was refused, and the report's rows about it.
     """
 
     def read() -> tuple[np.ndarray, list[str]]:
-        data = mask_path.read_bytes()
         if mask_path.suffix.lower() == SBD_SUFFIX:
-            mask, notes = read_sbd_mask(data), []
+            mask, notes = read_sbd_mask(read_bytes(mask_path)), []
         else:
-            mask, notes = read_mask(data, options.index_masks)
-            if options.index_masks:
+            mask, notes = (reading or Reading(options.mask_values)).read(mask_path)
+            if reading is None and options.mask_values == INDEX:
                 require_class(mask)
+            elif reading and reading.is_binary and options.index is None:
+                mask[(mask > 0) & (mask != UNKNOWN)] = 1
         if options.index is not None:
             mask = np.where(mask == UNKNOWN, mask, mask == options.index)
         return mask.astype(np.uint8), notes
@@ -84,7 +100,7 @@ def make_example(
     rows: list[ReportRow] = []
     name = image_path.name
     try:
-        data = image_path.read_bytes()
+        data = read_bytes(image_path)
         image = read_image(data)
         name = mask_name
         mask, mask_notes = mask_of()

@@ -4,7 +4,8 @@ import io
 
 import numpy as np
 
-from efficientlab_tf.data.cleaning import UNKNOWN, Refused
+from efficientlab_tf.data.mask_readings import UNKNOWN
+from efficientlab_tf.data.picture_files import Refused
 
 SBD_SUFFIX = ".mat"
 

@@ -6,13 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from efficientlab_tf.data.annotations.export import rgb
-from efficientlab_tf.data.annotations.mask_files import (
-    holds_indices,
-    mask_levels,
-    read_mask_file,
-)
-from efficientlab_tf.data.cleaning import Refused
+from efficientlab_tf.data.annotations.export import reading, rgb
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import read_query
@@ -56,13 +52,16 @@ def read_masks(
             f"`masks`: expected one for each of the {len(pictures)} images, received "
             f"{len(masks)}"
         )
-    files = [Path(mask) for mask in masks if isinstance(mask, str | Path)]
-    indices = holds_indices(set().union(*map(mask_levels, files))) if files else False
+    files = [Path(m).expanduser() for m in masks if isinstance(m, str | Path)]
+    means = decide(files)
     read = []
     for i, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
         label = f"masks[{i}]"
         if isinstance(mask, str | Path):
-            values = read_mask_file(Path(mask), indices, [])
+            with reading(f"{label}: {mask}"):
+                values, _ = means.read(Path(mask).expanduser())
+            if means.is_binary:
+                values[(values > 0) & (values != IGNORE)] = 1
         else:
             values = _labels(label, mask)
         if values.shape != picture.shape[:2]:

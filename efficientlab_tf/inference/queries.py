@@ -8,29 +8,29 @@ from typing import NamedTuple
 import numpy as np
 
 from efficientlab_tf.data.annotations.export import UNKNOWN, listed
-from efficientlab_tf.data.annotations.mask_files import (
-    by_stem,
-    holds_indices,
-    mask_levels,
-    read_mask_file,
-)
+from efficientlab_tf.data.annotations.mask_files import read_mask_file
 from efficientlab_tf.data.annotations.support import Support
-from efficientlab_tf.data.cleaning import (
+from efficientlab_tf.data.cleaning import Upright, fit_mask, read_image
+from efficientlab_tf.data.file_names import match_stems
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.mask_planes import read_plane, survey
+from efficientlab_tf.data.mask_possibilities import possible_readings
+from efficientlab_tf.data.mask_readings import AUTO, Reading
+from efficientlab_tf.data.picture_files import (
+    ONE_PAGE,
     Refused,
-    Upright,
-    fit_mask,
-    open_picture,
-    read_image,
+    count_pages,
+    looks_like_a_picture,
+    read_bytes,
 )
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
-from efficientlab_tf.data.sources.fss1000 import MASK_ENDING, MASK_SUFFIX
-from efficientlab_tf.data.sources.jobs import list_images, natural_key
+from efficientlab_tf.data.sources.fss1000 import MASK_ENDING, MASK_SUFFIXES
+from efficientlab_tf.data.sources.jobs import by_stem, natural_key
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 
 NO_MASKS = "none"
-_FEW_LEVELS = 32
-_EXTREMES = 0.9
+FIRST, ALL = "first", "all"
 
 
 class Query(NamedTuple):
@@ -40,15 +40,22 @@ class Query(NamedTuple):
       path: of the picture.
       mask: the file that it is judged by, or None.
       output: the name of its results, without suffix; no other query has it.
+      page: which of a file of several pages or frames, from 0.
     """
 
     path: Path
     mask: Path | None
     output: str
+    page: int = 0
 
 
-def find_queries(path: Path, masks: str) -> tuple[list[Query], list[str]]:
+def find_queries(
+    path: Path, masks: str, pages: str = FIRST
+) -> tuple[list[Query], list[str]]:
     """Lists the pictures of a folder, with the masks to judge by.
+
+    Files that look like pictures and are none that can be read are listed, too:
+    reading them says why.
 
     Args:
       path: a picture; a folder of pictures; DIR/images with DIR/masks; or pictures
@@ -56,33 +63,35 @@ def find_queries(path: Path, masks: str) -> tuple[list[Query], list[str]]:
         one; if it does not, or is the only one of its name, it is a picture.
       masks: a folder of masks of the same stems, or DIR/masks in it; "" looks beside
         the pictures; "none" takes every file for a picture.
+      pages: of TIFF files of several pages and animations: "first" or "all".
 
     Returns:
-      The queries, and what is worth knowing about the masks.
+      The queries, and what is worth knowing about them.
 
     Raises:
       UserError: no such path, no picture, or no mask where some were said to be.
     """
-    if not path.exists():
+    path = Path(path).expanduser()
+    if not path.is_dir() and not path.is_file():
         raise UserError(f"no such file or folder: {path}; give pictures to segment")
     folder = path / IMAGES if (path / IMAGES).is_dir() else path
-    pictures = [path] if path.is_file() else list_images(folder)
+    pictures = [path] if path.is_file() else _pictures_in(folder)
     if not pictures:
         raise UserError(
-            f"{folder} holds no pictures (jpg, png, webp, bmp, tif); give a folder of "
+            f"{folder} holds no pictures (jpg, png, webp, tif, ...); give a folder of "
             "pictures to segment"
         )
     found: dict[Path, Path] = {}
     notes = []
     if masks and masks != NO_MASKS:
-        source = Path(masks)
+        source = Path(masks).expanduser()
         if not source.is_dir():
-            raise UserError(f"--query_masks: no such folder: {source}")
+            raise UserError(f"`query_masks`: no such folder: {source}")
         source = source / MASKS if (source / MASKS).is_dir() else source
         found = _matched(pictures, source, notes)
         if not found:
             raise UserError(
-                f"--query_masks: no file in {source} has the name of a picture in "
+                f"`query_masks`: no file in {source} has the name of a picture in "
                 f"{folder}; masks are named like their pictures"
             )
     elif masks != NO_MASKS and path.is_dir():
@@ -106,7 +115,42 @@ def find_queries(path: Path, masks: str) -> tuple[list[Query], list[str]]:
         Query(picture, found.get(picture), name)
         for picture, name in zip(pictures, names, strict=True)
     ]
-    return queries, notes
+    return _with_pages(queries, pages, notes), notes
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """All visible files that are, or look like, pictures."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name[0] != "." and path.is_file() and looks_like_a_picture(path)
+    ]
+
+
+def _with_pages(queries: list[Query], pages: str, notes: list[str]) -> list[Query]:
+    """Lists each page of files that hold several, or says that one is taken."""
+    listed_pages, several = [], []
+    for query in queries:
+        count = 1
+        with contextlib.suppress(Refused, OSError):
+            count = count_pages(query.path, pages == ALL)
+        if count > 1 and pages == ALL:
+            digits = len(str(count - 1))
+            listed_pages += [
+                query._replace(
+                    output=f"{query.output}_page{page:0{digits}d}", page=page
+                )
+                for page in range(count)
+            ]
+            continue
+        several += [query.path.name] * (count > 1)
+        listed_pages.append(query)
+    if several:
+        notes.append(
+            f"{listed(several)}: {ONE_PAGE} of several; set `pages` to all to segment "
+            "every one"
+        )
+    return listed_pages
 
 
 def output_names(files: list[str]) -> list[str]:
@@ -130,45 +174,47 @@ def output_names(files: list[str]) -> list[str]:
     return names
 
 
-def read_query(path: Path) -> Upright:
+def read_query(path: Path, page: int = 0) -> Upright:
     """Decodes a picture, upright and in 8 bits.
 
     Raises:
       Refused: the file cannot be read, or is no picture.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise Refused(error.strerror or str(error)) from error
-    return read_image(data, stretch=True)
+    return read_image(data, stretch=True, page=page)
 
 
 class Truth:
     """Reads the masks that predictions are judged by.
 
-    Their values mean what those of the support's mask files mean; beside another kind
-    of support they are the numbers of its classes, or object on background if it has
-    one.
+    They mean what the support set's mask files mean; beside another kind of support
+    they say themselves what they are. Where that is several classes, they are the
+    numbers of the support set's classes.
 
     Args:
       support: the support set.
       masks: all mask files.
-      mask_values: "auto", "object" or "index".
+      mask_values: one of `mask_readings.MASK_VALUES`.
+
+    Raises:
+      UserError: it is not clear what the masks mean.
     """
 
-    def __init__(self, support: Support, masks: list[Path], mask_values: str):
+    def __init__(self, support: Support, masks: list[Path], mask_values: str = AUTO):
         classes = len(support.classes)
-        self._values = dict(enumerate(support.values, start=1))
-        self._index_masks = support.index_masks
-        if not support.from_mask_files:
-            self._values = {c: c for c in range(1, classes + 1)}
-            indices = mask_values == "auto" and holds_indices(_all_levels(masks))
-            self._index_masks = classes > 1 or indices
-            self._index_masks |= mask_values == "index"
-        elif not self._index_masks:
-            # Masks of single classes cannot show several; numbers can.
-            self._values = {c: c for c in range(1, classes + 1)}
-            self._index_masks = classes > 1
+        self._values = {c: c for c in range(1, classes + 1)}
+        means = support.reading
+        if means is None or (means.is_binary and classes > 1):
+            # `read` tells of the files that cannot be read.
+            means = decide(masks, mask_values, refused={})
+        elif not means.is_binary:
+            self._values = dict(enumerate(support.values, start=1))
+        if means.is_binary and classes == 1:
+            self._values = {1: next(iter(means.names), 1)}
+        self._means: Reading = means
 
     def read(self, path: Path, picture: Upright) -> np.ndarray:
         """Returns the mask of a picture, uint8 [H, W]; 0..K, 255 unknown.
@@ -177,7 +223,7 @@ class Truth:
           UserError: it cannot be read.
           Refused: it is not of the picture's aspect ratio.
         """
-        raw = fit_mask(read_mask_file(path, self._index_masks, []), picture, [])
+        raw = fit_mask(read_mask_file(path, self._means, []), picture, [])
         truth = np.zeros(raw.shape, np.uint8)
         for index, value in self._values.items():
             truth[raw == value] = index
@@ -185,28 +231,20 @@ class Truth:
         return truth
 
 
-def _all_levels(masks: list[Path]) -> set[int]:
-    """The levels of all masks that can be read; `Truth.read` reports the others."""
-    levels: set[int] = set()
-    for path in masks:
-        with contextlib.suppress(UserError):
-            levels |= mask_levels(path)
-    return levels
-
-
 def _matched(pictures: list[Path], masks: Path, notes: list[str]) -> dict[Path, Path]:
-    """Matches pictures and a folder's masks by stem."""
+    """Matches pictures and a folder's masks by name, see `match_stems`."""
     files = by_stem(masks)
     shared = Counter(picture.stem for picture in pictures)
+    partners = match_stems(shared, files)
     found = {}
     for picture in pictures:
-        own = files.get(picture.stem) or files.get(picture.stem + MASK_ENDING)
-        if not own:
+        if picture.stem not in partners:
             continue
+        mask = files[partners[picture.stem]][0]
         if shared[picture.stem] > 1:
-            notes.append(f"{own[0].name} may belong to several pictures: not used")
+            notes.append(f"{mask.name} may belong to several pictures: not used")
         else:
-            found[picture] = own[0]
+            found[picture] = mask
     return found
 
 
@@ -215,7 +253,11 @@ def _beside(pictures: list[Path]) -> dict[Path, Path]:
     by_name = {picture.name: picture for picture in pictures}
     found = {}
     for picture in pictures:
-        for name in (picture.stem + MASK_SUFFIX, picture.stem + MASK_ENDING + ".png"):
+        for name in (
+            picture.stem + ending + suffix
+            for ending in ("", MASK_ENDING)
+            for suffix in MASK_SUFFIXES
+        ):
             mask = by_name.get(name)
             if mask not in (None, picture) and _looks_like_a_mask(mask):
                 found[picture] = mask
@@ -225,12 +267,9 @@ def _beside(pictures: list[Path]) -> dict[Path, Path]:
 
 
 def _looks_like_a_mask(path: Path) -> bool:
-    """Whether a file has few grey levels or indices, or hardly any but 0 and 255."""
+    """Whether a file holds what masks hold, rather than a picture."""
     try:
-        levels = mask_levels(path)
-    except UserError:
+        possible_readings(survey(read_plane(read_bytes(path)), path.name))
+    except (Refused, OSError):
         return False
-    if not levels or len(levels) <= _FEW_LEVELS:
-        return bool(levels)
-    gray = np.asarray(open_picture(path.read_bytes()).convert("L"))
-    return bool(np.isin(gray, (0, 255)).mean() > _EXTREMES)
+    return True

@@ -14,7 +14,8 @@ from PIL import Image
 
 from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
-from efficientlab_tf.data.cleaning import Refused, Upright
+from efficientlab_tf.data.cleaning import Upright
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import writing
 from efficientlab_tf.inference.queries import Query, Truth, read_query
@@ -93,7 +94,7 @@ def segment(
 
     for query in queries:
         try:
-            picture = read_query(query.path)
+            picture = read_query(query.path, query.page)
         except Refused as error:
             failed(query.path, str(error))
             continue

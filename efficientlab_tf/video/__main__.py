@@ -57,7 +57,7 @@ def run(config: VideoConfig, settings: Settings = OWN) -> None:
         truths.check(annotation)
     method = methods[0].load(image_size=config.baseline_size)
     name = Path(config.sequence).resolve().name
-    kind = "mask" if annotation.mask else "points"
+    kind = "mask" if annotation.drawn else "points"
     print(
         f"{name}: {len(frames)} frames; {kind} of {len(annotation.frames)} of them, "
         f"{len(annotation.objects)} object(s)"

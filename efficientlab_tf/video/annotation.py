@@ -1,7 +1,8 @@
-"""What a person says about a video's object: a mask of a frame, or points on some.
+"""What a person says about a video's objects: masks of frames, or points on some.
 
-A mask is a picture file: 255 (grey from 128 on) is the object, or values 1..K are
-indices of objects and 255 is unknown. Points are JSON, of which x and y are pixels of
+A mask is a picture file: 255 (grey from 128 on) is the object, or values 1..K (or
+colours) are objects and 255 is unknown. Of an object that enters later a mask of that
+frame is given beside the first frame's. Points are JSON, of which x and y are pixels of
 the frame from its upper left corner:
 
     {"points": [{"frame": "00000.jpg", "x": 212.5, "y": 80, "label": 1}, ...]}
@@ -18,12 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from efficientlab_tf.data.annotations.export import UNKNOWN
-from efficientlab_tf.data.annotations.mask_files import (
-    holds_indices,
-    mask_levels,
-    read_mask_file,
-)
+from efficientlab_tf.data.annotations.mask_files import read_mask_file
+from efficientlab_tf.data.annotations.vanishing import size_that_keeps
 from efficientlab_tf.data.cleaning import resize_mask
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.mask_readings import COLORMAP, COLORS, Reading
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
@@ -44,26 +44,27 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """The labels of some frames; exactly one of `mask` and `points` is there.
+    """The labels of some frames; exactly one of `drawn` and `points` is there.
 
     Attributes:
       objects: the objects' indices as the annotation has them. A segmenter's classes
         1..K are these in their order.
       size: (height, width) of the frames.
-      mask: the frame's number and its mask, uint8 [H, W], values of `objects`, 0 and
-        255 unknown.
+      drawn: frame to its mask, uint8 [H, W], values of `objects`, 0 and 255 unknown.
       points: frame to its points.
+      means: what mask files meant; None for points.
     """
 
     objects: tuple[int, ...]
     size: tuple[int, int]
-    mask: tuple[int, np.ndarray] | None = None
+    drawn: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     points: Mapping[int, Sequence[Point]] = dataclasses.field(default_factory=dict)
+    means: Reading | None = None
 
     @property
     def frames(self) -> tuple[int, ...]:
         """The annotated frames, in order."""
-        return (self.mask[0],) if self.mask else tuple(sorted(self.points))
+        return tuple(sorted(self.drawn or self.points))
 
     def masks(self, size: tuple[int, int]) -> np.ndarray:
         """Returns the support masks, uint8 [k, *size]; 0..K, 255 unknown.
@@ -78,13 +79,8 @@ class Annotation:
         Raises:
           UserError: an object vanishes at this size.
         """
-        if self.mask:
-            mask = resize_mask(self.mask[1], size[::-1]).copy()
-            for index in set(self.objects) - set(objects_of(mask)):
-                mask[_cells(*np.nonzero(self.mask[1] == index), self.size, size)] = (
-                    index
-                )
-            masks = mask[np.newaxis]
+        if self.drawn:
+            masks = np.stack([_shrunk(self.drawn[f], size) for f in self.frames])
         else:
             masks = np.full([len(self.points), *size], IGNORE, np.uint8)
             for mask, frame in zip(masks, self.frames, strict=True):
@@ -99,15 +95,27 @@ class Annotation:
             if not (masks == index).any():
                 raise UserError(
                     f"object {index} has no pixel of its own left at the model's "
-                    f"{shown(size)}; cut the frames to the objects"
+                    f"{shown(size)}; {self._cure(index, size)}"
                 )
         return classes[masks]
+
+    def _cure(self, index: int, size: tuple[int, int]) -> str:
+        """What to do about an object that is too small."""
+        for mask in self.drawn.values():
+            places = np.nonzero(mask == index)
+            kept = len(places[0]) and size_that_keeps(*places, mask.shape, size)
+            if kept:
+                return (
+                    f"cut the frames to the objects, or take a model of {shown(kept)}, "
+                    "which keeps it"
+                )
+        return "cut the frames to the objects"
 
     def point_masks(self) -> dict[int, np.ndarray]:
         """Returns what the points say, frame to uint8 [H, W]: values of `objects`, 0
         and 255 unknown; {} if a mask was annotated.
         """
-        if self.mask:
+        if self.drawn:
             return {}
         values = np.full(256, IGNORE, np.uint8)
         values[: len(self.objects) + 1] = 0, *self.objects
@@ -117,49 +125,87 @@ class Annotation:
 def read_annotation(path: str | Path, frames: Frames) -> Annotation:
     """Reads an annotation of either kind.
 
-    A mask with the name of a frame is of that frame, any other of the first.
+    A mask with the name of a frame is of that frame, any other of the first. Where a
+    later mask lacks an object that an earlier one shows, it does not say where that
+    object is: its background is unknown.
+
+    Args:
+      path: a mask, several joined by commas, a folder of masks named like the frames,
+        or JSON with points.
+      frames: the video.
 
     Raises:
       UserError: no such file, unreadable, one of the frames, of another size than
         these, or without an object.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"no such annotation: {path}; give a mask of the first frame, or points as "
-            f"JSON: {EXAMPLE}"
-        )
-    if path.suffix.lower() == ".json":
-        return _read_points(path, frames)
-    if path.resolve() in [frame.resolve() for frame in frames.paths]:
-        raise UserError(
-            f"{path} lies among the frames and would be one of them; move it to "
-            "another folder"
-        )
-    mask = read_frame_mask(path, holds_indices(mask_levels(path)), frames.size)
-    objects = objects_of(mask)
+    files = _files(path, frames)
+    if files[0].suffix.lower() == ".json":
+        return _read_points(files[0], frames)
+    own = {frame.resolve() for frame in frames.paths}
+    for file in files:
+        if file.resolve() in own:
+            raise UserError(
+                f"{file} lies among the frames and would be one of them; move it to "
+                "another folder"
+            )
+    means = decide(files)
+    stems = {frame.stem: i for i, frame in enumerate(frames.paths)}
+    drawn: dict[int, np.ndarray] = {}
+    for file in files:
+        frame = stems.get(file.stem, 0)
+        if frame in drawn:
+            raise UserError(
+                f"{file} is a second mask of frame {frames.paths[frame].name}; give "
+                "masks of later frames the names of these"
+            )
+        drawn[frame] = read_frame_mask(file, means, frames.size)
+    objects = sorted(set().union(*map(objects_of, drawn.values())))
     if not objects:
         raise UserError(
             f"{path} marks no object: all of it is background or unknown; mark the "
             "object with 255, or objects with 1, 2, ..."
         )
-    stems = [frame.stem for frame in frames.paths]
-    first = stems.index(path.stem) if path.stem in stems else 0
-    return Annotation(objects, frames.size, (first, mask))
+    known: set[int] = set()
+    for frame in sorted(drawn):
+        mask = drawn[frame]
+        if known - set(objects_of(mask)):
+            mask[mask == 0] = IGNORE
+        known |= set(objects_of(mask))
+    return Annotation(tuple(objects), frames.size, drawn, means=means)
 
 
-def read_frame_mask(path: Path, index_masks: bool, size: tuple[int, int]) -> np.ndarray:
+def _files(path: str | Path, frames: Frames) -> list[Path]:
+    """The files that an annotation consists of."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        stems = {frame.stem for frame in frames.paths}
+        files = [file for file in list_images(path) if file.stem in stems]
+    elif path.is_file():
+        files = [path]
+    else:
+        files = [Path(part.strip()).expanduser() for part in str(path).split(",")]
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        raise UserError(
+            f"no such annotation: {missing[0] if missing else path}; give a mask of "
+            "the first frame, and of later ones named like these, joined by commas, or "
+            f"points as JSON: {EXAMPLE}"
+        )
+    return files
+
+
+def read_frame_mask(path: Path, means: Reading, size: tuple[int, int]) -> np.ndarray:
     """Reads a frame's mask: uint8 [H, W]; 0, objects' indices, 255 unknown.
 
     Args:
       path: a picture file.
-      index_masks: whether it holds indices; else an object, 1, on background.
+      means: what the masks of the video mean.
       size: (height, width) of the frame.
 
     Raises:
       UserError: it cannot be read, or is of another size.
     """
-    mask = read_mask_file(path, index_masks, [], classless=True)
+    mask = read_mask_file(path, means, [], classless=True)
     if mask.shape != size:
         raise UserError(
             f"mask {path} is {shown(mask.shape)}, but the frames are {shown(size)}; "
@@ -190,7 +236,7 @@ class Truths:
     """
 
     def __init__(self, folder: str | Path, frames: Frames):
-        self.folder = folder = Path(folder)
+        self.folder = folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UserError(f"no such folder of annotations: {folder}")
         files = {path.stem: path for path in list_images(folder)}
@@ -205,11 +251,9 @@ class Truths:
                 f"no file in {folder} has the name of a frame; annotations are named "
                 f"like their frames: {frames.paths[0].stem}.png"
             )
-        levels = set().union(*map(mask_levels, self.paths.values()))
-        self.index_masks = holds_indices(levels)
-        self.objects = (1,)
-        if self.index_masks:
-            self.objects = tuple(sorted(levels - {0, IGNORE}))
+        self.means = decide(self.paths.values())
+        self.objects = tuple(sorted(self.means.names))
+        self._values = np.arange(256, dtype=np.uint8)
 
     def read(self, frame: int) -> np.ndarray | None:
         """Returns the mask of a frame, see `read_frame_mask`; None if it has none.
@@ -218,7 +262,9 @@ class Truths:
           UserError: it cannot be read, or is of another size than the frames.
         """
         path = self.paths.get(frame)
-        return path and read_frame_mask(path, self.index_masks, self._size)
+        if path is None:
+            return None
+        return self._values[read_frame_mask(path, self.means, self._size)]
 
     def check(self, annotation: Annotation) -> None:
         """Makes sure that nothing is to be found that nobody has shown.
@@ -226,12 +272,32 @@ class Truths:
         Raises:
           UserError: an object is in these masks and not in the annotation.
         """
-        missing = sorted(set(self.objects) - set(annotation.objects))
+        names = self.means.names
+        if self.means.kind == COLORS and not set(self.means.codes) <= set(COLORMAP):
+            # Colours of no palette have no numbers: the same colour is the same object.
+            own = annotation.means.names if annotation.means else {}
+            numbers = {name: number for number, name in own.items()}
+            for value, name in names.items():
+                if name in numbers:
+                    self._values[value] = numbers[name]
+            missing = [name for name in names.values() if name not in numbers]
+        else:
+            missing = sorted(set(self.objects) - set(annotation.objects))
         if missing:
             raise UserError(
                 f"object {missing[0]} is in {self.folder} and has no annotation; "
-                "annotate it, or give masks without it"
+                "annotate it too, by a mask of a later frame if it enters there "
+                "(`annotation` takes several; `davis` has the first frames' alone), or "
+                "give masks without it"
             )
+
+
+def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Takes the nearest pixels, and of an object without any all that it touches."""
+    small = resize_mask(mask, size[::-1]).copy()
+    for index in set(objects_of(mask)) - set(objects_of(small)):
+        small[_cells(*np.nonzero(mask == index), mask.shape, size)] = index
+    return small
 
 
 def _cells(rows, columns, size: tuple[int, int], target: tuple[int, int]):

@@ -113,7 +113,7 @@ def first_mask(truths: Truths, frames: Frames) -> Annotation:
             f"the first frame, {frames.paths[0]}, has no mask with an object; DAVIS's "
             "semi-supervised task begins with it"
         )
-    annotation = Annotation(objects, frames.size, (0, mask))
+    annotation = Annotation(objects, frames.size, {0: mask}, means=truths.means)
     truths.check(annotation)
     return annotation
 

@@ -24,8 +24,10 @@ class VideoConfig:
     annotation: str = setting(
         "",
         "What is the object: a mask of the first frame (255, or indices 1..K with 255 "
-        'for unknown), or JSON: {"points": [{"frame": 0, "x": 10, "y": 20, "label": '
-        "1}]}; label 0 is what is not the object.",
+        "for unknown), with masks of later frames, named like these, for objects that "
+        "enter later, joined by commas or as a folder; or JSON: "
+        '{"points": [{"frame": 0, "x": 10, "y": 20, "label": 1}]}; label 0 is what is '
+        "not the object.",
     )
     annotations: str = setting(
         "", "Folder of masks named like the frames, to measure J and F."

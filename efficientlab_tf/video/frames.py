@@ -4,15 +4,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from efficientlab_tf.data.annotations.export import rgb
-from efficientlab_tf.data.cleaning import Refused
+from efficientlab_tf.data.cleaning import EXIF_SWAPS_SIDES
+from efficientlab_tf.data.picture_files import Refused, header_size
 from efficientlab_tf.data.sources.jobs import list_images
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import output_names, read_query
-
-_TURNED = (5, 6, 7, 8)
 
 
 class Frames:
@@ -29,7 +28,7 @@ class Frames:
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UserError(f"no such folder: {folder}; give the folder of the frames")
         self.paths = sorted(list_images(folder), key=lambda p: natural_key(p.name))
@@ -89,11 +88,10 @@ def shown(size: tuple[int, int]) -> str:
 def _size(path: Path) -> tuple[int, int]:
     """(height, width) of a picture file when upright, from its header."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        width, height, orientation = header_size(path)
+    except (Refused, OSError) as error:
         raise _unreadable(path, error) from error
+    turned = orientation in EXIF_SWAPS_SIDES
     return (width, height) if turned else (height, width)
 
 

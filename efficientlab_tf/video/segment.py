@@ -113,9 +113,9 @@ def follow(
             range(first, last), pictures, found, strict=True
         ):
             mask = values[mask]
-            if annotation.mask and annotation.mask[0] == index:
-                known = annotation.mask[1] != IGNORE
-                mask[known] = annotation.mask[1][known]
+            if index in annotation.drawn:
+                known = annotation.drawn[index] != IGNORE
+                mask[known] = annotation.drawn[index][known]
             yield index, picture, mask
         first = last
         is_turn = online and first % online == 0 and first < len(frames)

@@ -224,7 +224,7 @@ def test_folds_pairs_and_episodes(coco, tmp_path):
         ([box(0, 0, 4, 4), {"a": 1}], "must be"),
         ([], "has no outline"),
         (None, "has no outline"),
-        (7, "not iterable"),
+        (7, "iterable"),
         ("abc", "could not convert string"),
         ({"counts": [4, 4], "size": list(SIZE)}, "do not make 32x24 pixels"),
         ({"counts": [768], "size": [1, 768]}, "run lengths of size"),
@@ -232,7 +232,7 @@ def test_folds_pairs_and_episodes(coco, tmp_path):
         ({"counts": "~~~", "size": list(SIZE)}, "stray character"),
         ({"counts": None, "size": list(SIZE)}, "do not make"),
         ({"size": list(SIZE)}, "'counts' is missing"),
-        ({"counts": [768], "size": 5}, "not iterable"),
+        ({"counts": [768], "size": 5}, "iterable"),
     ],
 )
 def test_a_malformed_outline_costs_its_picture_and_is_reported(

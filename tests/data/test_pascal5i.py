@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sbd_masks import read_sbd_mask
 from efficientlab_tf.data.sources import folded

@@ -7,12 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from efficientlab_tf.data.cleaning import (
-    CleaningOptions,
-    Refused,
-    binary_mask,
-    read_mask,
-)
+from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.example import CHANGED, REFUSED
 from efficientlab_tf.data.example_files import load_example
 from efficientlab_tf.data.sources.folder import folder_jobs
@@ -66,123 +61,17 @@ def load(image_path, mask_path, options=PLAIN):
     return np.asarray(image), np.asarray(mask), example, rows
 
 
-def png_bytes(values):
-    buffer = io.BytesIO()
-    picture = values if isinstance(values, Image.Image) else Image.fromarray(values)
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-# Masks.
-
-
 def rgb(mask):
     return np.repeat(mask[..., None], 3, -1)
-
-
-def with_alpha(mask, alpha):
-    return np.concatenate(
-        [rgb(mask), np.broadcast_to(alpha, mask.shape)[..., None]], -1
-    )
-
-
-@pytest.mark.parametrize("opacity", [255, 0])
-def test_channels_of_binary_masks(opacity):
-    half = bright_half()
-    opaque = np.full_like(half, opacity)
-    for values in (half, half[..., None], rgb(half), with_alpha(half, opaque)):
-        mask, notes = binary_mask(values.astype(np.uint8))
-        np.testing.assert_array_equal(mask, half // 255)
-        assert mask.dtype == np.uint8 and notes == []
-
-
-@pytest.mark.parametrize("flat", [0, 255])
-def test_mask_in_the_alpha_channel(flat):
-    half = bright_half()
-    mask, notes = binary_mask(with_alpha(np.full_like(half, flat), half))
-    np.testing.assert_array_equal(mask, half // 255)
-    assert len(notes) == 1 and "alpha channel" in notes[0]
-
-
-def test_stray_grey_levels_are_thresholded_at_128():
-    values = np.array([[0, 3, 127, 128, 200, 255]], np.uint8)
-    mask, notes = binary_mask(values)
-    np.testing.assert_array_equal(mask, [[0, 0, 0, 1, 1, 1]])
-    assert notes == ["stray grey levels in 4 of 6 pixels, thresholded at 128"]
-
-
-def test_levels_0_and_1():
-    mask, notes = binary_mask(bright_half() // 255)
-    assert mask.sum() == 24 * 16
-    assert len(notes) == 1 and "0 and 1" in notes[0]
-
-
-def test_empty_and_full_masks_are_kept():
-    for level, expected in ((0, 0), (255, 1)):
-        mask, notes = binary_mask(np.full((4, 4), level, np.uint8))
-        assert (mask == expected).all() and notes == []
-
-
-def test_mask_too_dark_to_mark_anything():
-    with pytest.raises(Refused, match="brightest level of the mask is 90"):
-        binary_mask(np.array([[0, 90]], np.uint8))
-
-
-def test_coloured_mask_counts_its_brightest_channel():
-    values = np.zeros((4, 4, 3), np.uint8)
-    values[:2, :, 0] = 255
-    mask, notes = binary_mask(values)
-    assert mask.sum() == 8
-    assert notes == ["coloured mask: brightest channel taken"]
-
-
-def test_photo_in_a_masks_place():
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    with pytest.raises(Refused, match="a photo, not a mask"):
-        binary_mask(noise)
-
-
-@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "I;16"])
-def test_binary_masks_of_every_pixel_type(mode):
-    half = bright_half()
-    if mode == "I;16":
-        picture = Image.fromarray(half.astype(np.uint16) * 257)
-    else:
-        picture = Image.fromarray(half).convert(mode)
-    mask, notes = read_mask(png_bytes(picture), index_masks=False)
-    np.testing.assert_array_equal(mask, half // 255)
-    assert notes == []
-
-
-def test_palette_index_masks_keep_their_indices():
-    values = np.array([[0, 1, 20, 255]], np.uint8)
-    palette = Image.fromarray(values)
-    palette.putpalette([value * 7 % 256 for value in range(3 * 256)])
-    for picture in (palette, Image.fromarray(values), Image.fromarray(rgb(values))):
-        mask, notes = read_mask(png_bytes(picture), index_masks=True)
-        np.testing.assert_array_equal(mask, values)
-        assert notes == []
-
-
-@pytest.mark.parametrize(
-    "values, expected",
-    [
-        (np.array([[0, 300]], np.uint16), "index 300"),
-        (np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8), "indices are expected"),
-    ],
-)
-def test_index_masks_that_are_none(values, expected):
-    with pytest.raises(Refused, match=expected):
-        read_mask(png_bytes(values), index_masks=True)
 
 
 def test_an_object_mask_is_not_one_of_indices(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[2:4] = 255
     paths = store(tmp_path, Image.new("RGB", (8, 8)), mask)
-    _, _, example, rows = load(*paths, CleaningOptions(index_masks=True))
+    _, _, example, rows = load(*paths, CleaningOptions(mask_values="index"))
     assert example is None and rows[-1].action == REFUSED
-    assert "these are not masks of indices" in rows[-1].reason
+    assert "set `mask_values` to object" in rows[-1].reason
     assert load(*paths)[2] is not None
 
 

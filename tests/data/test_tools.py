@@ -310,6 +310,48 @@ def test_folder_of_index_masks(tmp_path):
     np.testing.assert_array_equal(decode_example(record, None)[1], values)
 
 
+@pytest.mark.parametrize("top", [1, 255, 65535])
+def test_folder_of_16_bit_masks(tmp_path, top):
+    mugs = tmp_path / "mugs"
+    fill(mugs / "images", mugs / "masks", count=2)
+    for index in (1, 2):
+        mask = (make_arrays(index)[1] > 0).astype(np.uint16) * top
+        Image.fromarray(mask).save(mugs / "masks" / f"{index}.png")
+    argv = arguments(mugs, tmp_path / "out", "--workers", "1")
+    assert converter("folder")(argv) == 0
+    for index, record in enumerate(read_shard(tmp_path / "out/mugs.tfrecord"), 1):
+        mask = make_arrays(index)[1] > 0
+        np.testing.assert_array_equal(decode_example(record, None)[1], mask)
+
+
+def test_folders_of_masks_that_mean_several_things(tmp_path):
+    mugs = tmp_path / "mugs"
+    fill(mugs / "images", mugs / "masks", count=2)
+    masks = [mugs / f"masks/{i}.png" for i in (1, 2)]
+    Image.fromarray(make_arrays(1)[1] // 255).save(masks[0])
+    argv = arguments(mugs, tmp_path / "out", "--workers", "1")
+    with pytest.raises(UserError, match=r"1\.png holds the levels 0, 1, but .*2\.png"):
+        converter("folder")(argv)
+    values = np.zeros((SIDE, SIDE), np.uint8)
+    values[:4], values[8:14] = 1, 2
+    for path in masks:
+        Image.fromarray(values).save(path)
+    with pytest.raises(
+        UserError, match="hold several classes .*--mask_values to index"
+    ):
+        converter("folder")(argv)
+    assert converter("folder")([*argv, "--mask_values", "instances"]) == 0
+    record = next(read_shard(tmp_path / "out" / "mugs.tfrecord"))
+    np.testing.assert_array_equal(decode_example(record, None)[1], values > 0)
+    masks[0].write_bytes(b"no")
+    assert converter("folder")([*argv, "--index_masks", "--overwrite"]) == 1
+    row = next(row for row in report(tmp_path / "out") if row[1] == "1.png")
+    assert row[2:] == [
+        "refused",
+        "not an image file that can be read; save it as PNG or JPEG",
+    ]
+
+
 def test_mliis_end_to_end(tmp_path):
     image = np.zeros((224, 224, 3), np.uint8)
     record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}

@@ -11,11 +11,17 @@ from efficientlab_tf.data.annotations.export import (
     Labels,
     PictureFinder,
     drawn,
+    label_text,
     listed,
     read_picture,
     reading,
 )
-from efficientlab_tf.data.cleaning import open_picture
+from efficientlab_tf.data.picture_files import (
+    band_of,
+    bands,
+    open_picture,
+    read_bytes,
+)
 from efficientlab_tf.errors import UserError
 
 FORMAT = "CVAT segmentation mask"
@@ -40,8 +46,7 @@ def read(root: Path, files: list[Path], labelmap: Path) -> Export:
     folder = labelmap.parent / CLASS_MASKS
     names = [str(m.relative_to(folder).with_suffix("")) for m in _masks(folder, files)]
     masks = dict(zip(names, _masks(folder, files), strict=True))
-    with reading(str(labelmap)):
-        table = _labelmap(labelmap)
+    table = read_labelmap(labelmap)
     labels = Labels(table)
     in_masks = (folder, labelmap.parent / OBJECT_MASKS)
     finder = PictureFinder(
@@ -69,10 +74,19 @@ def _masks(folder: Path, files: list[Path]) -> list[Path]:
     return [f for f in files if folder in f.parents and f.suffix.lower() == ".png"]
 
 
+def read_labelmap(path: Path) -> dict[str, int]:
+    """Returns the colours of the labels, as red << 16 | green << 8 | blue.
+
+    Raises:
+      UserError: a malformed file, or colours that are not clear.
+    """
+    with reading(str(path)):
+        return _labelmap(path)
+
+
 def _labelmap(path: Path) -> dict[str, int]:
-    """Returns the colours of the labels, as red << 16 | green << 8 | blue."""
     table: dict[str, int] = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_bytes(path).decode("utf-8-sig").splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -80,6 +94,7 @@ def _labelmap(path: Path) -> dict[str, int]:
         if match is None:
             raise ValueError(f"expected label:red,green,blue::, received {line!r}")
         name, *levels = match.groups()[:4]
+        name = label_text(name)
         red, green, blue = (int(level) for level in levels)
         if max(red, green, blue) > 255:
             raise ValueError(f"label {name} has a colour above 255")
@@ -101,40 +116,45 @@ def _image_sets(folder: Path, files: list[Path]) -> list[str]:
     for path in files:
         if path.parent == sets and path.suffix == ".txt":
             with reading(str(path)):
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                lines = read_bytes(path).decode("utf-8-sig").splitlines()
             names.update(dict.fromkeys(n.strip() for n in lines if n.strip()))
     return list(names)
 
 
 def _draw(path, mask_path, labelmap, table, labels, notes) -> Drawn:
     with reading(str(mask_path)):
-        picture = open_picture(mask_path.read_bytes())
-        gray = np.asarray(picture)
+        picture = open_picture(read_bytes(mask_path))
         if picture.mode in ("L", "1", "I;16"):
+            gray = np.asarray(picture).astype(np.int32)
             known = list(table.values())
             if not all(int(v) * 0x010101 in known for v in np.unique(gray)):
                 # One channel: which line of the label map.
-                lines = np.array([labels.number(name) for name in table], np.int32)
+                lines = np.array([labels.number(name) for name in table], np.int16)
                 if gray.max() >= len(lines):
                     raise UserError(
                         f"{mask_path}: index {gray.max()}, but {labelmap} has "
                         f"{len(lines)} lines; they are not of one export"
                     )
-                mask = lines[gray.astype(np.int64)]
-                return drawn(path.name, read_picture(path), mask, str(path), notes)
-        channels = np.asarray(picture.convert("RGB")).astype(np.int64)
-        codes = channels @ np.array([1 << 16, 1 << 8, 1])
-        present, places = np.unique(codes, return_inverse=True)
+                return _drawn(path, lines[gray], notes)
         numbers = {color: labels.number(name) for name, color in table.items()}
         numbers.setdefault(_BLACK, 0)
-        if stray := [color for color in present.tolist() if color not in numbers]:
-            raise UserError(
-                f"{mask_path}: colour {_text(stray[0])} belongs to no label of "
-                f"{labelmap}; they are not of one export"
-            )
-        values = np.array([numbers[color] for color in present.tolist()], np.int32)
-        mask = values[places.reshape(codes.shape)]
-    return drawn(path.name, read_picture(path), mask, str(path), notes)
+        mask = np.empty(picture.size[::-1], np.int16)
+        for rows in bands(*mask.shape):
+            channels = np.asarray(band_of(picture, rows).convert("RGB"))
+            codes = channels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+            present, places = np.unique(codes, return_inverse=True)
+            if stray := [color for color in present.tolist() if color not in numbers]:
+                raise UserError(
+                    f"{mask_path}: colour {_text(stray[0])} belongs to no label of "
+                    f"{labelmap}; they are not of one export"
+                )
+            values = [numbers[color] for color in present.tolist()]
+            mask[rows] = np.array(values, np.int16)[places.reshape(codes.shape)]
+    return _drawn(path, mask, notes)
+
+
+def _drawn(path: Path, mask: np.ndarray, notes: list[str]) -> Drawn:
+    return drawn(path.name, read_picture(path, notes), mask, str(path), notes)
 
 
 def _text(color: int) -> str:

@@ -7,18 +7,34 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
+from PIL import Image
 
-from efficientlab_tf.data.cleaning import Refused, Upright, fit_mask, read_image
-from efficientlab_tf.data.sources.jobs import IMAGE_SUFFIXES
+from efficientlab_tf.data.cleaning import Upright, fit_mask, read_image
+from efficientlab_tf.data.file_names import composed, garbled, loose, meanings
+from efficientlab_tf.data.mask_readings import BACKGROUND_NAMES, Reading
+from efficientlab_tf.data.picture_files import (
+    IMAGE_SUFFIXES,
+    ONE_PAGE,
+    Refused,
+    read_bytes,
+    rgb_array,
+)
 from efficientlab_tf.errors import UserError
 
 UNKNOWN = -1
 """In a reader's masks: pixels whose label is unknown."""
 
-_BACKGROUND_NAMES = ("background", "_background_")
+MAX_JSON = 2**27
+"""Bytes of the largest export; as objects they take up to thirty times as many."""
+
+_MOST_CLASSES = 30_000
+_KEYS = (str, composed, loose)
+_MALFORMED = (
+    *(ValueError, TypeError, IndexError, AttributeError, OverflowError),
+    RecursionError,
+)
 _UNKNOWN_NAMES = ("ignored", "__ignore__")
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
@@ -28,13 +44,19 @@ class Drawn(NamedTuple):
 
     Attributes:
       name: of the image file, for people.
-      image: uint8 [H, W, 3], RGB.
-      mask: int32 [H, W]; 0 background, n for `Export.names[n - 1]`, or `UNKNOWN`.
+      picture: the image, upright, RGB or grey.
+      mask: int16 [H, W]; 0 background, n for `Export.names[n - 1]`, or `UNKNOWN`.
     """
 
     name: str
-    image: np.ndarray
+    picture: Image.Image
     mask: np.ndarray
+
+    @classmethod
+    def empty(cls, name: str, upright: Upright) -> "Drawn":
+        """A picture on which nothing is marked."""
+        picture = upright.picture
+        return cls(name, picture, np.zeros(picture.size[::-1], np.int16))
 
 
 class Export(NamedTuple):
@@ -43,18 +65,22 @@ class Export(NamedTuple):
     Attributes:
       format: its name, for people.
       names: all classes that the export declares.
-      pictures: the labelled pictures, read one after another.
+      pictures: the labelled pictures, read one after another; None for one of which
+        every outline was left out.
       count: their number.
       notes: what was left out or changed; grows while `pictures` are read.
-      index_masks: for mask files, whether their values are those of `Drawn.mask`.
+      reading: of mask files, what they mean; None for outlines.
+      annotated: the numbers of the classes that something was labelled as; grows
+        while `pictures` are read.
     """
 
     format: str
     names: tuple[str, ...]
-    pictures: Iterable[Drawn]
+    pictures: Iterable[Drawn | None]
     count: int
     notes: list[str]
-    index_masks: bool = False
+    reading: Reading | None = None
+    annotated: set[int] = frozenset()
 
 
 class Labels:
@@ -68,17 +94,36 @@ class Labels:
         self.names = tuple(
             name
             for name in dict.fromkeys(names)
-            if name.lower() not in (*_BACKGROUND_NAMES, *_UNKNOWN_NAMES)
+            if name.lower() not in (*BACKGROUND_NAMES, *_UNKNOWN_NAMES)
         )
+        if len(self.names) > _MOST_CLASSES:
+            raise UserError(
+                f"{len(self.names)} classes are more than {_MOST_CLASSES}; export fewer"
+            )
         self._numbers = {name: i for i, name in enumerate(self.names, start=1)}
 
     def number(self, name: str) -> int:
         """Returns what stands for a class in `Drawn.mask`."""
-        if name.lower() in _BACKGROUND_NAMES:
+        if name.lower() in BACKGROUND_NAMES:
             return 0
         if name.lower() in _UNKNOWN_NAMES:
             return UNKNOWN
         return self._numbers[name]
+
+
+def label_text(label: object) -> str:
+    """Returns the name of a class as exports write it, without spaces around it.
+
+    Raises:
+      ValueError: it is empty, or neither text nor a whole number.
+    """
+    text = label
+    if isinstance(label, int | float) and not isinstance(label, bool):
+        text = f"{label:.0f}" if label == int(label) else f"{label}"
+    text = composed(text).strip() if isinstance(text, str) else ""
+    if not text:
+        raise ValueError(f"label {brief(repr(label))}")
+    return text
 
 
 @contextlib.contextmanager
@@ -94,31 +139,47 @@ def reading(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {error} is missing; export it again") from error
     except OSError as error:
         raise UserError(f"{what}: {error.strerror or error}") from error
-    except (
-        *(ValueError, TypeError, IndexError, AttributeError, OverflowError),
-        RecursionError,
-    ) as error:
+    except _MALFORMED as error:
         raise UserError(
-            f"{what}: not as its format says ({error}); export it again"
+            f"{what}: not as its format says ({brief(error)}); export it again"
         ) from error
+
+
+@contextlib.contextmanager
+def outline(where: str, notes: list[str]) -> Iterator[None]:
+    """Leaves out an outline that is malformed, with a note, and nothing else."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, Refused, *_MALFORMED) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else brief(error)
+        notes.append(f"{where}: {reason}: left out")
+
+
+def brief(text: object, most: int = 150) -> str:
+    """What an untrusted file says, short enough for one line of a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[:most] + "..."
 
 
 def load_json(path: Path) -> object:
     """Returns a JSON file's content.
 
     Raises:
-      UserError: it cannot be read, or is not JSON.
+      UserError: it cannot be read, is not JSON, or larger than `MAX_JSON`.
     """
     with reading(str(path)):
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path, MAX_JSON))
 
 
 def walk_files(root: Path) -> list[Path]:
-    """Returns all visible files below a folder, sorted."""
+    """Returns all visible regular files below a folder, sorted."""
     found = []
     for folder, folders, files in os.walk(root):
         folders[:] = [f for f in folders if f[0] != "." and f != "__MACOSX"]
-        found += [Path(folder, name) for name in files if name[0] != "."]
+        paths = (Path(folder, name) for name in files if name[0] != ".")
+        found += [path for path in paths if path.is_file()]
     return sorted(found)
 
 
@@ -130,51 +191,86 @@ class PictureFinder:
 
     def __init__(self, root: Path, files: Iterable[Path]):
         self._root = root
-        self._by_name: dict[str, list[Path]] = {}
-        for path in files:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                self._by_name.setdefault(_key(path.name), []).append(path)
+        pictures = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
+        self._by_key = [
+            _grouped((key(path.name), path) for path in pictures) for key in _KEYS
+        ]
+        self._by_stem = [
+            _grouped((key(path.stem), path) for path in pictures) for key in _KEYS
+        ]
+        self._ungarbled = _grouped(
+            (composed(name), path) for path in pictures for name in garbled(path.name)
+        )
 
     def find(self, reference: str, exported: Path) -> Path:
         """Returns the file that a reference means.
 
+        The same name goes first, then what the reference may mean otherwise
+        (percent codes, a query), then names that differ in how accents are written,
+        in case and spaces, in Label Studio's prefix of uploads, in the code page of
+        an archive, and at last in the suffix.
+
         Args:
           reference: a relative or absolute path, of this or another computer, or a
-            URL; Label Studio's prefix of uploaded files may be missing from either.
+            URL.
           exported: the file that holds the reference, for the message.
 
         Raises:
           UserError: there is none, or several are equally likely.
         """
-        parts = _parts(reference)
-        if not parts:
-            raise UserError(f"{exported}: {reference!r} is not the name of a picture")
-        short = _UPLOAD_PREFIX.sub("", parts[-1])
-        found = self._by_name.get(parts[-1]) or self._by_name.get(short)
-        if not found:
-            raise UserError(
-                f"{exported}: no picture {parts[-1]} below {self._root}; put the "
-                "pictures beside the export, or export it with its pictures"
+        ways = meanings(reference) if isinstance(reference, str) else []
+        if not ways:
+            shown = brief(repr(reference))
+            raise UserError(f"{exported}: {shown} is not the name of a picture")
+        for key, by_key in zip(_KEYS, self._by_key, strict=True):
+            for parts in ways:
+                if found := by_key.get(key(parts[-1])):
+                    return self._likeliest(found, parts, exported)
+        for parts in ways:
+            short = loose(_UPLOAD_PREFIX.sub("", parts[-1]))
+            found = self._by_key[-1].get(short) or self._ungarbled.get(
+                composed(parts[-1])
             )
-        return self._likeliest(found, parts, exported)
+            if found:
+                return self._likeliest(found, parts, exported)
+        named = [p for p in ways if Path(p[-1]).suffix.lower() in IMAGE_SUFFIXES]
+        for parts in named:
+            found = self._stem(Path(parts[-1]).stem)
+            if len(found) == 1:
+                return found[0]
+        name = (named or ways)[-1][-1]
+        raise UserError(
+            f"{exported}: no picture {brief(name)} below {self._root}; put the "
+            "pictures beside the export, or export it with its pictures"
+        )
+
+    @staticmethod
+    def is_picture_name(reference: str) -> bool:
+        """Whether a text reads like the name of a picture file."""
+        return any(
+            Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES
+            for parts in meanings(reference)
+        )
 
     def find_stem(self, stem: str, exported: Path) -> Path | None:
         """Returns the picture of a path without suffix, or None."""
-        parts = _parts(stem)
-        found = [
-            path
-            for suffix in IMAGE_SUFFIXES
-            for path in self._by_name.get(parts[-1] + suffix, [])
-        ]
+        parts = stem.split("/")
+        found = self._stem(parts[-1])
         return self._likeliest(found, parts, exported) if found else None
+
+    def _stem(self, stem: str) -> list[Path]:
+        found = (
+            by.get(key(stem)) for key, by in zip(_KEYS, self._by_stem, strict=True)
+        )
+        return next(filter(None, found), [])
 
     def _likeliest(self, found: list[Path], parts: list[str], exported: Path) -> Path:
         def agreement(path: Path) -> int:
             """How many folders above the file are as the reference says."""
-            own = [_key(part) for part in path.relative_to(self._root).parts[:-1]]
+            own = [loose(part) for part in path.relative_to(self._root).parts[:-1]]
             count = 0
             for a, b in zip(reversed(own), reversed(parts[:-1]), strict=False):
-                if a != b:
+                if a != loose(b):
                     break
                 count += 1
             return count
@@ -190,19 +286,33 @@ class PictureFinder:
         return likely[0]
 
 
-def read_picture(path: Path) -> Upright:
+def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for key, path in pairs:
+        groups.setdefault(key, []).append(path)
+    return groups
+
+
+def read_picture(path: Path, notes: list[str]) -> Upright:
     """Decodes an image file, see `read_image`.
+
+    Args:
+      path: of the file.
+      notes: takes what is worth knowing, in words.
 
     Raises:
       UserError: it cannot be read.
     """
     with reading(str(path)):
-        return read_image(path.read_bytes(), stretch=True)
+        picture = read_image(read_bytes(path), stretch=True)
+    if ONE_PAGE in picture.notes:
+        notes.append(f"{path.name}: {ONE_PAGE}")
+    return picture
 
 
 def rgb(picture: Upright) -> np.ndarray:
     """Returns a decoded image as uint8 [H, W, 3]."""
-    return np.asarray(picture.picture.convert("RGB"))
+    return rgb_array(picture.picture)
 
 
 def drawn(
@@ -217,25 +327,11 @@ def drawn(
     with reading(where):
         mask = fit_mask(mask, picture, changes)
     notes.extend(f"{name}: mask {change}" for change in changes)
-    return Drawn(name, rgb(picture), mask)
+    return Drawn(name, picture.picture, mask)
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Joins names for a message, the first few of them."""
-    names = [str(name) for name in names]
+    names = [brief(name, 80) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _parts(reference: str) -> list[str]:
-    address = urlsplit(str(reference))
-    if address.scheme and address.netloc or address.query:
-        # Label Studio's local files are /data/local-files/?d=folder/name.jpg.
-        reference = parse_qs(address.query).get("d", [address.path])[0]
-    path = unquote(str(reference)).replace("\\", "/")
-    return [_key(part) for part in path.split("/") if part not in ("", ".", "..")]
-
-
-def _key(name: str) -> str:
-    # Uploads turn spaces into underscores.
-    return name.lower().replace(" ", "_")

@@ -5,32 +5,42 @@ DIR/1.jpg + DIR/1.png          FSS-1000's; a PNG picture has its mask in 1_mask.
 DIR/CLASS/... of either kind   several classes, whose pictures mark that class alone
 DIR/JPEGImages + DIR/SegmentationClass     PASCAL VOC's
 
-A mask is either object on background or holds the indices of classes. labels.txt in
-DIR may name the indices: one name a line, of 1, 2, ..., or "19 hair" lines.
+What masks mean is decided for all of them, see `mask_deciding`. In DIR labels.txt (or
+class_names.txt) may name numbers: one name a line, of 1, 2, ..., or "19 hair" lines;
+labelmap.txt may name colours, as CVAT writes it.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from efficientlab_tf.data import cleaning
+from efficientlab_tf.data.annotations.cvat import LABELMAP, read_labelmap
 from efficientlab_tf.data.annotations.export import (
     UNKNOWN,
     Drawn,
     Export,
     drawn,
+    label_text,
     listed,
     read_picture,
     reading,
 )
-from efficientlab_tf.data.cleaning import UNKNOWN as UNKNOWN_INDEX
-from efficientlab_tf.data.cleaning import (
-    Refused,
-    holds_indices,
-    read_mask,
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.mask_readings import (
+    AUTO,
+    BACKGROUND_NAMES,
+    INDEX,
+    THE_OBJECT,
+    Reading,
     require_class,
+)
+from efficientlab_tf.data.mask_readings import UNKNOWN as UNKNOWN_INDEX
+from efficientlab_tf.data.picture_files import (
+    Refused,
+    count_values,
+    looks_like_a_picture,
+    read_bytes,
 )
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS, folder_jobs
 from efficientlab_tf.data.sources.fss1000 import class_job, fss1000_jobs
@@ -40,16 +50,15 @@ from efficientlab_tf.data.sources.jobs import (
     list_images,
     match_files,
 )
+from efficientlab_tf.data.sources.voc import VOC_CLASSES
 from efficientlab_tf.errors import UserError
 
 FORMAT = "images and masks"
-MASK_VALUES = ("auto", "object", "index")
-LABELS = "labels.txt"
-OBJECT = "object"
-"""What the class of masks without any name is called."""
+LABELS = ("labels.txt", "class_names.txt")
 VOC_IMAGES, VOC_MASKS = "JPEGImages", "SegmentationClass"
 
 _WITHOUT_PARTNER = ("image without mask", "mask without image")
+_OF_VOC = re.compile(r"20\d\d_\d{6}")
 
 
 def find_jobs(folder: Path) -> list[ClassJob]:
@@ -63,7 +72,7 @@ def find_jobs(folder: Path) -> list[ClassJob]:
     elif (folder / VOC_IMAGES).is_dir() and (folder / VOC_MASKS).is_dir():
         masks = by_stem(folder / VOC_MASKS)
         images = by_stem(folder / VOC_IMAGES)
-        jobs = [match_files(OBJECT, images, masks)]
+        jobs = [match_files(THE_OBJECT, images, masks)]
     elif list_images(folder):
         jobs = [class_job(folder)]
     else:
@@ -74,9 +83,23 @@ def find_jobs(folder: Path) -> list[ClassJob]:
             if names:
                 raise UserError(
                     f"{folder}: {problem}: {listed(names)}; each picture needs a mask "
-                    "of the same name without suffix, and no other files may be there"
+                    "of the same name without suffix (or ending in _mask), and no "
+                    f"other files may be there{_unread(folder)}"
                 )
     return jobs
+
+
+def _unread(folder: Path) -> str:
+    """Says which files may be what is missing, but are of no kind that is read."""
+    places = [folder, *(folder / n for n in (IMAGES, MASKS, VOC_IMAGES, VOC_MASKS))]
+    others = [
+        path.name
+        for place in places
+        if place.is_dir()
+        for path in set(place.iterdir()) - set(list_images(place))
+        if path.name[0] != "." and looks_like_a_picture(path)
+    ]
+    return f"; not read: {listed(sorted(others))}" if others else ""
 
 
 def _class_folders(folder: Path) -> list[ClassJob]:
@@ -88,118 +111,116 @@ def _class_folders(folder: Path) -> list[ClassJob]:
     return []
 
 
-def read(folder: Path, jobs: list[ClassJob], mask_values: str = "auto") -> Export:
+def read(folder: Path, jobs: list[ClassJob], mask_values: str = AUTO) -> Export:
     """Reads pictures and masks.
 
     Args:
       folder: of all.
       jobs: from `find_jobs`.
-      mask_values: what masks hold: "object", grey levels from 128 on (or 1, if there
-        is nothing else); "index", classes and 255 for unknown; "auto" looks.
+      mask_values: one of `mask_readings.MASK_VALUES`.
 
     Raises:
-      UserError: an unreadable mask, or indices in class folders.
+      UserError: an unreadable mask, masks that do not say what they mean, or several
+        classes in the masks of class folders.
     """
     files = [mask for job in jobs for _, mask in job.files]
-    levels = set().union(*map(mask_levels, files))
-    index_masks = holds_indices(levels) if mask_values == "auto" else False
-    index_masks |= mask_values == "index"
+    several = len(jobs) > 1
+    means = decide(
+        files, mask_values, names=_names(folder, files), colors=_colors(folder)
+    )
+    if several and not means.is_binary:
+        raise UserError(
+            f"{folder}: the masks in its class folders hold several classes "
+            f"({means.text}); put all pictures into one {folder}/{IMAGES} and their "
+            f"masks into {MASKS}, or set `mask_values` to object or instances"
+        )
+    if several:
+        names = tuple(job.class_name for job in jobs)
+    else:
+        last = max(means.names, default=1)
+        names = tuple(means.names.get(i, str(i)) for i in range(1, last + 1))
     notes = [
         f"{row.file}: {row.reason}"
         for job in jobs
         for row in job.rows
         if row.reason not in _WITHOUT_PARTNER
     ]
-    several = len(jobs) > 1
-    if levels == {UNKNOWN_INDEX}:
-        raise UserError(
-            f"{folder}: every mask is 255 all over; a mask is 255 on the object and 0 "
-            "elsewhere"
-        )
-    if several and index_masks and levels - {0, 1, UNKNOWN_INDEX}:
-        raise UserError(
-            f"{folder}: the masks in its class folders hold several indices; put all "
-            f"pictures into one {folder}/{IMAGES} and their masks into {MASKS}, or say "
-            "--mask_values=object"
-        )
-    if several:
-        names = tuple(job.class_name for job in jobs)
-    elif not index_masks or levels <= {0, 1, UNKNOWN_INDEX}:
-        names = (OBJECT,)
-    else:
-        names = _index_names(folder)
+    annotated: set[int] = set()
 
-    def pictures() -> Iterable[Drawn]:
-        for number, job in enumerate(jobs, start=1):
-            for image_path, mask_path in job.files:
-                mask = read_mask_file(mask_path, index_masks, notes)
-                if several:
-                    mask[mask > 0] = number
-                name = f"{job.class_name}/" if several else ""
-                image = read_picture(image_path)
-                name += image_path.name
-                yield drawn(name, image, mask, str(mask_path), notes)
+    def draw(number: int, image_path: Path, mask_path: Path) -> Drawn:
+        mask = read_mask_file(mask_path, means, notes)
+        name = image_path.name
+        if several:
+            mask[mask > 0] = number
+            name = f"{jobs[number - 1].class_name}/{name}"
+        annotated.update(n for n in count_values(mask) if n > 0)
+        image = read_picture(image_path, notes)
+        return drawn(name, image, mask, str(mask_path), notes)
 
-    return Export(FORMAT, names, pictures(), len(files), notes, index_masks)
-
-
-def mask_levels(path: Path) -> set[int]:
-    """Returns the values of a mask file, see `cleaning.mask_levels`.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    with reading(str(path)):
-        return cleaning.mask_levels(path.read_bytes())
+    pictures = (
+        draw(number, *pair)
+        for number, job in enumerate(jobs, start=1)
+        for pair in job.files
+    )
+    return Export(FORMAT, names, pictures, len(files), notes, means, annotated)
 
 
 def read_mask_file(
-    path: Path, index_masks: bool, notes: list[str], classless: bool = False
+    path: Path, means: Reading, notes: list[str], classless: bool = False
 ) -> np.ndarray:
-    """Returns a mask file as `Drawn.mask`: int32 [H, W].
+    """Returns a mask file as `Drawn.mask`: int16 [H, W].
 
     Args:
       path: of the file.
-      index_masks: whether it holds indices, or object on background.
+      means: what the files of its set mean.
       notes: takes what was changed, in words.
-      classless: whether one of indices may hold only 0 and 255, as of a frame that the
+      classless: whether one of numbers may hold only 0 and 255, as of a frame that the
         object has left. Otherwise 255 is taken to mean the object, and refused.
 
     Raises:
       UserError: it cannot be read, or holds no known pixel.
     """
     with reading(str(path)):
-        mask, changes = read_mask(path.read_bytes(), index_masks)
-        if index_masks and not classless:
+        mask, changes = means.read(path)
+        if means.kind == INDEX and not classless:
             require_class(mask)
-        if index_masks and (mask == UNKNOWN_INDEX).all():
+        if (mask == UNKNOWN_INDEX).all():
             raise Refused("mask is 255 (unknown) all over; draw the object into it")
-        if not index_masks and mask.all():
-            notes.append(f"{path.name}: the whole picture is marked as object")
     notes.extend(f"{path.name}: {change}" for change in changes)
-    mask = mask.astype(np.int32)
-    if index_masks:
-        mask[mask == UNKNOWN_INDEX] = UNKNOWN
+    mask = mask.astype(np.int16)
+    mask[mask == UNKNOWN_INDEX] = UNKNOWN
     return mask
 
 
-def _index_names(folder: Path) -> tuple[str, ...]:
-    """The names of 1 to 254: those in labels.txt, or the numbers themselves."""
-    names = {i: str(i) for i in range(1, UNKNOWN_INDEX)}
-    path = folder / LABELS
-    if path.is_file():
-        with reading(str(path)):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            lines = [line.strip() for line in lines if line.strip()]
-            numbered = [re.fullmatch(r"(\d+)\s+(.+)", line) for line in lines]
-            if all(numbered):
-                given = [(int(m[1]), m[2]) for m in numbered]
-            else:
-                start = 0 if lines[0].strip("_").lower() == "background" else 1
-                given = list(enumerate(lines, start))
-            for index, name in given:
-                if index in names:
-                    names[index] = name
-            if len(set(names.values())) < len(names):
-                raise ValueError("two indices have the same name")
-    return tuple(names.values())
+def _names(folder: Path, files: list[Path]) -> dict[int, str]:
+    """The names of the numbers in masks, where a list of labels gives them."""
+    path = next((folder / name for name in LABELS if (folder / name).is_file()), None)
+    if path is None:
+        if files and all(
+            f.parent.name == VOC_MASKS and _OF_VOC.fullmatch(f.stem) for f in files
+        ):
+            return dict(VOC_CLASSES)
+        return {}
+    with reading(str(path)):
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+        lines = [line.strip() for line in lines if line.strip()]
+        numbered = [re.fullmatch(r"(\d{1,9})[\s:,]+(.+)", line) for line in lines]
+        if all(numbered):
+            given = [(int(m[1]), label_text(m[2])) for m in numbered]
+        else:
+            known = [line.lower() for line in lines]
+            start = 0 if known[0].strip("_") in BACKGROUND_NAMES else 1
+            start = -1 if known[0] == "__ignore__" else start
+            given = [(i, label_text(n)) for i, n in enumerate(lines, start)]
+        names = {i: name for i, name in given if 0 < i < UNKNOWN_INDEX}
+        unnamed = {str(i) for i in range(1, UNKNOWN_INDEX) if i not in names}
+        if len(set(names.values())) < len(names) or unnamed & set(names.values()):
+            raise ValueError("two indices have the same name")
+    return names
+
+
+def _colors(folder: Path) -> dict[int, str]:
+    """The names of colours, where a map of labels gives them."""
+    if not (folder / LABELMAP).is_file():
+        return {}
+    return {code: name for name, code in read_labelmap(folder / LABELMAP).items()}

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from efficientlab_tf.data.cleaning import UNKNOWN
+from efficientlab_tf.data.mask_readings import UNKNOWN
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -35,9 +35,10 @@ def resize_annotations(
     columns = (2 * np.arange(width) + 1) * old_width // (2 * width)
     result = masks[:, rows[:, np.newaxis], columns]
     for i, mask in enumerate(masks):
-        rows, columns = np.nonzero(mask != unknown)
-        if 2 * len(rows) >= mask.size:
+        known = mask != unknown
+        if 2 * np.count_nonzero(known) >= mask.size:
             continue
+        rows, columns = np.nonzero(known)
         cells = (
             (2 * rows + 1) * height // (2 * old_height),
             (2 * columns + 1) * width // (2 * old_width),

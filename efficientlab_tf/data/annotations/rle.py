@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from efficientlab_tf.data.drawing import check_size
+
 _BYTE = 8
+_CHANNELS, _ALPHA = 4, 3
 
 
-def brush_mask(codes: object, height: int, width: int) -> np.ndarray:
+def brush_mask(codes: object, height: object, width: object) -> np.ndarray:
     """Decodes a brush stroke of Label Studio.
 
     The bytes are a stream of bits, high ones first (the format of thi.ng/rle-pack):
@@ -32,7 +35,8 @@ def brush_mask(codes: object, height: int, width: int) -> np.ndarray:
         raise ValueError("brush strokes that are not a list of bytes")
     if data.max(initial=0) > 255:
         raise ValueError("brush strokes with a number above 255")
-    stream = _Bits(np.unpackbits(data.astype(np.uint8)))
+    height, width = check_size(height, width)
+    stream = _Bits(data.astype(np.uint8).tobytes())
     count = stream.number(32)
     if count != height * width * 4:
         raise ValueError(
@@ -42,39 +46,46 @@ def brush_mask(codes: object, height: int, width: int) -> np.ndarray:
     if bits != _BYTE:
         raise ValueError(f"brush strokes of {bits} bits a value, expected 8")
     sizes = [stream.number(4) + 1 for _ in range(4)]
-    values = np.zeros(count, np.uint8)
+    alpha = np.zeros(height * width, np.uint8)
     done = 0
     while done < count:
         repeats = stream.number(1)
         length = stream.number(sizes[stream.number(2)]) + 1
+        # Every fourth value is of the alpha channel.
+        first = (done + _CHANNELS - 1 - _ALPHA) // _CHANNELS
+        last = (min(done + length, count) + _CHANNELS - 1 - _ALPHA) // _CHANNELS
         if repeats:
-            values[done : done + length] = stream.number(_BYTE)
+            alpha[first:last] = stream.number(_BYTE)
         else:
             run = stream.bytes(min(length, count - done))
-            values[done : done + len(run)] = run
+            alpha[first:last] = run[first * _CHANNELS + _ALPHA - done :: _CHANNELS]
         done += length
-    return values.reshape(height, width, 4)[..., 3] >= 128
+    return alpha.reshape(height, width) >= 128
 
 
 class _Bits:
-    """Reads numbers off an array of bits."""
+    """Reads numbers off a stream of bits."""
 
-    def __init__(self, bits: np.ndarray):
-        self._bits = bits
+    def __init__(self, data: bytes):
+        self._data = data
         self._place = 0
 
-    def _next(self, count: int) -> np.ndarray:
-        bits = self._bits[self._place : self._place + count]
-        if len(bits) < count:
-            raise ValueError("brush strokes that break off")
-        self._place += count
-        return bits
-
     def number(self, size: int) -> int:
-        value = 0
-        for bit in self._next(size).tolist():
-            value = value << 1 | bit
-        return value
+        """The next number, of at most 32 bits."""
+        first, shift = divmod(self._place, 8)
+        self._place += size
+        if self._place > 8 * len(self._data):
+            raise ValueError("brush strokes that break off")
+        window = int.from_bytes(self._data[first : first + 5].ljust(5, b"\0"), "big")
+        return window >> 40 - shift - size & (1 << size) - 1
 
     def bytes(self, count: int) -> np.ndarray:
-        return np.packbits(self._next(count * _BYTE))
+        """The next bytes, wherever they begin."""
+        first, shift = divmod(self._place, 8)
+        self._place += count * _BYTE
+        if self._place > 8 * len(self._data):
+            raise ValueError("brush strokes that break off")
+        data = np.frombuffer(self._data, np.uint8, count + (shift > 0), first)
+        if not shift:
+            return data
+        return (data[:-1] << shift) | (data[1:] >> 8 - shift)

@@ -1,25 +1,27 @@
 """`read_support`: labelled pictures in whatever form they come."""
 
 import contextlib
-import re
-import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from efficientlab_tf.data.annotations import (
     coco,
     cvat,
+    cvat_xml,
     label_studio,
     labelme,
     mask_files,
 )
+from efficientlab_tf.data.annotations.archives import unpack
+from efficientlab_tf.data.annotations.class_names import pick
 from efficientlab_tf.data.annotations.export import (
     UNKNOWN,
     Export,
@@ -28,23 +30,25 @@ from efficientlab_tf.data.annotations.export import (
     load_json,
     walk_files,
 )
+from efficientlab_tf.data.annotations.vanishing import Shrunk
 
 # Not the equal constant of `episode`: converters' worker processes import this package
 # and need no TensorFlow.
-from efficientlab_tf.data.annotations.resizing import resize_annotations, resize_image
-from efficientlab_tf.data.cleaning import UNKNOWN as IGNORE
+from efficientlab_tf.data.mask_readings import UNKNOWN as IGNORE
+from efficientlab_tf.data.mask_readings import Reading
+from efficientlab_tf.data.picture_files import count_values, rgb_array
 from efficientlab_tf.data.sources.folder import MASKS
 from efficientlab_tf.errors import UserError
 
 FORMATS = (
     "a folder with images/ and masks/, pictures with masks of the same names, or an "
-    "export of LabelMe, COCO, CVAT (Segmentation mask 1.1) or Label Studio (JSON)"
+    "export of LabelMe, COCO, CVAT (Segmentation mask 1.1, CVAT for images 1.1) or "
+    "Label Studio (JSON)"
 )
-MAX_UNPACKED = 4 * 2**30
-MAX_MEMBERS = 20_000
-MAX_RATIO = 200
-_HARMLESS = 2**28
-_OUTSIDE = re.compile(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)")
+MOST_MARKED = 0.9
+_DOCUMENTS = (".json", ".xml")
+_MOST_NOTES = 50
+_URGENT = "warning"
 
 
 class LabelledPicture(NamedTuple):
@@ -68,19 +72,18 @@ class Support(NamedTuple):
       format: what it was read from, for people.
       classes: the names of classes 1..K.
       pictures: the examples.
-      from_mask_files: whether the masks were files, not an annotation tool's export.
-      values: for each class its value in the reader's masks; in files of indices it
+      values: for each class its value in the reader's masks; in files of numbers it
         is what the file holds.
-      index_masks: whether the masks were files of indices.
-      notes: what was left out or changed, in words.
+      reading: what mask files mean; None for an annotation tool's export.
+      notes: in words: first what the labels were read as, with the share of each
+        class in all pixels; then what was left out or changed, warnings first.
     """
 
     format: str
     classes: tuple[str, ...]
     pictures: list[LabelledPicture]
-    from_mask_files: bool
     values: tuple[int, ...]
-    index_masks: bool
+    reading: Reading | None
     notes: list[str]
 
 
@@ -94,26 +97,27 @@ def read_support(
     """Reads labelled pictures; what they are is told by looking.
 
     Args:
-      path: a folder, an export's JSON, or a ZIP archive of either.
+      path: a folder, an export's JSON or XML, or a ZIP archive of either.
       size: (height, width) that every picture is resized to, in pixels; images
         bilinearly with antialiasing, masks to the nearest pixel. None keeps sizes.
       classes: names of the classes to keep, in this order; others become background.
         Empty: all that occur, as the export orders them, or else by name.
-      mask_values: of mask files, see `mask_files.read`.
+      mask_values: what mask files hold, one of `mask_readings.MASK_VALUES`; auto
+        looks, and refuses what may mean several things.
 
     Raises:
       UserError: no such thing, of no known format, malformed, without any labelled
         pixel, or without one of `classes`.
     """
-    path = Path(path)
-    if not path.exists():
+    path = Path(path).expanduser()
+    if not path.is_dir() and not path.is_file():
         raise UserError(f"no such file or folder: {path}; give {FORMATS}")
     with _folder_of(path) as folder:
         try:
             export = _open_export(path, folder, mask_values)
             return _collect(path, export, size, classes)
         except UserError as error:
-            if path.is_dir() or path.suffix.lower() == ".json":
+            if path.is_dir() or path.suffix.lower() in _DOCUMENTS:
                 raise
             # Say where in the archive it is, not where it was unpacked.
             text = str(error).replace(str(folder), str(path))
@@ -130,7 +134,7 @@ def _folder_of(path: Path) -> Iterator[Path]:
             folder = Path(folder).resolve()
             unpack(path, folder)
             yield folder
-    elif path.suffix.lower() == ".json":
+    elif path.suffix.lower() in _DOCUMENTS:
         # COCO keeps annotations/instances.json beside the folders of its images.
         beside = path.resolve().parent
         yield beside.parent if beside.name == "annotations" else beside
@@ -138,80 +142,26 @@ def _folder_of(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} is neither a folder nor JSON nor ZIP; give {FORMATS}")
 
 
-def unpack(path: Path, folder: Path) -> None:
-    """Unpacks a ZIP archive from somebody else.
-
-    Raises:
-      UserError: damaged or encrypted; more than 20,000 files or 4 GiB; compressed
-        beyond what pictures and annotations are; or a member that would lie outside
-        of `folder`.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
-            total = sum(member.file_size for member in members)
-            packed = max(1, sum(member.compress_size for member in members))
-            if len(members) > MAX_MEMBERS or total > MAX_UNPACKED:
-                raise UserError(
-                    f"{path} holds {len(members)} files of {total / 2**30:.1f} GiB in "
-                    f"all, more than {MAX_MEMBERS} or {MAX_UNPACKED / 2**30:.0f} GiB; "
-                    "unpack it and give a folder with the support pictures alone"
-                )
-            if total > _HARMLESS and total / packed > MAX_RATIO:
-                raise UserError(
-                    f"{path} would unpack to {total / packed:.0f} times its size, as "
-                    "no pictures do; unpack it yourself if you trust it"
-                )
-            for member in members:
-                name = member.filename.replace("\\", "/")
-                if _OUTSIDE.search(name):
-                    raise UserError(
-                        f"{path}: member {member.filename!r} would be written outside "
-                        "of the archive's folder; do not trust this file"
-                    )
-            if total > shutil.disk_usage(folder).free:
-                raise UserError(
-                    f"{path} unpacks to {total / 2**30:.1f} GiB, more than is free in "
-                    f"{folder.parent}; set TMPDIR to a larger disk"
-                )
-            archive.extractall(folder, members)
-    except (
-        *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
-        *(EOFError, OSError, ValueError),
-    ) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} cannot be unpacked ({error}); zip it again") from error
-
-
 def _open_export(path: Path, folder: Path, mask_values: str) -> Export:
-    if path.suffix.lower() == ".json" and path.is_file():
-        document = load_json(path)
-        recognised = [(path, document)] if _reader(document) else []
-        files = walk_files(folder)
-        export = _read_documents(recognised, folder, files)
+    if path.is_file() and path.suffix.lower() in _DOCUMENTS:
+        export = _read_documents(folder, walk_files(folder), [path])
         if export is None:
             raise UserError(
-                f"{path} is JSON, but of none of the formats; give {FORMATS}"
+                f"{path} is of none of the formats that are read; give {FORMATS}"
             )
         return export
     folder = _single_folder(folder)
-    export = None
-    tried = []
-    if not (folder / MASKS).is_dir():
-        files = walk_files(folder)
-        maps = [f for f in files if f.name == cvat.LABELMAP]
-        maps = [f for f in maps if (f.parent / cvat.CLASS_MASKS).is_dir()]
-        if len(maps) > 1:
-            raise UserError(
-                f"{path} holds {len(maps)} exports of CVAT, {listed(maps)}; give one"
-            )
-        if maps:
-            return cvat.read(folder, files, maps[0])
-        tried = [f for f in files if f.suffix.lower() == ".json"]
-        documents = [(f, load_json(f)) for f in tried]
-        recognised = [(f, d) for f, d in documents if _reader(d)]
-        export = _read_documents(recognised, folder, files)
+    files = [] if (folder / MASKS).is_dir() else walk_files(folder)
+    maps = [f for f in files if f.name == cvat.LABELMAP]
+    maps = [f for f in maps if (f.parent / cvat.CLASS_MASKS).is_dir()]
+    if len(maps) > 1:
+        raise UserError(
+            f"{path} holds {len(maps)} exports of CVAT, {listed(maps)}; give one"
+        )
+    if maps:
+        return cvat.read(folder, files, maps[0])
+    tried = [f for f in files if f.suffix.lower() in _DOCUMENTS]
+    export = _read_documents(folder, files, tried)
     if export is not None:
         return export
     jobs = mask_files.find_jobs(folder)
@@ -232,21 +182,26 @@ def _single_folder(folder: Path) -> Path:
         folder = visible[0]
 
 
-def _reader(document: object):
+def _reader(path: Path) -> tuple[ModuleType, object] | None:
+    """Returns the reader of a document, and what it reads; None for anything else."""
+    if path.suffix.lower() == ".xml":
+        return (cvat_xml, None) if cvat_xml.recognises(path) else None
+    document = load_json(path)
     for reader in (labelme, coco, label_studio):
         if reader.recognises(document):
-            return reader
+            return reader, document
     return None
 
 
 def _read_documents(
-    documents: list[tuple[Path, object]], folder: Path, files: list[Path]
+    folder: Path, files: list[Path], tried: list[Path]
 ) -> Export | None:
-    """Reads the JSON documents of one format; None if there are none."""
-    if not documents:
+    """Reads the documents of one format among those tried; None if there are none."""
+    found = [(file, known) for file in tried if (known := _reader(file))]
+    if not found:
         return None
-    readers = {_reader(document) for _, document in documents}
-    paths = [path for path, _ in documents]
+    paths = [path for path, _ in found]
+    readers = {reader for _, (reader, _) in found}
     if len(readers) > 1:
         formats = " and ".join(sorted(reader.FORMAT for reader in readers))
         raise UserError(
@@ -255,23 +210,27 @@ def _read_documents(
     (reader,) = readers
     finder = PictureFinder(folder.resolve(), [file.resolve() for file in files])
     if reader is labelme:
+        documents = [(path, document) for path, (_, document) in found]
         return labelme.read(documents, finder)
-    if len(documents) > 1:
+    if len(found) > 1:
         raise UserError(
-            f"{folder} holds {len(documents)} exports of {reader.FORMAT}: "
+            f"{folder} holds {len(found)} exports of {reader.FORMAT}: "
             f"{listed(paths)}; give one of them"
         )
-    return reader.read(*documents[0], finder)
+    ((path, (_, document)),) = found
+    if reader is cvat_xml:
+        return cvat_xml.read(path, finder)
+    return reader.read(path, document, finder)
 
 
 def _collect(
     path: Path, export: Export, size: tuple[int, int] | None, classes: Sequence[str]
 ) -> Support:
     names = {name: i for i, name in enumerate(export.names, start=1)}
-    if len(set(classes)) < len(classes):
-        raise UserError(f"--classes={','.join(classes)} names a class twice")
     read: list[tuple[str, np.ndarray, np.ndarray]] = []
-    occurring: set[int] = set()
+    counts = np.zeros(len(names) + 2, np.int64)
+    notes = export.notes
+    shrunk = Shrunk(export.names, size)
     for picture in tqdm(
         export.pictures,
         total=export.count,
@@ -281,66 +240,87 @@ def _collect(
         leave=False,
         dynamic_ncols=True,
     ):
-        occurring.update(np.unique(picture.mask).tolist())
-        image, mask = picture.image, picture.mask
+        if picture is None:
+            continue
+        own = count_values(picture.mask)
+        if max(own) > len(names):
+            raise UserError(
+                f"{path}: masks hold the index {max(own)}, but there are only "
+                f"{len(names)} classes"
+            )
+        for number, pixels in own.items():
+            counts[number + 1] += pixels
+        marked = {number: pixels for number, pixels in own.items() if number > 0}
+        if max(marked.values(), default=0) > MOST_MARKED * picture.mask.size:
+            cure = "set `mask_values` to dark" if export.reading else "label it anew"
+            notes.append(
+                f"{picture.name}: warning: one class covers more than nine tenths of "
+                f"the picture; if that is the background, {cure}"
+            )
+        image, mask = picture.picture, picture.mask
         if size is not None:
-            image = resize_image(image, size)
-            mask = resize_annotations(mask[np.newaxis], size, UNKNOWN)[0]
-        read.append((picture.name, image, mask))
-    undeclared = [n for n in occurring if n > len(export.names)]
-    if undeclared:
-        raise UserError(
-            f"{path}: masks hold the index {max(undeclared)}, but there are only "
-            f"{len(export.names)} classes"
-        )
-    present = [name for name, number in names.items() if number in occurring]
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+            mask = shrunk.resize(picture.name, mask, marked)
+        read.append((picture.name, rgb_array(image), mask))
+    present = [name for name, n in names.items() if counts[n + 1]]
     if not present:
+        why = next((f" ({note})" for note in notes if "left out" in note), "")
         raise UserError(
-            f"{path}: no picture marks anything; label the object in at least one"
+            f"{path}: no picture marks anything{why}; label the object in at least one"
         )
-    notes = export.notes
-    if absent := [name for name in classes if name not in present]:
-        raise UserError(
-            f"--classes: {path} has nothing labelled {', '.join(absent)}; it has "
-            f"{listed(present, 30)}"
+    hidden = [n for n, i in names.items() if i in export.annotated and n not in present]
+    if hidden:
+        notes.append(
+            f"warning: nothing is left of class {', '.join(hidden)}: other classes "
+            "cover it, or it is smaller than a pixel"
         )
-    chosen = tuple(classes) or tuple(present)
+    chosen = pick(classes, present, names, path) or tuple(present)
     if len(chosen) >= IGNORE:
         raise UserError(
             f"{path} has {len(chosen)} classes, more than {IGNORE - 1}; pick with "
-            "--classes"
+            "`classes`"
         )
     if others := [name for name in present if name not in chosen]:
-        notes.append(f"background, as --classes leaves it out: {listed(others)}")
+        notes.append(f"background, as `classes` leaves it out: {listed(others)}")
     values = tuple(names[name] for name in chosen)
     table = np.zeros(len(export.names) + 2, np.uint8)
     table[UNKNOWN] = IGNORE
     for index, value in enumerate(values, start=1):
         table[value] = index
     pictures = [LabelledPicture(name, image, table[mask]) for name, image, mask in read]
-    _remark(pictures, chosen, notes)
+    shrunk.remark(chosen, [(p.name, p.mask) for p in pictures], notes)
     return Support(
         export.format,
         chosen,
         pictures,
-        export.format == mask_files.FORMAT,
         values,
-        export.index_masks,
-        notes,
+        export.reading,
+        [_summary(export, chosen, counts, names), *merged(notes)],
     )
 
 
-def _remark(
-    pictures: list[LabelledPicture], classes: tuple[str, ...], notes: list[str]
-) -> None:
-    """Notes pictures that teach nothing, and refuses classes that are too small."""
-    for index, name in enumerate(classes, start=1):
-        if not any((picture.mask == index).any() for picture in pictures):
-            height, width = pictures[0].mask.shape
-            raise UserError(
-                f"class {name} covers no pixel of any picture at {width}x{height}; its "
-                "objects are too small for this model, cut the pictures to them"
-            )
-    empty = [p.name for p in pictures if not ((p.mask > 0) & (p.mask < IGNORE)).any()]
-    if empty:
-        notes.append(f"nothing marked, so all background: {listed(empty)}")
+def _summary(export: Export, chosen, counts: np.ndarray, names) -> str:
+    """What was read, and the share of each class in all pixels."""
+    total = max(counts.sum(), 1)
+    shares = [
+        f"{name} {100 * counts[names[name] + 1] / total:.1f} %" for name in chosen
+    ]
+    means = f", read as {export.reading.text}" if export.reading else ""
+    unknown = f", unknown {100 * counts[0] / total:.1f} %" if counts[0] else ""
+    return f"{export.format}{means}; of all pixels {listed(shares, 20)}{unknown}"
+
+
+def merged(notes: Sequence[str]) -> list[str]:
+    """Puts notes together that say the same of several files."""
+    files: dict[str, list[str]] = {}
+    for note in dict.fromkeys(notes):
+        file, colon, text = note.partition(": ")
+        files.setdefault(text if colon else note, []).append(file if colon else "")
+    lines = [
+        f"{listed(names)}: {text}" if names[0] else text
+        for text, names in sorted(
+            files.items(), key=lambda item: _URGENT not in item[0]
+        )
+    ]
+    more = len(lines) - _MOST_NOTES
+    return lines[:_MOST_NOTES] + [f"{more} more notes"] * (more > 0)

@@ -5,7 +5,7 @@ i + 4, i + 8, ... (Nguyen and Todorovic 2019; HSNet, Min et al. 2021) and trains
 others. Training pictures are COCO's train set, test pictures its val set. A class's
 mask is the union of its instances; its crowd regions, which are roughly outlined, are
 unknown (255) where no instance is. All other classes are background. The outlines are
-drawn in the worker processes.
+drawn in the worker processes, polygons as the COCO API does.
 """
 
 import json
@@ -19,12 +19,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.data.cleaning import UNKNOWN, CleaningOptions, Refused
+from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.coco_masks import paint
 from efficientlab_tf.data.drawing import blank
 from efficientlab_tf.data.example import REFUSED, ClassData, ReportRow
 from efficientlab_tf.data.example_files import make_example
 from efficientlab_tf.data.folds import TEST_PREFIX, TRAIN_PREFIX, make_folds
+from efficientlab_tf.data.mask_readings import UNKNOWN
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import collected, list_images
 from efficientlab_tf.errors import UserError

@@ -5,24 +5,22 @@
     ROOT/ImageSets/.../val.txt
 
 Masks of DAVIS 2016 show one object as 0 and 255; those of DAVIS 2017 show several
-objects by the indices of a palette PNG, with 255 for unknown. Every object of a video
-is a class of its own. Its examples are the frames that show it, in the order of time.
+objects by the indices of a palette PNG, with 255 for unknown, or by its colours. Every
+object of a video is a class of its own. Its examples are the frames that show it, in
+the order of time.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.data.cleaning import (
-    THRESHOLD,
-    UNKNOWN,
-    Refused,
-    holds_indices,
-    mask_levels,
-)
 from efficientlab_tf.data.example import LEFT_OUT, ReportRow
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.mask_readings import COLORS, INDEX, UNKNOWN
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.data.sources.jobs import (
     ClassJob,
     by_stem,
@@ -98,32 +96,27 @@ def davis_jobs(sequences: Sequence[DavisSequence]) -> list[ClassJob]:
         job = match_files(
             sequence.name, by_stem(sequence.frames), by_stem(sequence.masks)
         )
-        levels = {mask: _levels(mask) for _, mask in job.files}
-        union = set().union(*levels.values())
-        if holds_indices(union):
-            for index in sorted(union - {0, UNKNOWN}):
-                files = [pair for pair in job.files if index in levels[pair[1]]]
+        files = [mask for _, mask in job.files]
+        means = decide(files)
+        try:
+            values = {m: set(np.unique(means.read(m)[0]).tolist()) for m in files}
+        except (Refused, OSError) as error:
+            raise UserError(f"{sequence.masks}: {error}; replace the mask") from error
+        if means.kind in (INDEX, COLORS):
+            for index in sorted(set().union(*values.values()) - {0, UNKNOWN}):
+                files = [pair for pair in job.files if index in values[pair[1]]]
                 name = f"{sequence.name}_{index}"
                 rows = [row._replace(class_name=name) for row in job.rows]
-                jobs.append(ClassJob(name, files, rows, index))
+                jobs.append(ClassJob(name, files, rows, index, means))
             continue
-        # A mask without levels has colours: reading it will say what is wrong.
-        shown = {m for m in levels if max(levels[m], default=UNKNOWN) >= THRESHOLD}
         rows = [
             ReportRow(job.class_name, image.name, LEFT_OUT, ABSENT)
             for image, mask in job.files
-            if mask not in shown
+            if 1 not in values[mask]
         ]
-        files = [pair for pair in job.files if pair[1] in shown]
-        jobs.append(job._replace(files=files, rows=job.rows + rows))
+        files = [pair for pair in job.files if 1 in values[pair[1]]]
+        jobs.append(job._replace(files=files, rows=job.rows + rows, reading=means))
     return jobs
-
-
-def _levels(path: Path) -> set[int]:
-    try:
-        return mask_levels(path.read_bytes())
-    except (Refused, OSError) as error:
-        raise UserError(f"cannot read mask {path}: {error}; replace it") from error
 
 
 def _split(root: Path, split: str) -> list[str]:

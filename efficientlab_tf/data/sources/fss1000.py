@@ -14,15 +14,15 @@ from efficientlab_tf.data.sources.jobs import (
 )
 from efficientlab_tf.errors import UserError
 
-MASK_SUFFIX = ".png"
+MASK_SUFFIXES = (".png", ".gif")
 MASK_ENDING = "_mask"
 
 
 def fss1000_jobs(input_dir: Path) -> list[ClassJob]:
     """Lists the classes of a folder in FSS-1000's layout.
 
-    A PNG is a mask if an image of another type has its stem. Where the image is
-    a PNG itself, its mask is STEM_mask.png.
+    A PNG (or GIF) is a mask if an image of another type has its stem. Where the image
+    is a PNG itself, its mask is STEM_mask.png.
 
     Raises:
       UserError: no such folder, or no class folder in it.
@@ -43,7 +43,7 @@ def class_job(folder: Path) -> ClassJob:
     pngs = []
     # Of 10.jpg and 10.jpeg the first is the annotated one.
     for path in sorted(list_images(folder), key=lambda p: p.suffix.lower() != ".jpg"):
-        if path.suffix.lower() != MASK_SUFFIX:
+        if path.suffix.lower() not in MASK_SUFFIXES:
             images.setdefault(path.stem, []).append(path)
         elif path.stem.endswith(MASK_ENDING):
             masks.setdefault(path.stem.removesuffix(MASK_ENDING), []).append(path)

@@ -21,9 +21,11 @@ from typing import NamedTuple, Protocol
 from efficientlab_tf.data.cleaning import CleaningOptions
 from efficientlab_tf.data.example import REFUSED, ClassData, Example, ReportRow
 from efficientlab_tf.data.example_files import load_example
+from efficientlab_tf.data.file_names import match_stems
+from efficientlab_tf.data.mask_deciding import decide
+from efficientlab_tf.data.mask_readings import AUTO, INDEX, Reading
+from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
 from efficientlab_tf.errors import UserError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 PART = 100
 """Pictures of one job, where a class is read in parts."""
@@ -44,22 +46,51 @@ class ClassJob(NamedTuple):
       files: (image, mask) paths in the order to be stored.
       rows: the report on files without a partner.
       index: of the class, in masks that hold several; None for masks of one class.
+      reading: what the masks mean, if they were looked at already.
     """
 
     class_name: str
     files: list[tuple[Path, Path]]
     rows: list[ReportRow]
     index: int | None = None
+    reading: Reading | None = None
 
     def read(self, options: CleaningOptions) -> ClassData:
-        """Reads the class."""
+        """Reads the class.
+
+        Raises:
+          UserError: its masks contradict each other, or hold several classes.
+        """
+        reading = self.reading
+        refused: dict[Path, str] = {}
         if self.index is not None:
-            options = dataclasses.replace(options, index_masks=True, index=self.index)
+            options = dataclasses.replace(options, mask_values=INDEX, index=self.index)
+        elif options.mask_values == AUTO and reading is None:
+            reading = self._decide(refused)
+        rows = [
+            ReportRow(self.class_name, mask.name, REFUSED, reason)
+            for mask, reason in refused.items()
+        ]
         return collected(
             self.class_name,
-            self.rows,
-            (load_example(self.class_name, *pair, options) for pair in self.files),
+            self.rows + rows,
+            (
+                load_example(self.class_name, image, mask, options, reading)
+                for image, mask in self.files
+                if mask not in refused
+            ),
         )
+
+    def _decide(self, refused: dict[Path, str]) -> Reading:
+        """Finds out what the masks mean; they are of one class."""
+        reading = decide([mask for _, mask in self.files], refused=refused)
+        if not reading.is_binary:
+            raise UserError(
+                f"the masks of class {self.class_name} hold several classes "
+                f"({reading.text}); set `mask_values` to index to keep them, or to "
+                "instances if each number is an object"
+            )
+        return reading
 
 
 def collected(
@@ -108,10 +139,14 @@ def read_classes(
 def match_files(
     class_name: str, images: dict[str, list[Path]], masks: dict[str, list[Path]]
 ) -> ClassJob:
-    """Matches the images and masks of one class by their names without suffix.
+    """Matches the images and masks of one class by name, see `match_stems`.
 
     Of several `images` or `masks` of a name the first is used.
     """
+    partners = match_stems(images, masks)
+    # From here on a mask goes by the name of its image.
+    owners = {mask: image for image, mask in partners.items()}
+    masks = {owners.get(stem, stem): found for stem, found in masks.items()}
     files = []
     rows = []
 

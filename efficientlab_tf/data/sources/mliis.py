@@ -12,8 +12,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from efficientlab_tf.data.cleaning import Refused, binary_mask, encode_mask
+from efficientlab_tf.data.cleaning import encode_mask
 from efficientlab_tf.data.example import CHANGED, REFUSED, ClassData, Example, ReportRow
+from efficientlab_tf.data.mask_planes import array_plane
+from efficientlab_tf.data.mask_readings import OBJECT, Reading
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.errors import UserError
 
 SIZE = 224
@@ -75,7 +78,8 @@ def _example(name: str, serialized: tf.Tensor) -> tuple[Example, list[str]]:
             f"{image.size} bytes of image and {mask.size} of mask, expected {3 * area} "
             f"and {area} or {3 * area} ({SIZE}x{SIZE} pixels)"
         )
-    indices, notes = binary_mask(mask.reshape(SIZE, SIZE, -1))
+    plane = array_plane(mask.reshape(SIZE, SIZE, -1))
+    indices, notes = Reading(OBJECT).apply(plane)
     buffer = io.BytesIO()
     Image.fromarray(image.reshape(SIZE, SIZE, 3)).save(buffer, "PNG")
     stored = buffer.getvalue(), "png", encode_mask(indices)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from efficientlab_tf.data.cleaning import Refused
 from efficientlab_tf.data.example import LEFT_OUT, REFUSED, ReportRow
 from efficientlab_tf.data.folds import (
     TEST_PREFIX,
@@ -22,6 +21,7 @@ from efficientlab_tf.data.folds import (
     make_folds,
     plain_name,
 )
+from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images

@@ -1,7 +1,8 @@
 """PASCAL VOC's segmentation layout: many classes in one picture, one index each.
 
 JPEGImages/NAME.jpg has its mask in SegmentationClass/NAME.png, whose values (also of a
-palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void".
+palette PNG) are 0 for background, 1, 2, ... for classes and 255 for "void", or VOC's
+colours of these.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.data.cleaning import Refused, open_picture
 from efficientlab_tf.data.example import REFUSED, ReportRow
+from efficientlab_tf.data.mask_readings import INDEX, Reading
+from efficientlab_tf.data.picture_files import Refused, read_bytes
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
 from efficientlab_tf.errors import UserError
@@ -122,22 +124,16 @@ def mask_indices(path: Path) -> set[int]:
     """Returns which indices a mask holds; a mask of SBD is a .mat file.
 
     Raises:
-      Refused: it cannot be read, or has several channels.
+      Refused: it cannot be read, or has colours that are not VOC's.
     """
     try:
-        data = path.read_bytes()
+        if path.suffix.lower() == SBD_SUFFIX:
+            mask = read_sbd_mask(read_bytes(path))
+        else:
+            mask, _ = Reading(INDEX).read(path)
     except OSError as error:
         raise Refused(error.strerror) from error
-    if path.suffix.lower() == SBD_SUFFIX:
-        values = read_sbd_mask(data)
-    else:
-        values = np.asarray(open_picture(data))
-    if values.ndim != 2:
-        raise Refused(
-            f"{values.shape[-1]} channels; expected one of indices, as a grey or "
-            "palette PNG"
-        )
-    return set(np.unique(values).tolist())
+    return set(np.unique(mask).tolist())
 
 
 def _image_set(path: Path, masks: Mapping[str, Path]) -> list[str]:
