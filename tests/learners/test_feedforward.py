@@ -244,10 +244,10 @@ def test_the_loss_of_siamese_cannot_be_replaced():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"learner": "maml", "inner_steps": 0}, "inner_steps must be at least 1"),
-        ({"momentum": 0.9, "meta_optimizer": "adam"}, "needs --meta_optimizer=sgd"),
-        ({"momentum": 1.0, "meta_optimizer": "sgd"}, "momentum must be in"),
-        ({"conditioning_rate": -1.0}, "conditioning_rate must not be negative"),
+        ({"learner": "maml", "inner_steps": 0}, "`inner_steps` must be at least 1"),
+        ({"momentum": 0.9, "meta_optimizer": "adam"}, "needs `meta_optimizer`=sgd"),
+        ({"momentum": 1.0, "meta_optimizer": "sgd"}, "`momentum` must be below 1"),
+        ({"conditioning_rate": -1.0}, "`conditioning_rate` must be at least 0"),
     ],
 )
 def test_settings_out_of_range(changes, message):
@@ -257,7 +257,7 @@ def test_settings_out_of_range(changes, message):
 
 def test_statistics_of_the_support_are_refused_without_an_inner_loop():
     net = network()
-    with pytest.raises(UserError, match="batch_norm must be running"):
+    with pytest.raises(UserError, match="`batch_norm` must be running"):
         ForwardFunctions(net).segmenter(net.weights(), batch_norm="support")
 
 

@@ -131,17 +131,17 @@ def test_zero_steps_adapt_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inner_learning_rate": -1.0}, "inner_learning_rate must be positive"),
-        ({"inner_steps": 0}, "inner_steps must be at least 1"),
-        ({"second_order_from": -1}, "second_order_from must be at least 0"),
-        ({"multi_step_until": -1}, "multi_step_until must be at least 0"),
-        ({"inner_batch": -1}, "inner_batch must be 0"),
-        ({"augment_rate": 1.5}, "augment_rate must be in"),
-        ({"episode_augment_rate": -0.5}, "episode_augment_rate must be in"),
-        ({"halve_after": -1}, "halve_after must be at least 0"),
-        ({"inner_rates": "per_step"}, "inner_rates=per_step needs --learner=maml"),
-        ({"l2": -0.1}, "l2 must not be negative"),
-        ({"meta_learning_rate": -1.0}, "meta_learning_rate must not be negative"),
+        ({"inner_learning_rate": -1.0}, "`inner_learning_rate` must be above 0"),
+        ({"inner_steps": 0}, "`inner_steps` must be at least 1"),
+        ({"second_order_from": -1}, "`second_order_from` must be at least 0"),
+        ({"multi_step_until": -1}, "`multi_step_until` must be at least 0"),
+        ({"inner_batch": -1}, "`inner_batch` must be at least 0"),
+        ({"augment_rate": 1.5}, "`augment_rate` must be at most 1"),
+        ({"episode_augment_rate": -0.5}, "`episode_augment_rate` must be at least 0"),
+        ({"halve_after": -1}, "`halve_after` must be at least 0"),
+        ({"inner_rates": "per_step"}, "`inner_rates`=per_step needs `learner`=maml"),
+        ({"l2": -0.1}, "`l2` must be at least 0"),
+        ({"meta_learning_rate": -1.0}, "`meta_learning_rate` must be at least 0"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):

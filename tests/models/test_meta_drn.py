@@ -85,5 +85,5 @@ def test_impossible_settings_are_refused(change, message):
 
 
 def test_a_flag_of_another_network_is_refused():
-    with pytest.raises(UserError, match="--backbone=EfficientNetB3 has no effect"):
+    with pytest.raises(UserError, match="`backbone`=EfficientNetB3 has no effect"):
         build_network(ModelConfig(network="meta_drn", backbone="EfficientNetB3"))

@@ -141,7 +141,7 @@ def test_a_model_of_any_size_takes_that_of_the_extractor():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": "VGG99"}, "backbone: expected one of"),
+        ({"backbone": "VGG99"}, "`backbone` must be one of"),
         ({"stages": 7}, "stages: expected some of"),
         ({"stages": ()}, "stages: expected some of"),
         ({"image_size": 100}, "divisible by 32"),
