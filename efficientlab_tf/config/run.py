@@ -16,7 +16,9 @@ class DataConfig:
     """Which examples an episode is drawn from, and how many."""
 
     dataset_dir: str = setting(
-        "", "Folder with dataset.json and shards, or sample:icons, sample:nuclei."
+        "",
+        "Folder with dataset.json and shards, or sample:icons, sample:nuclei; to train "
+        "on several, with how often each is drawn: datasets/icons:1,datasets/caltech:2.",
     )
     splits: str = setting(
         "",
@@ -43,6 +45,21 @@ class DataConfig:
         "annotated: its class (interactive) or one object (instance).",
         FAMILIES,
     )
+    label_swap_rate: float = setting(
+        0.0,
+        "Chance that a training episode has foreground and background exchanged, in "
+        "support and query alike, so that the support set must be read.",
+    )
+    zoom_out_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that it is shrunk and surrounded "
+        "by its mirror images: many small objects.",
+    )
+    paste_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that its objects are cut out, "
+        "shrunk and put onto an image of another class.",
+    )
     cache_gb: float = setting(
         -1.0,
         "Memory for decoded images, in GB; -1 is half of what is free. What does not "
@@ -55,6 +72,14 @@ class DataConfig:
             require(
                 value >= 1, f"`{name}` must be at least 1, received {value}: raise it"
             )
+        for name in ("label_swap_rate", "zoom_out_rate", "paste_rate"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"`{name}` must be in [0, 1], received {value}")
+        require(
+            self.ways == 1 or not self.label_swap_rate,
+            f"`label_swap_rate` needs `ways`=1, received `ways`={self.ways}: leave it "
+            "out",
+        )
         parse_points(self.points)
 
     @property
@@ -82,9 +107,13 @@ class ModelConfig:
 
     network: str = setting(
         "efficientlab",
-        "Architecture; guided, oslsm and siamese are conditioned on a support set "
-        "(`learner`=feedforward, siamese's siamese), the others adapt by gradients.",
-        ("efficientlab", "meta_drn", "fcn", "guided", "oslsm", "siamese"),
+        "Architecture; closed_form, guided, oslsm and siamese are conditioned on a "
+        "support set (`learner`=feedforward, siamese's siamese), the others adapt by "
+        "gradients.",
+        (
+            *("efficientlab", "meta_drn", "fcn"),
+            *("closed_form", "guided", "oslsm", "siamese"),
+        ),
     )
     image_size: int = setting(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
@@ -117,9 +146,19 @@ class ModelConfig:
         ("stack", "product"),
     )
     freeze_features: bool = setting(
-        False, "guided: the features stay as they are loaded; the rest is trained."
+        False,
+        "closed_form, guided: the features stay as they are loaded; the rest is "
+        "trained.",
     )
     channels: int = setting(256, "guided: of the hidden layers that score features.")
+    stages: str = setting(
+        "4,6,7/2,3,4,6",
+        "closed_form: sets of encoder stages out of 2 to 8; the features of each set "
+        "have a linear classifier.",
+    )
+    newton_steps: int = setting(
+        4, "closed_form: Newton steps of the logistic loss; 1 is ridge regression."
+    )
 
     def __post_init__(self):
         require(
