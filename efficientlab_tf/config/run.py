@@ -18,7 +18,7 @@ class DataConfig:
     dataset_dir: str = setting(
         "",
         "Folder with dataset.json and shards, or sample:icons, sample:nuclei; to train "
-        "on several, with how often each is drawn: datasets/icons:1,datasets/caltech:2.",
+        "on several, with how often one is drawn: datasets/icons:1,datasets/caltech:2.",
     )
     splits: str = setting(
         "",
@@ -333,7 +333,9 @@ class TrainConfig:
     meta_batch: int = setting(5, "Tasks per meta-step.")
     seed: int = setting(0, "Seed of every random choice of the run.")
     validate_every: int = setting(500, "Meta-steps between validations.")
-    val_episodes: int = setting(20, "Fixed validation episodes (fewer classes: fewer).")
+    val_episodes: int = setting(
+        20, "Fixed validation episodes of each dataset (fewer classes: fewer)."
+    )
     log_every: int = setting(20, "Meta-steps between TensorBoard scalars.")
     save_every: int = setting(500, "Meta-steps between checkpoints.")
     keep: int = setting(3, "Checkpoints to keep beside the best one.")

@@ -8,7 +8,8 @@ swap_labels   foreground and background are exchanged, in support and query alik
 zoom_out      a picture is shrunk and surrounded by its mirror images: objects are many
               and small. No seam gives it away.
 paste         the objects of a picture are cut out, shrunk and put onto a picture of
-              another class, whose own objects are background there (Ghiasi et al. 2021).
+              another class, whose own objects are background there (Ghiasi et al.
+              2021).
 
 The side of a shrunk picture is drawn log-uniformly: an object that fills a third of its
 picture then fills 1 to 33 % of the new one, every size as often as its double.
@@ -41,6 +42,9 @@ class EpisodeAugment(NamedTuple):
     label_swap_rate: float = 0.0
     zoom_out_rate: float = 0.0
     paste_rate: float = 0.0
+
+
+UNCHANGED = EpisodeAugment()
 
 
 def swap_labels(episode: Episode, rate: float, key: tf.Tensor) -> Episode:

@@ -69,6 +69,16 @@ class UnitFeatures(keras.layers.Layer):
         return input_shape
 
 
+@tf.custom_gradient
+def _gram(x: tf.Tensor):
+    """x' x, [D, D]. Its gradient is one product: TensorFlow's takes two."""
+
+    def gradient(upstream):
+        return x @ (upstream + tf.transpose(upstream))
+
+    return tf.matmul(x, x, transpose_a=True), gradient
+
+
 def solve(
     features: tf.Tensor,
     positive: tf.Tensor,
@@ -91,16 +101,14 @@ def solve(
     total = positive + negative
     root = tf.sqrt(total)
     ridge = strength * tf.eye(features.shape[-1], dtype=features.dtype)
-    w = tf.zeros_like(features[:1])
-    w = tf.transpose(w)
+    w = tf.transpose(tf.zeros_like(features[:1]))
     for _ in range(steps):
         z = features @ w
-        # sqrt(sigma(z) sigma(-z)), which neither overflows nor has a gradient that does.
+        # sqrt(sigma(z) sigma(-z)); neither this nor its gradient can overflow.
         spread = tf.exp(0.5 * (tf.math.log_sigmoid(z) + tf.math.log_sigmoid(-z)))
-        # Both factors alike: their product has no negative eigenvalue, however coarsely
-        # a GPU multiplies (TF32), so the decomposition exists.
-        scaled = features * (root * spread)
-        hessian = tf.matmul(scaled, scaled, transpose_a=True) + ridge
+        # Both factors alike: the product has no negative eigenvalue, however coarsely a
+        # GPU multiplies (TF32), so the decomposition exists.
+        hessian = _gram(features * (root * spread)) + ridge
         residual = positive - total * tf.sigmoid(z)
         slope = tf.matmul(features, residual, transpose_a=True) - strength * w
         w += tf.linalg.cholesky_solve(tf.linalg.cholesky(hessian), slope)
@@ -207,7 +215,9 @@ def parse_stages(stages: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...]
     known = set(backbones.ALL_STAGES)
     check(
         bool(parsed)
-        and all(one and set(one) <= known and len(set(one)) == len(one) for one in parsed),
+        and all(
+            one and set(one) <= known and len(set(one)) == len(one) for one in parsed
+        ),
         "stages",
         f"stages out of {backbones.ALL_STAGES} joined by commas, in sets joined by "
         f"slashes, such as {STAGES}",
@@ -226,11 +236,12 @@ def closed_form(
     freeze_features: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds a closed-form network for one class; several are told apart by a guide each.
+    """Builds a closed-form network for one class.
 
-    A support mask has 1 where a pixel is of the class, 0 where it is not, and 255 where
-    nobody said: dense masks and points are one. The guide, [1, sum of C_S + 1], is the
-    w_S of all sets behind each other.
+    Several classes are told apart by a guide for each. A support mask has 1 where a
+    pixel is of the class, 0 where it is not, and 255 where nobody said, so dense masks
+    and points are one. The guide, [1, sum of C_S + 1], is the w_S of all sets behind
+    each other.
 
     The cells of a set are those of its finest stage, but not smaller than 4 pixels;
     other stages are averaged or interpolated to them. The decoder's last convolution

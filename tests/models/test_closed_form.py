@@ -253,7 +253,9 @@ def test_a_shot_of_which_nothing_is_known_changes_nothing(network):
 
 
 def test_the_decoder_sees_scores_and_low_level_features_alone(network):
-    cuts = {name: network.get_layer(name).output for name in ("set0_score", "set1_score")}
+    cuts = {
+        name: network.get_layer(name).output for name in ("set0_score", "set1_score")
+    }
     unit = {f"stage{s}": f"decoder_stage{s}_unit" for s in (2, 3)}
     cuts |= {key: network.get_layer(name).output for key, name in unit.items()}
     # It can be cut there: nothing else leads to the logits.
@@ -332,7 +334,9 @@ def test_a_network_of_rectangles():
     model = closed_form(image_size=(64, 96), stages="6,7")
     inputs = {
         "support_images": tf.random.stateless_uniform([2, 64, 96, 3], [1, 2], 0, 255),
-        "support_masks": tf.cast(tf.reshape(tf.range(2 * 64 * 96) % 2, [2, 64, 96]), "float32"),
+        "support_masks": tf.cast(
+            tf.reshape(tf.range(2 * 64 * 96) % 2, [2, 64, 96]), "float32"
+        ),
         "query_images": tf.random.stateless_uniform([1, 64, 96, 3], [1, 3], 0, 255),
     }
     assert model(inputs).shape == (1, 64, 96, 2)
@@ -340,7 +344,7 @@ def test_a_network_of_rectangles():
 
 @pytest.mark.parametrize("text", ["", "4,", "4,6/", "9", "4,4", "a", "1"])
 def test_stages_that_are_none_are_refused(text):
-    with pytest.raises(UserError, match="stages: expected .* such as 4,6/2,3,4,6"):
+    with pytest.raises(UserError, match="stages: expected .* such as 4,6,7/2,3,4,6"):
         parse_stages(text)
 
 
