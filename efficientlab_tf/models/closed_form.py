@@ -28,6 +28,7 @@ The decoder sees which cells are like the support's and where edges are (stages 
 know from the support set alone.
 """
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -37,8 +38,15 @@ from efficientlab_tf.models import backbones
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import build_encoder, dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
-from efficientlab_tf.models.guided import AnnotationMaps
+from efficientlab_tf.models.guided import (
+    ANNOTATIONS,
+    FEATURES,
+    QUERY_FEATURES,
+    SUPPORT_FEATURES,
+    AnnotationMaps,
+)
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization, Resize
+from efficientlab_tf.models.newton import ScoreMap, SolveClassifier
 
 STAGES = "4,6,7/2,3,4,6"
 """Sets of stages, see `parse_stages`."""
@@ -46,7 +54,6 @@ STAGES = "4,6,7/2,3,4,6"
 _PACKAGE = "efficientlab_tf"
 _FINEST = 4
 """Smallest stride of cells, in pixels: the price of a solve grows with their number."""
-_SHARPNESS = 4
 _LOW_LEVEL = (3, 2)
 """Stages that the decoder sees, coarse to fine."""
 _WIDTHS = (32, 32, 16)
@@ -69,122 +76,29 @@ class UnitFeatures(keras.layers.Layer):
         return input_shape
 
 
-@tf.custom_gradient
-def _gram(x: tf.Tensor):
-    """x' x, [D, D]. Its gradient is one product: TensorFlow's takes two."""
-
-    def gradient(upstream):
-        return x @ (upstream + tf.transpose(upstream))
-
-    return tf.matmul(x, x, transpose_a=True), gradient
-
-
-def solve(
-    features: tf.Tensor,
-    positive: tf.Tensor,
-    negative: tf.Tensor,
-    strength: tf.Tensor,
-    steps: int,
-) -> tf.Tensor:
-    """Takes Newton steps of the logistic regression at the top, from w = 0.
-
-    Args:
-      features: X, float [m, D].
-      positive: a, float [m, 1], not negative; not differentiated.
-      negative: b, likewise. With a = b = 0 a row has no influence.
-      strength: lambda, a positive scalar.
-      steps: number of steps, at least 1.
-
-    Returns:
-      w, [D, 1].
-    """
-    total = positive + negative
-    root = tf.sqrt(total)
-    ridge = strength * tf.eye(features.shape[-1], dtype=features.dtype)
-    w = tf.transpose(tf.zeros_like(features[:1]))
-    for _ in range(steps):
-        z = features @ w
-        # sqrt(sigma(z) sigma(-z)); neither this nor its gradient can overflow.
-        spread = tf.exp(0.5 * (tf.math.log_sigmoid(z) + tf.math.log_sigmoid(-z)))
-        # Both factors alike: the product has no negative eigenvalue, however coarsely a
-        # GPU multiplies (TF32), so the decomposition exists.
-        hessian = _gram(features * (root * spread)) + ridge
-        residual = positive - total * tf.sigmoid(z)
-        slope = tf.matmul(features, residual, transpose_a=True) - strength * w
-        w += tf.linalg.cholesky_solve(tf.linalg.cholesky(hessian), slope)
-    return w
-
-
 @keras.saving.register_keras_serializable(package=_PACKAGE)
-class SolveClassifier(keras.layers.Layer):
-    """w_S, [1, C + 1] with the bias last, of a support set.
-
-    Called on features [k, h, w, C] and the positive and negative part of each cell's
-    pixels, [k, h, w, 2] (`AnnotationMaps`). A cell counts as much with one known pixel
-    as with all. With pixels of one label only w is finite and says that label; with
-    none it is zero.
+class Unpack(keras.layers.Layer):
+    """One of the maps, [n, h, w, C], that lie behind each other in vectors [n, F].
 
     Args:
-      steps: Newton steps, at least 1.
+      first: place of the map.
+      shape: h, w and C.
     """
 
-    def __init__(self, steps: int, **kwargs):
-        super().__init__(**kwargs)
-        self.steps = steps
-
-    def build(self, input_shape):
-        # lambda = e / m is scikit-learn's C = 1 / e: it adds up cells, we average.
-        self.alpha = self.add_weight(shape=(), initializer="ones", name="alpha")
-        self.beta = self.add_weight(shape=(), initializer="ones", name="beta")
-
-    def call(self, inputs):
-        features, maps = inputs
-        x = tf.reshape(features, [-1, features.shape[-1]])
-        x = tf.concat([x, tf.ones_like(x[:, :1])], axis=1)
-        maps = tf.reshape(maps, [-1, 2])
-        known = tf.reduce_sum(maps, axis=1, keepdims=True)
-        parts = tf.math.divide_no_nan(maps, known) ** _SHARPNESS
-        balanced = tf.math.divide_no_nan(parts, 2 * tf.reduce_sum(parts, axis=0))
-        count = tf.reduce_sum(tf.cast(known > 0, x.dtype))
-        strength = tf.exp(self.alpha - self.beta * tf.math.log(tf.maximum(count, 1)))
-        w = solve(x, balanced[:, :1], balanced[:, 1:], strength, self.steps)
-        return tf.transpose(w)
-
-    def compute_output_shape(self, input_shape):
-        return (None, input_shape[0][-1] + 1)
-
-    def get_config(self):
-        return {**super().get_config(), "steps": self.steps}
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class ScoreMap(keras.layers.Layer):
-    """z_S, [q, h, w, 1], of the guide and features [q, h, w, C].
-
-    Called on guides [n, D], the w_S of all sets behind each other: one for all queries,
-    or as many as these.
-
-    Args:
-      first: place of w_S in the guide.
-    """
-
-    def __init__(self, first: int, **kwargs):
+    def __init__(self, first: int, shape: Sequence[int], **kwargs):
         super().__init__(**kwargs)
         self.first = first
+        self.shape = tuple(shape)
 
     def call(self, inputs):
-        guide, features = inputs
-        _, height, width, channels = features.shape
-        w = guide[:, self.first : self.first + channels, tf.newaxis]
-        bias = guide[:, self.first + channels, tf.newaxis, tf.newaxis]
-        scores = tf.reshape(features, [-1, height * width, channels]) @ w + bias
-        return tf.reshape(scores, [-1, height, width, 1])
+        own = inputs[:, self.first : self.first + math.prod(self.shape)]
+        return tf.reshape(own, [-1, *self.shape])
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[1][:-1], 1)
+        return (input_shape[0], *self.shape)
 
     def get_config(self):
-        return {**super().get_config(), "first": self.first}
+        return {**super().get_config(), "first": self.first, "shape": self.shape}
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -273,8 +187,14 @@ def closed_form(
     layers = keras.layers
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
-        encoder = _encoder(backbone, size, weights, sets, freeze_features)
-        support, query = encoder(images), encoder(query)
+        encoder, shapes = _encoder(backbone, size, weights, sets, freeze_features)
+        # Named as in guided networks, so that pictures can be read before they are
+        # annotated.
+        support = layers.Identity(name=SUPPORT_FEATURES)(encoder(images))
+        support = _unpacked(support, shapes)
+        query = layers.Identity(name=QUERY_FEATURES)(encoder(query))
+        query = _unpacked(query, shapes)
+        masks = layers.Identity(name=ANNOTATIONS)(masks)
         gains = [
             {stage: UnitFeatures(name=f"set{i}_stage{stage}") for stage in one}
             for i, one in enumerate(sets)
@@ -302,27 +222,39 @@ def _encoder(
     weights: str | None,
     sets: tuple[tuple[int, ...], ...],
     frozen: bool,
-) -> keras.Model:
-    """Images to the features of all stages that are needed, by stage number."""
+) -> tuple[keras.Model, dict[int, tuple[int, int, int]]]:
+    """Images to all stages that are needed, in one vector each, and their shapes."""
     wanted = sorted({stage for one in sets for stage in one} | set(_LOW_LEVEL))
     encoder = build_encoder(backbone, size, 0.0, weights, last_stage=wanted[-1])
-    outputs = {str(stage): encoder.stages[stage] for stage in wanted}
-    model = keras.Model(encoder.images, outputs, name="features")
+    outputs = [keras.layers.Flatten()(encoder.stages[stage]) for stage in wanted]
+    packed = keras.layers.Concatenate()(outputs)
+    model = keras.Model(encoder.images, packed, name=FEATURES)
     for layer in model.layers:
         if frozen or isinstance(layer, BatchNormalization):
             layer.trainable = False
-    return model
+    return model, {stage: tuple(encoder.stages[stage].shape[1:]) for stage in wanted}
+
+
+def _unpacked(
+    features: keras.KerasTensor, shapes: dict[int, tuple[int, int, int]]
+) -> dict[int, keras.KerasTensor]:
+    """The maps of the stages in one vector a picture."""
+    maps, first = {}, 0
+    for stage, shape in shapes.items():
+        maps[stage] = Unpack(first, shape)(features)
+        first += math.prod(shape)
+    return maps
 
 
 def _cells(
-    features: dict[str, keras.KerasTensor],
+    features: dict[int, keras.KerasTensor],
     gains: dict[int, UnitFeatures],
     size: tuple[int, int],
 ) -> keras.KerasTensor:
     """Brings the stages of a set to its cells, at unit length, behind each other."""
     stride = max(_FINEST, min(backbones.STRIDES[stage] for stage in gains))
     grid = size[0] // stride, size[1] // stride
-    maps = [gain(_at(features[str(s)], grid)) for s, gain in gains.items()]
+    maps = [gain(_at(features[s], grid)) for s, gain in gains.items()]
     return maps[0] if len(maps) == 1 else keras.layers.Concatenate()(maps)
 
 
@@ -336,7 +268,7 @@ def _at(x: keras.KerasTensor, grid: tuple[int, int]) -> keras.KerasTensor:
 
 def _decode(
     scores: list[keras.KerasTensor],
-    features: dict[str, keras.KerasTensor],
+    features: dict[int, keras.KerasTensor],
     size: tuple[int, int],
 ) -> keras.KerasTensor:
     """Scores of all sets to one score at half resolution, [q, H / 2, W / 2, 1]."""
@@ -349,7 +281,7 @@ def _decode(
         seen = [_at(z, grid) for z in confidences]
         if depth:
             stage = _LOW_LEVEL[depth - 1]
-            low = UnitFeatures(name=f"decoder_stage{stage}_unit")(features[str(stage)])
+            low = UnitFeatures(name=f"decoder_stage{stage}_unit")(features[stage])
             low = layers.Conv2D(
                 width // 2, 1, activation="relu", name=f"decoder_stage{stage}"
             )(low)

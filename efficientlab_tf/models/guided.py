@@ -33,12 +33,12 @@ RELATIONS = ("stack", "product")
 """The first score above, and the second."""
 FUSIONS = ("late_global", "late", "early")
 """The rule above; the same kept at its places; images and annotations stacked."""
+FEATURES = "features"
 SUPPORT_FEATURES = "support_features"
 QUERY_FEATURES = "query_features"
 ANNOTATIONS = "annotations"
 
 _PACKAGE = "efficientlab_tf"
-_FEATURES = "features"
 _POSITIVE, _NEGATIVE = 1, 0
 
 
@@ -189,8 +189,8 @@ class Parts(NamedTuple):
     Attributes:
       features: images [n, H, W, 3] to features [n, h, w, C]; those of the queries.
       guide: with late fusion "support_features", which `features` makes as well, and
-        "annotations", masks [k, H, W], to the guide: without any variable. With early
-        fusion "support_images" and "support_masks" to the guide.
+        "annotations", masks [k, H, W], to the guide. With early fusion
+        "support_images" and "support_masks" to the guide.
       score: "guide" and "query_features" to logits [q, H, W, 2].
       late: whether the fusion is late.
     """
@@ -276,7 +276,7 @@ def guided(
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         network = dense_features(backbone, size, **options)
-        features = keras.Model(*network, name=_FEATURES)
+        features = keras.Model(*network, name=FEATURES)
         if freeze_features:
             for layer in features.layers:
                 layer.trainable = False
@@ -308,8 +308,8 @@ def _with_places(guide: tf.Tensor) -> tf.Tensor:
 
 
 def is_late(model: keras.Model) -> bool:
-    """Whether a network is a guided one that makes features before annotations."""
-    return {_FEATURES, QUERY_FEATURES, ANNOTATIONS, SUPPORT_FEATURES} <= {
+    """Whether a network makes the features of an image before it is annotated."""
+    return {FEATURES, QUERY_FEATURES, ANNOTATIONS, SUPPORT_FEATURES} <= {
         layer.name for layer in model.layers
     }
 
@@ -318,13 +318,13 @@ def parts(model: keras.Model) -> Parts:
     """Cuts a guided network so that what does not change need not be done again.
 
     Args:
-      model: of `guided`.
+      model: of `guided`, or another with late fusion, such as `closed_form`.
 
     Raises:
       UserError: another network.
     """
     names = {layer.name for layer in model.layers}
-    if not {_FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
+    if not {FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
         raise UserError(
             f"network {model.name}: expected a guided network, received another; train "
             "one with --model=guided"
@@ -341,7 +341,7 @@ def parts(model: keras.Model) -> Parts:
         guide = split(model)[0]
     cuts = {"guide": output("guide"), QUERY_FEATURES: output(QUERY_FEATURES)}
     score = between(cuts, model.output, name="guided_score")
-    return Parts(model.get_layer(_FEATURES), guide, score, late)
+    return Parts(model.get_layer(FEATURES), guide, score, late)
 
 
 def _early_guide(backbone: str, size, options: dict, images, masks):

@@ -53,11 +53,7 @@ class Network:
             )
             if is_seed
         ]
-        self.dtype = next(
-            dtype
-            for dtype in (tf.as_dtype(v.dtype) for v in model.variables)
-            if dtype.is_floating
-        )
+        self.dtype = tf.as_dtype(model.inputs[0].dtype)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

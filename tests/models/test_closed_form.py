@@ -9,15 +9,10 @@ from sklearn import linear_model
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import closed_form, decoder_mask, split
-from efficientlab_tf.models.closed_form import (
-    ScoreMap,
-    SolveClassifier,
-    UnitFeatures,
-    parse_stages,
-    solve,
-)
-from efficientlab_tf.models.conditioned import GUIDE, between
-from efficientlab_tf.segmenters.forward import ForwardFunctions
+from efficientlab_tf.models.closed_form import UnitFeatures, parse_stages
+from efficientlab_tf.models.conditioned import between
+from efficientlab_tf.models.newton import ScoreMap, SolveClassifier, solve
+from efficientlab_tf.segmenters.forward import ForwardFunctions, forward_functions
 from efficientlab_tf.segmenters.network import Network
 from tests.models.narrow import random_inputs
 
@@ -297,7 +292,7 @@ def test_points_are_enough():
 
 def test_several_classes_have_a_guide_each(network):
     net = Network(network)
-    segmenter = ForwardFunctions(net).segmenter(net.weights())
+    segmenter = forward_functions(net).segmenter(net.weights())
     inputs = random_inputs(2, 3)
     images, queries = (
         inputs[name].numpy().astype(np.uint8)
@@ -316,6 +311,28 @@ def test_several_classes_have_a_guide_each(network):
         scores.append(np.log(alone[..., 1] / alone[..., 0]))
     logits = np.stack([0 * scores[0], *scores], axis=-1)
     np.testing.assert_allclose(together, tf.nn.softmax(logits), atol=1e-3)
+
+
+def test_pictures_are_read_once_and_annotated_often(network):
+    net = Network(network)
+    functions = forward_functions(net)
+    # With weights that are not those of the variables.
+    weights = net.weights()
+    weights = weights._replace(theta=tuple(1.1 * t for t in weights.theta))
+    whole = ForwardFunctions(net).segmenter(weights)
+    segmenter = functions.segmenter(weights)
+    assert segmenter.live and not whole.live
+    inputs = random_inputs(2, 2)
+    images, queries = (
+        inputs[name].numpy().astype(np.uint8)
+        for name in ("support_images", "query_images")
+    )
+    support, read = segmenter.read(images), segmenter.read(queries)
+    for seed in range(2):
+        masks = random_inputs(2, seed=seed)["support_masks"].numpy().astype(np.uint8)
+        expected = whole.adapt(images, masks).predict(queries)
+        found = segmenter.adapt(support, masks).predict(read)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_frozen_features_stay():
@@ -364,4 +381,3 @@ def test_a_guide_serves_one_query_or_each_its_own():
     expected += guides[:, 8, np.newaxis, np.newaxis]
     np.testing.assert_allclose(scores[..., 0], expected)
     np.testing.assert_allclose(layer([guides[:1], features])[0], scores[0])
-    assert GUIDE == "guide"
