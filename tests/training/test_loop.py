@@ -11,6 +11,7 @@ import tensorflow as tf
 from efficientlab_tf.checkpoint import files
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_loop
+from efficientlab_tf.config import DataConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
