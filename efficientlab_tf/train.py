@@ -17,7 +17,7 @@ from efficientlab_tf.training.loop import train
 
 RESUMABLE = frozenset(
     {
-        *("run_dir", "dataset_dir", "cache_gb"),
+        *("run_dir", "dataset_dir", "cache_gb", "image_size"),
         *("validate_every", "val_episodes", "log_every", "save_every", "keep"),
         *("inner_learning_rate", "meta_learning_rate", "meta_learning_rate_final"),
         *("meta_steps", "max_bad_steps", "jit"),

@@ -229,7 +229,11 @@ BAD = [
     (ONE, {"steps": "many"}, "`steps` must be a number or 'auto', received 'many'"),
     (ONE, {"steps": -1}, "`steps` must be at least 0, received -1"),
     (ONE, {"learning_rate": 0.0}, "`learning_rate` must be above 0, received 0.0"),
-    (ONE, {"learning_rate": float("nan")}, "`learning_rate` must be a number, received nan"),
+    (
+        ONE,
+        {"learning_rate": float("nan")},
+        "`learning_rate` must be a number, received nan",
+    ),
     (ONE, {"batch_norm": "query"}, "`batch_norm` must be running or support"),
     (ONE, {"batch_norm": "other"}, "`batch_norm` must be one of running, support"),
     (ONE, {"threshold": 1.0}, "`threshold` must be below 1, received 1.0"),

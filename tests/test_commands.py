@@ -124,10 +124,10 @@ def test_saved_flags_are_a_flagfile(stopped_run, tmp_path):
 def test_resume_refuses_another_network(stopped_run, tmp_path):
     run_dir, _, _ = stopped_run
     status, _, err = run_forked(
-        tmp_path, "train", f"--run_dir={run_dir}", "--resume", "--image_size=64"
+        tmp_path, "train", f"--run_dir={run_dir}", "--resume", "--width=0.5"
     )
     assert status == 2
-    assert "--image_size=64 differs from the run's 32" in err.splitlines()[-1]
+    assert "--width=0.5 differs from the run's 1.0" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

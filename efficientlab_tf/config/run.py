@@ -24,7 +24,9 @@ class DataConfig:
     """Which examples an episode is drawn from, and how many."""
 
     dataset_dir: str = setting(
-        "", "Folder with dataset.json and shards, or sample:icons, sample:nuclei."
+        "",
+        "Folder with dataset.json and shards, or sample:icons, sample:nuclei; to train "
+        "on several, with how often one is drawn: datasets/icons:1,datasets/caltech:2.",
     )
     splits: str = setting(
         "",
@@ -53,6 +55,27 @@ class DataConfig:
         "annotated: its class (interactive) or one object (instance).",
         FAMILIES,
     )
+    label_swap_rate: float = setting(
+        0.0,
+        "Chance that a training episode has foreground and background exchanged, in "
+        "support and query alike, so that the support set must be read.",
+        least=0,
+        most=1,
+    )
+    zoom_out_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that it is shrunk and surrounded "
+        "by its mirror images: many small objects.",
+        least=0,
+        most=1,
+    )
+    paste_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that its objects are cut out, "
+        "shrunk and put onto an image of another class.",
+        least=0,
+        most=1,
+    )
     cache_gb: float = setting(
         -1.0,
         "Memory for decoded images, in GB; -1 is half of what is free. What does not "
@@ -63,6 +86,11 @@ class DataConfig:
 
     def __post_init__(self):
         check(self)
+        require(
+            self.ways == 1 or not self.label_swap_rate,
+            f"`label_swap_rate` needs `ways`=1, received `ways`={self.ways}: leave it "
+            "out",
+        )
         parse_points(self.points)
 
     @property
@@ -90,9 +118,13 @@ class ModelConfig:
 
     network: str = setting(
         "efficientlab",
-        "Architecture; guided, oslsm and siamese are conditioned on a support set "
-        "(`learner`=feedforward, siamese's siamese), the others adapt by gradients.",
-        ("efficientlab", "meta_drn", "fcn", "guided", "oslsm", "siamese"),
+        "Architecture; closed_form, guided, oslsm and siamese are conditioned on a "
+        "support set (`learner`=feedforward, siamese's siamese), the others adapt by "
+        "gradients.",
+        (
+            *("efficientlab", "meta_drn", "fcn"),
+            *("closed_form", "guided", "oslsm", "siamese"),
+        ),
     )
     image_size: int = side(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
@@ -136,10 +168,23 @@ class ModelConfig:
         ("stack", "product"),
     )
     freeze_features: bool = setting(
-        False, "guided: the features stay as they are loaded; the rest is trained."
+        False,
+        "closed_form, guided: the features stay as they are loaded; the rest is "
+        "trained.",
     )
     channels: int = setting(
         256, "guided: of the hidden layers that score features.", least=1, most=2**16
+    )
+    stages: str = setting(
+        "4,6,7/2,3,4,6",
+        "closed_form: sets of encoder stages out of 2 to 8; the features of each set "
+        "have a linear classifier.",
+    )
+    newton_steps: int = setting(
+        4,
+        "closed_form: Newton steps of the logistic loss; 1 is ridge regression.",
+        least=1,
+        most=100,
     )
 
     def __post_init__(self):
@@ -296,7 +341,9 @@ class TrainConfig:
     seed: int = seed("Seed of every random choice of the run.")
     validate_every: int = setting(500, "Meta-steps between validations.", least=1)
     val_episodes: int = setting(
-        20, "Fixed validation episodes (fewer classes: fewer).", least=1
+        20,
+        "Fixed validation episodes of each dataset (fewer classes: fewer).",
+        least=1,
     )
     log_every: int = setting(20, "Meta-steps between TensorBoard scalars.", least=1)
     save_every: int = setting(500, "Meta-steps between checkpoints.", least=1)

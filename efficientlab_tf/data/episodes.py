@@ -15,6 +15,7 @@ instance      as interactive, and the foreground of each image is one of its obj
               (Section 5.2 trains on such tasks before tasks of the family "class".)
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -23,16 +24,25 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from efficientlab_tf.config.run import FAMILIES, SAME_IMAGES
+from efficientlab_tf.data.episode_augment import (
+    UNCHANGED,
+    EpisodeAugment,
+    paste,
+    swap_labels,
+    zoom_out,
+)
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.data.points import annotate, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError, check_at_least
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
-# Salt of a task's random streams; those up to 255 are its ways. See also `points`.
-_INSTANCE = 2000
+# Salts of a task's random streams; those up to 255 are its ways. See also `points` and
+# `episode_augment`.
+_INSTANCE, _POSE, _BACKDROP, _DATASET = 2000, 4000, 5000, 6000
 
 
 class _Kind(NamedTuple):
@@ -41,6 +51,7 @@ class _Kind(NamedTuple):
     queries: int
     points: tuple[int, int] | None
     family: str
+    augment: EpisodeAugment = UNCHANGED
 
     @property
     def examples(self) -> int:
@@ -49,7 +60,7 @@ class _Kind(NamedTuple):
 
 
 def episode_dataset(
-    dataset_dir: str | os.PathLike | Manifest,
+    dataset_dir: str | os.PathLike | Manifest | Mixture,
     split: str,
     *,
     ways: int = 1,
@@ -63,6 +74,7 @@ def episode_dataset(
     splits: str | None = None,
     points: tuple[int, int] | None = None,
     family: str = "class",
+    augment: EpisodeAugment = UNCHANGED,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of episodes for meta-training.
 
@@ -72,7 +84,8 @@ def episode_dataset(
     query share none.
 
     Args:
-      dataset_dir: the dataset's folder, "sample:NAME", or its manifest.
+      dataset_dir: the dataset's folder, "sample:NAME", or its manifest; or several in a
+        mixture, of which one is drawn for each episode.
       split: which classes, see `Manifest.split`.
       ways: number of foreground classes K of an episode. The foreground of the
         w-th class has the value w in its masks; 255 stays 255.
@@ -89,6 +102,7 @@ def episode_dataset(
         masks are always dense.
       family: see the top of the module; of "interactive" and "instance", whose query
         images are the support images, `queries` must equal `shots`.
+      augment: how often episodes are changed, before points are drawn.
 
     Returns:
       A dataset of `Episode`s with ways * shots support images and ways * queries
@@ -96,23 +110,38 @@ def episode_dataset(
 
     Raises:
       UserError: unknown dataset, split or family, a class with too few examples,
-        fewer classes than `ways`, or a damaged shard.
+        fewer classes than `ways` (and one more if objects are pasted onto images of
+        another), or a damaged shard.
     """
     check_at_least(1, ways=ways, shots=shots, queries=queries, meta_batch=meta_batch)
     check_at_least(0, start_step=start_step)
     if ways >= IGNORE:
         raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
-    manifest = _manifest(dataset_dir, splits)
-    names = tuple(sorted(manifest.split(split)))
-    if len(names) < ways:
-        raise UserError(
-            f"split {split!r} of dataset {manifest.name} has {len(names)} classes, but "
-            f"`ways` is {ways}; lower it or choose another split"
-        )
-    kind = _Kind(ways, shots, queries, points, family)
-    _check(manifest, names, kind)
-    store = ImageStore(manifest, names, image_size, cache_bytes)
+    if not isinstance(dataset_dir, Mixture):
+        dataset_dir = Mixture((_manifest(dataset_dir, splits),), (1.0,))
+    kind = _Kind(ways, shots, queries, points, family, augment)
     tasks = meta_batch or 1
+    draws = []
+    for manifest, share in zip(*dataset_dir, strict=True):
+        names = tuple(sorted(manifest.split(split)))
+        _check_classes(manifest, split, names, kind)
+        _check(manifest, names, kind)
+        own_bytes = None if cache_bytes is None else int(share * cache_bytes)
+        store = ImageStore(manifest, names, image_size, own_bytes)
+        draws.append(_drawer(store, kind, seed, tasks))
+    draw_episode = draws[0]
+    if len(draws) > 1:
+        draw_episode = functools.partial(_one_of, draws, dataset_dir.shares, seed)
+    numbers = tf.data.Dataset.range(start_step * tasks, tf.int64.max)
+    dataset = numbers.map(draw_episode, num_parallel_calls=tf.data.AUTOTUNE)
+    if meta_batch is not None:
+        dataset = dataset.batch(meta_batch, drop_remainder=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _drawer(store: ImageStore, kind: _Kind, seed: int, tasks: int):
+    """Returns a function from an episode's number to the episode."""
+    names, ways = store.class_names, kind.ways
 
     def draw_episode(task_number: tf.Tensor) -> Episode:
         step, position = task_number // tasks, task_number % tasks
@@ -123,13 +152,22 @@ def episode_dataset(
             classes = tf.reshape(step_classes, [tasks, ways])[position]
         else:
             classes = _choose(_fold_in(task_key, 0), len(names), ways)
-        return _episode(store, classes, task_key, kind)
+        episode = _episode(store, classes, task_key, kind)
+        if kind.augment.label_swap_rate:
+            episode = swap_labels(episode, kind.augment.label_swap_rate, task_key)
+        return episode
 
-    numbers = tf.data.Dataset.range(start_step * tasks, tf.int64.max)
-    dataset = numbers.map(draw_episode, num_parallel_calls=tf.data.AUTOTUNE)
-    if meta_batch is not None:
-        dataset = dataset.batch(meta_batch, drop_remainder=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return draw_episode
+
+
+def _one_of(draws, shares: Sequence[float], seed: int, task_number: tf.Tensor):
+    """Draws an episode from one of several datasets."""
+    key = _fold_in(tf.stack([tf.constant(seed, tf.int64), task_number]), _DATASET)
+    below = tf.math.cumsum(tf.constant(shares[:-1]))
+    drawn = tf.random.stateless_uniform([], key, alg="philox")
+    index = tf.reduce_sum(tf.cast(drawn >= below, tf.int32))
+    branches = [functools.partial(draw, task_number) for draw in draws]
+    return tf.switch_case(index, branches)
 
 
 def fixed_episodes(
@@ -207,6 +245,15 @@ def _episode(
         count = tf.gather(tf.constant(store.counts), class_index)
         examples = _choose(_fold_in(key, way + 1), count, kind.examples)
         images, masks = store.images(class_index, examples)
+        if kind.augment.paste_rate:
+            backdrops = _backdrops(store, classes, way, kind, key)
+            rate = kind.augment.paste_rate
+            images, masks = paste(
+                images, masks, *backdrops, rate, _fold_in(key, _POSE + way)
+            )
+        if kind.augment.zoom_out_rate:
+            rate = kind.augment.zoom_out_rate
+            images, masks = zoom_out(images, masks, rate, _fold_in(key, _POSE + way))
         value = tf.constant(way + 1, tf.uint8)
         masks = tf.where((masks > 0) & (masks < IGNORE), value, masks)
         if kind.family == "instance":
@@ -225,12 +272,36 @@ def _episode(
     return Episode(images, masks, *queries, name=name)
 
 
+def _backdrops(store, classes, way: int, kind: _Kind, key):
+    """Draws images and masks of a class that the episode is not about."""
+    key = _fold_in(key, _BACKDROP + way)
+    drawn = _choose(key, len(store.class_names), kind.ways + 1)
+    foreign = tf.reduce_all(drawn[:, tf.newaxis] != classes, axis=1)
+    other = drawn[tf.argmax(foreign)]
+    count = tf.gather(tf.constant(store.counts), other)
+    draws = tf.random.stateless_uniform([kind.examples], key, alg="philox")
+    examples = tf.cast(draws * tf.cast(count, tf.float32), tf.int32)
+    return store.images(other, tf.minimum(examples, count - 1))
+
+
 def _manifest(
     dataset_dir: str | os.PathLike | Manifest, splits: str | None
 ) -> Manifest:
     if not isinstance(dataset_dir, Manifest):
         dataset_dir = Manifest.load(dataset_dir)
     return dataset_dir.with_splits(splits) if splits else dataset_dir
+
+
+def _check_classes(
+    manifest: Manifest, split: str, names: Sequence[str], kind: _Kind
+) -> None:
+    needed = kind.ways + bool(kind.augment.paste_rate)
+    if len(names) < needed:
+        more = " and `paste_rate` needs another class" if needed > kind.ways else ""
+        raise UserError(
+            f"split {split!r} of dataset {manifest.name} has {len(names)} classes, but "
+            f"`ways` is {kind.ways}{more}; lower it or choose another split"
+        )
 
 
 def _check(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:

@@ -246,6 +246,11 @@ def _resolve(dataset_dir: str | os.PathLike) -> Path:
             )
         return root / sample
     directory = Path(dataset_dir)
+    if "," in str(dataset_dir) and not directory.is_dir():
+        raise UserError(
+            f"`dataset_dir` must be one dataset here, received {str(dataset_dir)!r}: "
+            "name one of them (only meta-training mixes several)"
+        )
     if not directory.is_dir():
         raise UserError(
             f"no dataset folder {directory}; give the folder that holds {FILENAME}, "

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.closed_form import closed_form
 from efficientlab_tf.models.conditioned import is_conditioned, split
 from efficientlab_tf.models.efficientlab import efficientlab
 from efficientlab_tf.models.fcn import fcn
@@ -18,6 +19,7 @@ from efficientlab_tf.models.parts import declare_decoder, decoder_mask
 from efficientlab_tf.models.siamese import siamese
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
+    "closed_form": closed_form,
     "efficientlab": efficientlab,
     "fcn": fcn,
     "guided": guided,
@@ -30,6 +32,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 __all__ = [
     "MODELS",
     "build_model",
+    "closed_form",
     "convert_to_classes",
     "decay_mask",
     "declare_decoder",

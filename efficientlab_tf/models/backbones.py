@@ -1,8 +1,9 @@
-"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0, cut after stage 6.
+"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0, cut after some stage.
 
 Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
-s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ...; the encoder ends with stage 6
-at stride 16. Later stages are left out, so every parameter has a gradient.
+s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ... EfficientLab's encoder ends with
+stage 6 at stride 16; stages 7 and 8, at stride 32, are for methods that compare
+features. Nothing behind the last one is kept, so no parameter is without a gradient.
 """
 
 import contextlib
@@ -21,13 +22,17 @@ APPLICATIONS = tuple(f"EfficientNetB{i}" for i in range(8))
 LITE = "EfficientNetLite0"
 BACKBONES = (*APPLICATIONS, LITE)
 STAGES = (2, 3, 4, 5, 6)
-STRIDES = {2: 2, 3: 4, 4: 8, 5: 16, 6: 16}
+"""Those of EfficientLab's encoder."""
+ALL_STAGES = (*STAGES, 7, 8)
+STRIDES = {2: 2, 3: 4, 4: 8, 5: 16, 6: 16, 7: 32, 8: 32}
 """Stride of each stage's output with respect to the image."""
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225]) * 255
 
-_LITE_FILE = "efficientnet_lite0_encoder.npz"
+# The second is apart because most networks do without; its kernels are float16, which
+# moves stage 8 by 0.1 % of its largest value.
+_LITE_FILES = ("efficientnet_lite0_encoder.npz", "efficientnet_lite0_stages_7_8.npz")
 _LITE_STEM = 32
 # Stage -> kernel size, stride, expansion, filters, blocks.
 _LITE_STAGES = {
@@ -36,6 +41,8 @@ _LITE_STAGES = {
     4: (5, 2, 6, 40, 2),
     5: (3, 2, 6, 80, 3),
     6: (5, 1, 6, 112, 3),
+    7: (5, 2, 6, 192, 4),
+    8: (3, 1, 6, 320, 1),
 }
 
 
@@ -44,7 +51,7 @@ class Encoder(NamedTuple):
 
     Attributes:
       images: the Keras input [N, H, W, 3], RGB 0..255.
-      stages: for each stage of `STAGES` the output of its last block,
+      stages: for each stage from 2 on the output of its last block,
         [N, H / stride, W / stride, C], with the stride of `STRIDES`.
     """
 
@@ -68,6 +75,7 @@ def build_encoder(
     image_size: tuple[int, int],
     drop_connect: float = 0.2,
     weights: str | None = None,
+    last_stage: int = STAGES[-1],
 ) -> Encoder:
     """Builds an encoder in the current dtype policy.
 
@@ -81,19 +89,24 @@ def build_encoder(
         network it grows linearly over the blocks of the encoder: block i of n has the
         rate i / n times this. (Keras also counts the blocks that are left out here.)
       weights: None (random) or "imagenet".
+      last_stage: where it ends, one of `ALL_STAGES`.
 
     Raises:
-      UserError: unknown name, or the ImageNet weights cannot be downloaded.
+      UserError: unknown name or stage, or the ImageNet weights cannot be downloaded.
     """
     if name not in BACKBONES:
         raise UserError(
             f"`backbone` must be one of {', '.join(BACKBONES)}, received {name!r}"
         )
+    if last_stage not in ALL_STAGES:
+        raise UserError(
+            f"last_stage: expected one of {ALL_STAGES}; received {last_stage!r}"
+        )
     policy = keras.config.dtype_policy()
     images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
     if name == LITE:
-        return _lite0(images, drop_connect, weights)
-    return _application(name, images, drop_connect, weights)
+        return _lite0(images, drop_connect, weights, last_stage)
+    return _application(name, images, drop_connect, weights, last_stage)
 
 
 def _drop_rate(drop_connect: float, layer_name: str, blocks: list[str]) -> float:
@@ -101,7 +114,11 @@ def _drop_rate(drop_connect: float, layer_name: str, blocks: list[str]) -> float
 
 
 def _application(
-    name: str, images: keras.KerasTensor, drop_connect: float, weights: str | None
+    name: str,
+    images: keras.KerasTensor,
+    drop_connect: float,
+    weights: str | None,
+    last_stage: int,
 ) -> Encoder:
     """keras.applications' network with our preprocessing and batch normalization."""
     shape = tuple(images.shape[1:])
@@ -112,7 +129,7 @@ def _application(
     blocks = []
     for layer in network.layers:
         block = layer.name.split("_")[0]
-        for stage in STAGES:
+        for stage in range(STAGES[0], last_stage + 1):
             if block.startswith(f"block{stage - 1}"):
                 last[stage] = layer.output
                 if block not in blocks:
@@ -176,12 +193,16 @@ def load_application(name: str, *, weights: str | None, **options: Any) -> keras
 
 
 def _lite0(
-    images: keras.KerasTensor, drop_connect: float, weights: str | None
+    images: keras.KerasTensor,
+    drop_connect: float,
+    weights: str | None,
+    last_stage: int,
 ) -> Encoder:
     layers = keras.layers
+    kept = {s: options for s, options in _LITE_STAGES.items() if s <= last_stage}
     blocks = [
         f"block{stage - 1}{'abcd'[i]}"
-        for stage, (*_, repeats) in _LITE_STAGES.items()
+        for stage, (*_, repeats) in kept.items()
         for i in range(repeats)
     ]
 
@@ -230,14 +251,14 @@ def _lite0(
     x = normalize(conv(x, "stem_conv", _LITE_STEM, 3, strides=2), "stem_bn")
     stages = {}
     names = iter(blocks)
-    for stage, (kernel, strides, expansion, filters, repeats) in _LITE_STAGES.items():
+    for stage, (kernel, strides, expansion, filters, repeats) in kept.items():
         for i in range(repeats):
             x = block(
                 x, next(names), kernel, strides if i == 0 else 1, expansion, filters
             )
         stages[stage] = x
     if weights is not None:
-        values = _lite0_weights()
+        values = _lite0_weights(last_stage)
         for layer in keras.Model(images, x).layers:
             prefix = f"{layer.name}/"
             if layer.weights:
@@ -257,11 +278,14 @@ def _initializer() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def _lite0_weights() -> dict[str, np.ndarray]:
-    """ImageNet weights, "layer/variable" -> float32 array; see weights/NOTICE."""
-    path = resources.files("efficientlab_tf.models") / "weights" / _LITE_FILE
-    with np.load(io.BytesIO(path.read_bytes())) as archive:
-        return dict(archive)
+def _lite0_weights(last_stage: int) -> dict[str, np.ndarray]:
+    """ImageNet weights, "layer/variable" -> array; see weights/NOTICE."""
+    folder = resources.files("efficientlab_tf.models") / "weights"
+    values = {}
+    for file in _LITE_FILES[: 1 + (last_stage > STAGES[-1])]:
+        with np.load(io.BytesIO((folder / file).read_bytes())) as archive:
+            values.update(archive)
+    return values
 
 
 def _assign(layer: keras.layers.Layer, values: dict[str, np.ndarray]) -> None:

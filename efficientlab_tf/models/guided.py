@@ -39,12 +39,12 @@ RELATIONS = ("stack", "product")
 """How a guide and features are combined: the first score above, and the second."""
 FUSIONS = ("late_global", "late", "early")
 """See `guided`."""
+FEATURES = "features"
 SUPPORT_FEATURES = "support_features"
 QUERY_FEATURES = "query_features"
 ANNOTATIONS = "annotations"
 
 _PACKAGE = "efficientlab_tf"
-_FEATURES = "features"
 _POSITIVE, _NEGATIVE = 1, 0
 
 
@@ -193,11 +193,10 @@ class Parts(NamedTuple):
     """The parts of a guided network, which share its layers and variables.
 
     Attributes:
-      features: images [n, H, W, 3] to features [n, h, w, C], of the queries and with
-        late fusion of the support.
-      guide: with late fusion "support_features" and "annotations", masks [k, H, W], to
-        the guide; this part has no variables. With early fusion "support_images" and
-        "support_masks" to the guide.
+      features: images [n, H, W, 3] to features [n, h, w, C]; those of the queries.
+      guide: with late fusion "support_features", which `features` makes as well, and
+        "annotations", masks [k, H, W], to the guide. With early fusion
+        "support_images" and "support_masks" to the guide.
       score: "guide" and "query_features" to logits [q, H, W, 2].
       late: whether the fusion is late.
     """
@@ -283,7 +282,7 @@ def guided(
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         network = dense_features(backbone, size, **options)
-        features = keras.Model(*network, name=_FEATURES)
+        features = keras.Model(*network, name=FEATURES)
         if freeze_features:
             for layer in features.layers:
                 layer.trainable = False
@@ -315,8 +314,8 @@ def _with_places(guide: tf.Tensor) -> tf.Tensor:
 
 
 def is_late(model: keras.Model) -> bool:
-    """Whether a network is a guided one that makes features before annotations."""
-    return {_FEATURES, QUERY_FEATURES, ANNOTATIONS, SUPPORT_FEATURES} <= {
+    """Whether a network makes the features of an image before it is annotated."""
+    return {FEATURES, QUERY_FEATURES, ANNOTATIONS, SUPPORT_FEATURES} <= {
         layer.name for layer in model.layers
     }
 
@@ -325,13 +324,13 @@ def parts(model: keras.Model) -> Parts:
     """Splits a guided network, so that a change of annotations needs no new features.
 
     Args:
-      model: of `guided`.
+      model: of `guided`, or another with late fusion, such as `closed_form`.
 
     Raises:
       UserError: another network.
     """
     names = {layer.name for layer in model.layers}
-    if not {_FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
+    if not {FEATURES, QUERY_FEATURES, ANNOTATIONS} <= names:
         raise UserError(
             f"network {model.name}: expected a guided network, received another; train "
             "one with `network` guided"
@@ -348,7 +347,7 @@ def parts(model: keras.Model) -> Parts:
         guide = split(model)[0]
     cuts = {"guide": output("guide"), QUERY_FEATURES: output(QUERY_FEATURES)}
     score = between(cuts, model.output, name="guided_score")
-    return Parts(model.get_layer(_FEATURES), guide, score, late)
+    return Parts(model.get_layer(FEATURES), guide, score, late)
 
 
 def _early_guide(backbone: str, size, options: dict, images, masks):

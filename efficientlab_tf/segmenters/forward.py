@@ -6,9 +6,9 @@
 A network for one class tells several apart with a guide for each: with s_c the log-odds
 of class c against all else, p = softmax(0, s_1, ..., s_K).
 
-Guided networks with late fusion (Rakelly et al., sections 4.1 and 4.2) make the
-features of an image before they see its annotations: what is left for an annotation is
-a masking and a mean, and for a query the scoring head.
+Guided networks with late fusion (Rakelly et al., sections 4.1 and 4.2) and closed-form
+networks make the features of an image before they see its annotations: what is left for
+an annotation is a masked mean, or a solve, and for a query the scoring head.
 """
 
 import dataclasses
@@ -98,13 +98,13 @@ class ForwardFunctions:
 
 
 class LateFusionFunctions(ForwardFunctions):
-    """The pieces of a guided network with late fusion, compiled once."""
+    """The pieces of a network with late fusion, compiled once."""
 
     reads = True
 
     def _cut(self) -> None:
         pieces = parts(self.network.model)
-        self._pool = pieces.guide
+        self._pool = Part(self.network, pieces.guide)
         self._features = Part(self.network, pieces.features)
         self._score = Part(self.network, pieces.score)
 
@@ -112,9 +112,7 @@ class LateFusionFunctions(ForwardFunctions):
         return self._features(weights, images)[0]
 
     def _guide(self, weights, read, masks):
-        # It has no variables, so it needs no weights.
-        masks = tf.cast(masks, read.dtype)
-        return self._pool({SUPPORT_FEATURES: read, ANNOTATIONS: masks})
+        return self._pool(weights, {SUPPORT_FEATURES: read, ANNOTATIONS: masks})[0]
 
     def _logits(self, weights, guide, read):
         guides = tf.repeat(guide, tf.shape(read)[0], axis=0)

@@ -59,8 +59,7 @@ class Network:
         dtypes = [tf.as_dtype(v.dtype) for v in model.non_trainable_variables]
         self._is_seed = [not dtype.is_floating for dtype in dtypes]
         self._seed_dtypes = [dtype for dtype in dtypes if not dtype.is_floating]
-        dtypes = (tf.as_dtype(v.dtype) for v in model.variables)
-        self.dtype = next(dtype for dtype in dtypes if dtype.is_floating)
+        self.dtype = tf.as_dtype(model.inputs[0].dtype)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -16,8 +16,9 @@ from efficientlab_tf.checkpoint.run import (
     build_functions,
     build_network,
 )
+from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
-from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
@@ -40,20 +41,21 @@ class Validation:
 
     Args:
       config: the run's.
-      manifest: the dataset's.
+      mixture: the datasets; each gives its own validation classes.
       functions: the compiled adaptation of the run's network.
     """
 
-    def __init__(self, config: RunConfig, manifest: Manifest, functions):
+    def __init__(self, config: RunConfig, mixture: Mixture, functions):
         self._config = config
         self._functions = functions
         self._has_steps = isinstance(functions, AdaptFunctions)
         data = config.data
-        names = manifest.split(data.val_split)
-        self._tasks = list(
-            fixed_episodes(
+        self._tasks = [
+            task
+            for manifest in mixture.manifests
+            for task in fixed_episodes(
                 manifest,
-                names[: config.train.val_episodes],
+                manifest.split(data.val_split)[: config.train.val_episodes],
                 shots=data.shots,
                 queries=data.queries,
                 splits_per_task=1,
@@ -62,7 +64,7 @@ class Validation:
                 points=data.point_range,
                 family=data.family,
             )
-        )
+        ]
 
     def __call__(self, state: MetaState):
         """Returns the `Summary` of the validation and a few examples.
@@ -153,9 +155,7 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
 
 def _train(config: RunConfig, resume: bool) -> bool:
     run_dir = Path(config.train.run_dir)
-    manifest = Manifest.load(config.data.dataset_dir)
-    if config.data.splits:
-        manifest = manifest.with_splits(config.data.splits)
+    mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
 
     network = build_network(config.model, config.train.seed)
     learner = build_run_learner(config, network)
@@ -187,13 +187,13 @@ def _train(config: RunConfig, resume: bool) -> bool:
 
     functions = build_functions(config.learner, network)
     validation = (
-        Validation(config, manifest, functions) if config.data.val_split else None
+        Validation(config, mixture, functions) if config.data.val_split else None
     )
-    episodes = _episodes(config, manifest, first_step)
+    episodes = _episodes(config, mixture, first_step)
     print(
         f"run {run_dir}: {config.learner.learner}, "
         f"{network.model.count_params():,} weights, "
-        f"{len(manifest.split(config.data.train_split))} training classes; "
+        f"{mixture.class_count(config.data.train_split)} training classes; "
         "building the graph"
     )
     with StopRequest.on_signals() as stop:
@@ -232,10 +232,10 @@ def _train(config: RunConfig, resume: bool) -> bool:
     return finished
 
 
-def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
+def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
     data = config.data
     return episode_dataset(
-        manifest,
+        mixture,
         data.train_split,
         ways=data.ways,
         shots=data.shots,
@@ -247,6 +247,9 @@ def _episodes(config: RunConfig, manifest: Manifest, first_step: int):
         cache_bytes=data.cache_bytes,
         points=data.point_range,
         family=data.family,
+        augment=EpisodeAugment(
+            data.label_swap_rate, data.zoom_out_rate, data.paste_rate
+        ),
     ).prefetch(2)
 
 

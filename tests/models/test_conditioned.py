@@ -4,12 +4,13 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import build_model, is_conditioned, split
+from efficientlab_tf.models import MODELS, build_model, is_conditioned, split
 from efficientlab_tf.models.conditioned import GUIDE, QUERY_INPUT, SUPPORT_INPUTS
 from tests.models.narrow import NARROW, random_inputs
 from tests.models.tiny import tiny_network
 
 NETWORKS = {
+    "closed_form": {"image_size": 64},
     "guided": {"channels": 8, **NARROW},
     "guided_early": {"channels": 8, "fusion": "early", **NARROW},
     "guided_late": {"channels": 8, "fusion": "late", **NARROW},
@@ -21,7 +22,8 @@ NETWORKS = {
 
 def build(name: str, **options) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return build_model(name.split("_")[0], **{**NETWORKS[name], **options})
+    network = name if name in MODELS else name.split("_")[0]
+    return build_model(network, **{**NETWORKS[name], **options})
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
@@ -93,6 +95,8 @@ def test_saved_and_loaded_it_can_be_split(network, tmp_path):
 @pytest.mark.parametrize(
     "name,dtype",
     [
+        ("closed_form", "float32"),
+        ("closed_form", "float64"),
         ("guided", "float32"),
         ("guided", "float64"),
         ("guided_early", "float32"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,11 +11,14 @@ import tensorflow as tf
 from efficientlab_tf.checkpoint import files
 from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_loop
+from efficientlab_tf.config import DataConfig
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
 from efficientlab_tf.training.checkpoints import Checkpoints
+from tests.data.tiny_dataset import tiny_dataset
 from tests.models.tiny import tiny_network
 from tests.training.runs import saved, stop_after
 
@@ -69,6 +73,33 @@ def test_a_stopped_and_resumed_run_equals_one_in_one_go(config, tmp_path, monkey
     assert len(one) > 20
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_a_run_may_go_on_at_another_size(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert not loop.train(config)
+    model = dataclasses.replace(config.model, image_size=64)
+    assert loop.train(dataclasses.replace(config, model=model), resume=True)
+    saved = keras.saving.load_model(f"{config.train.run_dir}/{MODEL_FILE}")
+    assert saved.input_shape[1:3] == (64, 64)
+
+
+def test_trains_and_validates_on_a_mixture(config, tmp_path, monkeypatch, capsys):
+    for name, *lists in ("a", "bear cup dog", "hen owl"), ("b", "elk fox", "yak"):
+        train, val = (names.split() for names in lists)
+        counts = dict.fromkeys(train + val, 10)
+        tiny_dataset(tmp_path / name, counts, {"train": train, "val": val})
+    text = f"{tmp_path / 'a'}:1,{tmp_path / 'b'}:2"
+    drawn = []
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *a, **k: drawn.append(a[1]) or evaluate(*a, **k)
+    )
+    data = DataConfig(dataset_dir=text, paste_rate=0.5, label_swap_rate=0.5)
+    assert loop.train(dataclasses.replace(config, data=data))
+    assert "5 training classes" in capsys.readouterr().out
+    names = [name for _, name, _ in drawn[0]]
+    assert names == ["hen", "owl", "yak"]
 
 
 def test_learned_rates_travel_with_the_initialization(config, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ class FeatureExtractor:
       image_size: height and width in pixels, or one number for both. None is what
         a model was built for, and 224 for a name.
       weights: of a named backbone, "imagenet" or None for random ones.
-      stages: of a named backbone, one or more of `backbones.STAGES`.
+      stages: of a named backbone, one or more of `backbones.ALL_STAGES`.
       normalize: whether each stage's vectors are brought to unit length.
       batch: images at a time; it changes memory, and on a GPU perhaps the last digit.
 
@@ -217,9 +217,9 @@ def _several(one_or_more) -> tuple:
 def _backbone(
     name: str, size: tuple[int, int], weights: str | None, stages: tuple[int, ...]
 ) -> keras.Model:
-    if not stages or not set(stages) <= set(backbones.STAGES):
+    if not stages or not set(stages) <= set(backbones.ALL_STAGES):
         raise UserError(
-            f"stages: expected some of {backbones.STAGES}; received {stages}"
+            f"stages: expected some of {backbones.ALL_STAGES}; received {stages}"
         )
     if weights not in (None, "imagenet"):
         raise UserError(f'weights: expected None or "imagenet"; received {weights!r}')
@@ -228,7 +228,7 @@ def _backbone(
             "image_size: expected a number, or a height and a width, divisible by 32; "
             f"received {size}"
         )
-    encoder = backbones.build_encoder(name, size, 0.0, weights)
+    encoder = backbones.build_encoder(name, size, 0.0, weights, max(stages))
     outputs = [encoder.stages[stage] for stage in stages]
     return keras.Model(encoder.images, outputs, name=name)
 

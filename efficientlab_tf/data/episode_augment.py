@@ -1,0 +1,174 @@
+"""Harder tasks: changes to training episodes that make the support set worth reading.
+
+A network that meets one object in the middle of every picture can find objects without
+a support set. Three changes take that away, each drawn from a seed alone:
+
+swap_labels   foreground and background are exchanged, in support and query alike: what
+              to segment cannot be known from a picture.
+zoom_out      a picture is shrunk and surrounded by its mirror images: objects are many
+              and small. No seam gives it away.
+paste         the objects of a picture are cut out, shrunk and put onto a picture of
+              another class, whose own objects are background there (Ghiasi et al.
+              2021).
+
+The side of a shrunk picture is drawn log-uniformly: an object that fills a third of its
+picture then fills 1 to 33 % of the new one, every size as often as its double.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from efficientlab_tf.episode import IGNORE, Episode
+
+_fold_in = tf.random.experimental.stateless_fold_in
+
+SMALLEST = 0.2
+"""Smallest side of a shrunk picture, as a part of what it was."""
+
+# Salts of the random streams of an episode.
+_SWAP, _ZOOM_OUT, _PASTE, _SIDE, _PLACE = 3000, 3001, 3002, 3003, 3004
+
+
+class EpisodeAugment(NamedTuple):
+    """How often training episodes are changed; see the top of the module.
+
+    Attributes:
+      label_swap_rate: chance of each episode.
+      zoom_out_rate: chance of each image.
+      paste_rate: chance of each image.
+    """
+
+    label_swap_rate: float = 0.0
+    zoom_out_rate: float = 0.0
+    paste_rate: float = 0.0
+
+
+UNCHANGED = EpisodeAugment()
+
+
+def swap_labels(episode: Episode, rate: float, key: tf.Tensor) -> Episode:
+    """Exchanges the labels 0 and 1 of a one-way episode, by chance; 255 stays.
+
+    Args:
+      episode: one task.
+      rate: the chance.
+      key: int [2], of the task.
+    """
+    chosen = _uniform([], _fold_in(key, _SWAP)) < rate
+
+    def swap(masks):
+        swapped = tf.where(masks == IGNORE, masks, 1 - masks)
+        return tf.where(chosen, swapped, masks)
+
+    return episode._replace(
+        support_masks=swap(episode.support_masks), query_masks=swap(episode.query_masks)
+    )
+
+
+def zoom_out(
+    images: tf.Tensor, masks: tf.Tensor, rate: float, key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Shrinks some pictures and surrounds them with their mirror images.
+
+    Args:
+      images: uint8 [n, H, W, 3].
+      masks: uint8 [n, H, W].
+      rate: chance of each picture.
+      key: int [2].
+
+    Returns:
+      The same, changed.
+    """
+    key = _fold_in(key, _ZOOM_OUT)
+    height, width = images.shape[1:3]
+
+    def change(image, mask, side, place):
+        image, mask = _shrunk(image, mask, side)
+        for axis, size in enumerate((height, width)):
+            small = tf.shape(mask)[axis]
+            first = tf.cast(place[axis] * tf.cast(2 * small, tf.float32), tf.int32)
+            index = (tf.range(size) + first) % (2 * small)
+            index = tf.minimum(index, 2 * small - 1 - index)
+            image, mask = (tf.gather(x, index, axis=axis) for x in (image, mask))
+        return image, mask
+
+    return _changed(change, (images, masks), rate, key)
+
+
+def paste(
+    images: tf.Tensor,
+    masks: tf.Tensor,
+    backdrops: tf.Tensor,
+    backdrop_masks: tf.Tensor,
+    rate: float,
+    key: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Puts the objects of some pictures, shrunk, onto pictures of another class.
+
+    Args:
+      images: uint8 [n, H, W, 3].
+      masks: uint8 [n, H, W]; what is not 0 is cut out, what is unknown included.
+      backdrops: uint8 [n, H, W, 3].
+      backdrop_masks: uint8 [n, H, W]; all but 255 becomes background.
+      rate: chance of each picture.
+      key: int [2].
+
+    Returns:
+      images and masks, changed.
+    """
+    key = _fold_in(key, _PASTE)
+    height, width = images.shape[1:3]
+
+    def change(image, mask, backdrop, backdrop_mask, side, place):
+        image, mask = _shrunk(image, mask, side)
+        free = [height, width] - tf.shape(mask)
+        before = tf.cast(place * tf.cast(free + 1, tf.float32), tf.int32)
+        paddings = tf.stack([before, free - before], axis=1)
+        mask = tf.pad(mask, paddings)
+        image = tf.pad(image, tf.concat([paddings, [[0, 0]]], axis=0))
+        below = tf.where(backdrop_mask == IGNORE, backdrop_mask, 0)
+        cut = mask > 0
+        return tf.where(cut[..., tf.newaxis], image, backdrop), tf.where(
+            cut, mask, below
+        )
+
+    return _changed(change, (images, masks, backdrops, backdrop_masks), rate, key)
+
+
+def _uniform(shape, key: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    # The generator is named, so that no version or device chooses another.
+    return tf.random.stateless_uniform(shape, key, low, high, alg="philox")
+
+
+def _shrunk(image, mask, side) -> tuple[tf.Tensor, tf.Tensor]:
+    """A picture and its mask at `side` times their height and width."""
+    size = tf.cast(tf.shape(mask), tf.float32) * side
+    size = tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
+    smooth = tf.image.resize(image, size, antialias=True)
+    smooth = tf.cast(tf.clip_by_value(tf.round(smooth), 0, 255), tf.uint8)
+    mask = tf.image.resize(mask[..., tf.newaxis], size, method="nearest")
+    return smooth, mask[..., 0]
+
+
+def _changed(change, pictures, rate, key) -> tuple[tf.Tensor, tf.Tensor]:
+    """Calls `change` on some pictures, with the draws of each; keeps the others."""
+    count = pictures[0].shape[0]
+    chosen = _uniform([count], key) < rate
+    log_side = _uniform([count], _fold_in(key, _SIDE), tf.math.log(SMALLEST), 0.0)
+    places = _uniform([count, 2], _fold_in(key, _PLACE))
+
+    def one(arguments):
+        chosen, *rest = arguments
+        image, mask = tf.cond(chosen, lambda: change(*rest), lambda: tuple(rest[:2]))
+        shape = pictures[0].shape[1:]
+        return tf.ensure_shape(image, shape), tf.ensure_shape(mask, shape[:2])
+
+    images, masks = tf.map_fn(
+        one,
+        (chosen, *pictures, tf.exp(log_side), places),
+        fn_output_signature=(tf.uint8, tf.uint8),
+    )
+    return tf.ensure_shape(images, pictures[0].shape), tf.ensure_shape(
+        masks, pictures[1].shape
+    )
