@@ -26,7 +26,7 @@ from efficientlab_tf.data.mask_readings import (
     Reading,
     require_class,
 )
-from efficientlab_tf.data.picture_files import Refused, read_bytes
+from efficientlab_tf.data.picture_files import Refused, count_values, read_bytes
 from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
 
 
@@ -115,7 +115,11 @@ def make_example(
         if picture.size != size:
             notes.append(f"resized from {_size(picture)} to {size[0]}x{size[1]}")
             picture = picture.resize(size, Image.Resampling.BILINEAR)
+            lost = set(count_values(mask))
             mask = resize_mask(mask, size)
+            if lost := lost - set(count_values(mask)) - {0, UNKNOWN}:
+                shown = ", ".join(map(str, sorted(lost)))
+                mask_notes.append(f"nothing is left of {shown} at {_size(picture)}")
     if must_mark and not ((mask > 0) & (mask != UNKNOWN)).any():
         reason = f"no pixel of the class at {_size(picture)}"
         return None, [ReportRow(class_name, image_path.name, LEFT_OUT, reason)]

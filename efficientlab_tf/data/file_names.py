@@ -30,6 +30,10 @@ def loose(name: str) -> str:
     return composed(name).casefold().replace(" ", "_")
 
 
+def _decoded(name: str) -> str:
+    return composed(unquote(name))
+
+
 def of_picture(stem: str) -> str:
     """A mask's name without suffix, without what says that it is one.
 
@@ -43,9 +47,9 @@ def of_picture(stem: str) -> str:
 def match_stems(pictures: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
     """Matches pictures and masks by their names without suffix.
 
-    The same name goes first, then names that differ in how accents are written, in
-    an ending such as _mask, and in case and spaces; none of these if it is not clear
-    which file is meant.
+    The same name goes first, then names that differ in percent codes, in how accents
+    are written, in an ending such as _mask, and in case and spaces; none of these if it
+    is not clear which file is meant.
 
     Returns:
       Pictures to masks.
@@ -54,8 +58,9 @@ def match_stems(pictures: Iterable[str], masks: Iterable[str]) -> dict[str, str]
     found: dict[str, str] = {}
     for own, others in (
         (str, str),
-        (composed, composed),
-        (composed, lambda stem: composed(of_picture(stem))),
+        (unquote, unquote),
+        (_decoded, _decoded),
+        (_decoded, lambda stem: _decoded(of_picture(stem))),
         (loose, lambda stem: loose(of_picture(stem))),
     ):
         left = _by_key(pictures - found.keys(), own)

@@ -79,7 +79,8 @@ def decide(
     kind = mask_values
     if kind == AUTO:
         kind = _settle(surveys, _common(surveys, possible), names, colors)
-    return _reading(kind, surveys, names or {}, colors or {})
+    by_itself = mask_values == AUTO
+    return _reading(kind, surveys, names or {}, colors or {}, by_itself)
 
 
 def means_of(plane: Plane, name: str) -> Reading:
@@ -91,7 +92,7 @@ def means_of(plane: Plane, name: str) -> Reading:
     """
     found = survey(plane, name)
     kind = _settle([found], _common([found], [possible_readings(found)]), {}, {})
-    return _reading(kind, [found], {}, {})
+    return _reading(kind, [found], {}, {}, True)
 
 
 def _common(surveys: list[Survey], possible: list[frozenset]) -> frozenset[str]:
@@ -177,14 +178,16 @@ def _settle_numbers(surveys: list[Survey], names) -> str:
     found = {s.name: set(s.counts) - {0} for s in surveys}
     union = set().union(*found.values())
     most = max(map(len, found.values()))
-    pieces = [s.pieces for s in surveys if len(found[s.name]) >= MANY_NUMBERS]
-    single = min(pieces, default=0)
+    single = min((s.pieces for s in surveys if len(found[s.name]) > 1), default=0)
     counted = all(v == set(range(1, len(v) + 1)) for v in found.values())
-    if single >= 0.9 and (
-        (most >= MANY_NUMBERS and counted) or len(union) > _VERY_MANY
-    ):
+    many = most >= MANY_NUMBERS
+    if single >= 0.9 and ((many and counted) or len(union) > _VERY_MANY):
         return INSTANCES
-    if single >= 0.6 and len(union) > _VERY_MANY:
+    # Files of 16 or 32 bits hold instances more often than classes.
+    deep = counted and most > 1 and any(s.deep for s in surveys)
+    if (single >= 0.9 and (many or deep)) or (
+        single >= 0.6 and len(union) > _VERY_MANY
+    ):
         raise UserError(
             f"{surveys[0].name} and the other masks hold {len(union)} numbers: of "
             "classes, or one for each object? set `mask_values` to index or instances"
@@ -198,10 +201,12 @@ def _settle_numbers(surveys: list[Survey], names) -> str:
     return INDEX
 
 
-def _reading(kind: str, surveys: list[Survey], names, colors) -> Reading:
+def _reading(
+    kind: str, surveys: list[Survey], names, colors, by_itself: bool
+) -> Reading:
     """Makes a reading of its kind and of what the files hold."""
     if kind == COLORS:
-        return _color_reading(surveys, names, colors)
+        return _color_reading(surveys, names, colors, by_itself)
     values = set().union(*(s.counts for s in surveys))
     if kind == INDEX:
         if any(s.colors and not s.palette for s in surveys):
@@ -213,6 +218,8 @@ def _reading(kind: str, surveys: list[Survey], names, colors) -> Reading:
             return Reading(INDEX, text, {1: THE_OBJECT})
         shown = ", ".join(map(str, numbers[:9])) + ", ..." * bool(numbers[9:])
         unknown = "; 255 is unknown" if UNKNOWN in values else ""
+        if len(numbers) > 1 and not names and numbers[-1] == len(numbers):
+            unknown += "; if each object has a number, set `mask_values` to instances"
         return Reading(
             INDEX,
             f"numbers of classes, {shown}{unknown}",
@@ -235,7 +242,7 @@ def _reading(kind: str, surveys: list[Survey], names, colors) -> Reading:
     return Reading(OBJECT, f"bright object on dark background{levels}", object_name)
 
 
-def _color_reading(surveys: list[Survey], names, colors) -> Reading:
+def _color_reading(surveys: list[Survey], names, colors, by_itself: bool) -> Reading:
     used = set().union(*map(_used, surveys)) if surveys else set()
     if len(used) > UNKNOWN - 1:
         raise UserError(
@@ -257,6 +264,8 @@ def _color_reading(surveys: list[Survey], names, colors) -> Reading:
                 "along soft edges or in thin lines; save the mask without smoothing, "
                 "as PNG"
             )
+    if by_itself and not colors:
+        _refuse_instances(surveys, used)
     if colors:
         if stray := sorted(used - set(colors)):
             raise UserError(
@@ -283,6 +292,18 @@ def _color_reading(surveys: list[Survey], names, colors) -> Reading:
     shown = [f"{hex_color(c)} {named.get(i, '')}".strip() for c, i in codes.items()]
     text = f"colours, {', '.join(shown[:9])}{', ...' * bool(shown[9:])}"
     return Reading(COLORS, f"{text}; black is background", named, codes)
+
+
+def _refuse_instances(surveys: list[Survey], used: set[int]) -> None:
+    """Refuses colours that may be those of single objects."""
+    own = [colors for colors in map(_used, surveys) if len(colors) > 1]
+    shared = len(own) < 2 or len(used) < sum(map(len, own))
+    if len(used) > _VERY_MANY or not shared:
+        raise UserError(
+            f"{surveys[0].name} and the other masks hold {len(used)} colours, "
+            f"{'many' if shared else 'others in each file'}: of classes, or one for "
+            "each object? set `mask_values` to colors or instances"
+        )
 
 
 def _colors_of(found: Survey) -> set[int]:

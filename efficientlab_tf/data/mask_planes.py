@@ -21,7 +21,6 @@ BLACK, WHITE = 0, 0xFFFFFF
 CUT, CLEAR, OPAQUE = "cut", "clear", "opaque"
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-_FEW_NUMBERS = 8
 _PIXELS_FOR_PIECES = 2**18
 _NUMBERS_FOR_PIECES = 64
 
@@ -40,6 +39,7 @@ class Plane(NamedTuple):
         `CLEAR` or `OPAQUE`, where all or nothing is; "" without one.
       opaque: bool [H, W], what is not transparent; None unless `CUT`.
       lossy: whether the format changes values, as JPEG does.
+      deep: whether the file has 16 or 32 bits a pixel, whatever it needs.
       pages: whether the file holds further pages, which are not looked at.
     """
 
@@ -50,6 +50,7 @@ class Plane(NamedTuple):
     opacity: str = ""
     opaque: np.ndarray | None = None
     lossy: bool = False
+    deep: bool = False
     pages: bool = False
 
 
@@ -67,7 +68,9 @@ class Survey(NamedTuple):
       palette: see `Plane`.
       opacity: see `Plane`.
       lossy: see `Plane`.
-      pieces: of many grey values, the part of those whose pixels hang together.
+      deep: see `Plane`.
+      pieces: of several grey values that fill regions, the part of those whose pixels
+        hang together.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Survey(NamedTuple):
     palette: int
     opacity: str
     lossy: bool
+    deep: bool
     pieces: float
 
     @property
@@ -112,9 +116,9 @@ def read_plane(data: bytes) -> Plane:
         values, colors, palette = *_colors(picture), 0
     lossy = picture.format in ("JPEG", "MPO", "AVIF")
     lossy |= picture.format == "WEBP" and b"VP8 " in data[:64]
-    pages = has_pages(picture)
-    shape = picture.size[::-1]
-    return Plane(shape, values, colors, palette, opacity, opaque, lossy, pages)
+    deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+    pages, shape = has_pages(picture), picture.size[::-1]
+    return Plane(shape, values, colors, palette, opacity, opaque, lossy, deep, pages)
 
 
 def array_plane(values: np.ndarray) -> Plane:
@@ -132,8 +136,8 @@ def survey(plane: Plane, name: str) -> Survey:
     """Counts what is in a mask file."""
     counts, settled = _count(plane)
     pieces = 1.0
-    many = len(counts) > _FEW_NUMBERS and plane.colors is None
-    if many and sum(settled.values()) * 2 > sum(counts.values()):
+    several = len(counts) > 2 and plane.colors is None
+    if several and sum(settled.values()) * 2 > sum(counts.values()):
         pieces = _pieces(plane.values)
     colors = plane.colors
     return Survey(
@@ -145,6 +149,7 @@ def survey(plane: Plane, name: str) -> Survey:
         plane.palette,
         plane.opacity,
         plane.lossy,
+        plane.deep,
         pieces,
     )
 

@@ -250,16 +250,13 @@ def _matched(pictures: list[Path], masks: Path, notes: list[str]) -> dict[Path, 
 
 def _beside(pictures: list[Path]) -> dict[Path, Path]:
     """Finds masks among the pictures: 1.png of 1.jpg, 1_mask.png of 1.png."""
-    by_name = {picture.name: picture for picture in pictures}
     found = {}
     for picture in pictures:
-        for name in (
-            picture.stem + ending + suffix
-            for ending in ("", MASK_ENDING)
-            for suffix in MASK_SUFFIXES
-        ):
-            mask = by_name.get(name)
-            if mask not in (None, picture) and _looks_like_a_mask(mask):
+        for mask in pictures:
+            same = mask.stem == picture.stem and mask.suffix.lower() in MASK_SUFFIXES
+            if mask == picture or not (same or mask.stem == picture.stem + MASK_ENDING):
+                continue
+            if _looks_like_a_mask(mask):
                 found[picture] = mask
                 break
     # A mask has no mask of its own.

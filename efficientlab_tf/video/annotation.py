@@ -11,14 +11,13 @@ A frame is a file name or a number from 0; label 0 is what is not the object.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from efficientlab_tf.data.annotations.export import UNKNOWN
+from efficientlab_tf.data.annotations.export import UNKNOWN, brief
 from efficientlab_tf.data.annotations.mask_files import read_mask_file
 from efficientlab_tf.data.annotations.vanishing import size_that_keeps
 from efficientlab_tf.data.cleaning import resize_mask
@@ -338,25 +337,28 @@ def _point(
     entry: object, names: Mapping[str, int], size: tuple[int, int], where: str
 ) -> tuple[int, Point]:
     if not isinstance(entry, dict) or not {"frame", "x", "y", "label"} <= entry.keys():
-        raise UserError(f"{where}: expected frame, x, y and label, received {entry!r}")
+        raise UserError(
+            f"{where}: expected frame, x, y and label, received {brief(entry)}"
+        )
     frame, label = entry["frame"], entry["label"]
     index = names.get(frame) if isinstance(frame, str) else frame
     if not _is_whole(index) or not 0 <= index < len(names):
         raise UserError(
-            f"{where}: no frame {frame!r}; give a file name such as "
+            f"{where}: no frame {brief(repr(frame))}; give a file name such as "
             f"{next(iter(names))!r}, or a number from 0 to {len(names) - 1}"
         )
     if not _is_whole(label) or not 0 <= label <= MAX_LABEL:
         raise UserError(
             f"{where}: label must be 0 (not the object) or 1..{MAX_LABEL}, received "
-            f"{label!r}"
+            f"{brief(repr(label))}"
         )
     x, y = entry["x"], entry["y"]
     for value, side in ((x, size[1]), (y, size[0])):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 <= value < side:
+        if not number or not 0 <= value < side:
             raise UserError(
-                f"{where}: ({x}, {y}) is outside of the frame, which is {shown(size)}"
+                f"{where}: ({brief(x)}, {brief(y)}) is outside of the frame, which is "
+                f"{shown(size)}"
             )
     return index, Point(x, y, label)
 

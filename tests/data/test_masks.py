@@ -205,6 +205,16 @@ def test_instances_with_gaps(tmp_path):
     assert read(tmp_path, found)[0].kind == "instances"
 
 
+def test_numbers_that_may_be_classes_or_instances(tmp_path):
+    some = cells(12, dtype=np.uint8)
+    some[some == 5] = 0
+    for content in (some, cells(5), cells(3)):
+        with pytest.raises(UserError, match="of classes, or one for each object"):
+            read(tmp_path, content)
+    means, _ = read(tmp_path, cells(5, dtype=np.uint8))
+    assert means.kind == "index" and "set `mask_values` to instances" in means.text
+
+
 def test_many_classes_in_pieces_are_not_instances(tmp_path):
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 60, (24, 24)).astype(np.uint8)
@@ -311,6 +321,24 @@ def test_colours_of_voc(tmp_path):
     np.testing.assert_array_equal(mask, expected)
     _, (mask,) = read(tmp_path, image, mask_values="index")
     np.testing.assert_array_equal(mask, expected)
+
+
+def test_colours_that_may_be_those_of_single_objects(tmp_path):
+    where = two(1, 2)
+    first = colored((where == 1, RED), (where == 2, GREEN))
+    second = colored((where == 1, (9, 90, 0)), (where == 2, (0, 9, 90)))
+    with pytest.raises(UserError, match="4 colours, others in each file: of classes"):
+        read(tmp_path, first, second)
+    assert len(read(tmp_path, first, second, mask_values="colors")[0].names) == 4
+    many = cells(40, dtype=np.uint8)
+    table = np.random.default_rng(0).integers(0, 256, (41, 3), np.uint8)
+    table[0] = 0
+    with pytest.raises(
+        UserError, match="40 colours, many: of classes, or one for each"
+    ):
+        read(tmp_path, table[many])
+    _, (mask,) = read(tmp_path, table[many], mask_values="instances")
+    np.testing.assert_array_equal(mask, many > 0)
 
 
 def test_stray_colours_are_unknown(tmp_path):

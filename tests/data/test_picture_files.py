@@ -139,6 +139,8 @@ def test_names_that_match():
     assert match_stems(["a", "A"], ["a_mask"]) == {"a": "a_mask"}
     assert match_stems(["A", "Ä"], ["a_mask", "a"]) == {}
     assert match_stems(["a"], ["a_mask", "mask_a"]) == {}
+    assert match_stems(["a%20b"], ["a b"]) == {"a%20b": "a b"}
+    assert match_stems(["a%20b", "a b"], ["a b"]) == {"a b": "a b"}
 
 
 def test_what_an_address_may_mean():

@@ -176,6 +176,13 @@ def test_image_size_resizes_both_and_says_so(tmp_path):
     assert [row.reason for row in rows] == ["resized from 32x24 to 16x16"]
 
 
+def test_an_object_that_vanishes_is_reported(tmp_path):
+    mask = np.zeros((24, 32), np.uint8)
+    mask[5, 5] = 255
+    *_, rows = load(*store(tmp_path, photo(), mask), CleaningOptions(image_size=8))
+    assert rows[-1].reason == "nothing is left of 1 at 8x8"
+
+
 def test_mask_of_another_size_but_the_same_aspect_ratio(tmp_path):
     paths = store(tmp_path, photo(), bright_half(64, 48))
     _, mask, _, rows = load(*paths)

@@ -111,3 +111,16 @@ def test_an_object_that_is_too_small_says_which_size_keeps_it(tmp_path, frames):
     write(tmp_path, {"a.png": both})
     with pytest.raises(UserError, match="no pixel of its own left at .* a model of"):
         read_annotation(tmp_path / "a.png", frames).masks((2, 3))
+
+
+@pytest.mark.parametrize("key", ["x", "y", "label", "frame"])
+@pytest.mark.parametrize(
+    "value", ["9" * 400, "1e999", "NaN", "null", '"' + "a" * 999 + '"']
+)
+def test_points_with_odd_numbers(tmp_path, frames, key, value):
+    point = {"x": "1", "y": "2", "label": "1", "frame": "0", key: value}
+    fields = ", ".join(f'"{name}": {text}' for name, text in point.items())
+    (tmp_path / "p.json").write_text('{"points": [{' + fields + "}]}")
+    with pytest.raises(UserError, match="p.json") as error:
+        read_annotation(tmp_path / "p.json", frames)
+    assert len(str(error.value)) < 500 + len(str(tmp_path))

@@ -194,7 +194,7 @@ def read_mask_file(
 
 def _names(folder: Path, files: list[Path]) -> dict[int, str]:
     """The names of the numbers in masks, where a list of labels gives them."""
-    path = next((folder / name for name in LABELS if (folder / name).is_file()), None)
+    path = _beside(folder, *LABELS)
     if path is None:
         if files and all(
             f.parent.name == VOC_MASKS and _OF_VOC.fullmatch(f.stem) for f in files
@@ -221,6 +221,14 @@ def _names(folder: Path, files: list[Path]) -> dict[int, str]:
 
 def _colors(folder: Path) -> dict[int, str]:
     """The names of colours, where a map of labels gives them."""
-    if not (folder / LABELMAP).is_file():
+    path = _beside(folder, LABELMAP)
+    if path is None:
         return {}
-    return {code: name for name, code in read_labelmap(folder / LABELMAP).items()}
+    return {code: name for name, code in read_labelmap(path).items()}
+
+
+def _beside(folder: Path, *names: str) -> Path | None:
+    """The first of some files in a folder, or in that of the masks."""
+    places = (folder, folder / MASKS, folder / VOC_MASKS)
+    paths = (place / name for name in names for place in places)
+    return next((path for path in paths if path.is_file()), None)

@@ -42,11 +42,14 @@ def class_job(folder: Path) -> ClassJob:
     masks: dict[str, list[Path]] = {}
     pngs = []
     # Of 10.jpg and 10.jpeg the first is the annotated one.
-    for path in sorted(list_images(folder), key=lambda p: p.suffix.lower() != ".jpg"):
-        if path.suffix.lower() not in MASK_SUFFIXES:
+    paths = sorted(list_images(folder), key=lambda p: p.suffix.lower() != ".jpg")
+    stems = {path.stem for path in paths}
+    for path in paths:
+        own = path.stem.removesuffix(MASK_ENDING)
+        if own != path.stem and own in stems:
+            masks.setdefault(own, []).append(path)
+        elif path.suffix.lower() not in MASK_SUFFIXES:
             images.setdefault(path.stem, []).append(path)
-        elif path.stem.endswith(MASK_ENDING):
-            masks.setdefault(path.stem.removesuffix(MASK_ENDING), []).append(path)
         else:
             pngs.append(path)
     for path in pngs:

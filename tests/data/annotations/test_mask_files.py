@@ -49,6 +49,14 @@ def test_flat_folders_of_pairs(tmp_path):
     np.testing.assert_array_equal(masks(read)["2.png"], box(5, 3, 10, 12))
 
 
+def test_flat_folders_of_lossy_masks(tmp_path):
+    write(tmp_path, {"1.jpg": picture(0), "1_mask.jpg": box(8, 8, 24, 24, 255)})
+    write(tmp_path, {"b_mask.jpg": picture(1), "b_mask.png": box(5, 3, 10, 12, 255)})
+    read = read_support(tmp_path)
+    assert list(masks(read)) == ["1.jpg", "b_mask.jpg"]
+    np.testing.assert_array_equal(masks(read)["1.jpg"], box(8, 8, 24, 24))
+
+
 def test_class_folders(tmp_path):
     for name, seed in (("bear", 0), ("star", 1)):
         write(tmp_path / name, {"1.jpg": picture(seed), "1.png": box(2, 3, 9, 9, 255)})
@@ -267,13 +275,13 @@ def test_names_of_colours(tmp_path):
     write(tmp_path, {"images/a.jpg": picture(), "masks/a.png": colors})
     assert read_support(tmp_path).classes == ("#0ac81e", "#ff0000")
     text = "background:0,0,0::\nleaf:10,200,30::\nfruit:255,0,0::\n"
-    write(tmp_path, {"labelmap.txt": text})
+    write(tmp_path, {"masks/labelmap.txt": text})
     read = read_support(tmp_path)
     assert read.classes == ("leaf", "fruit")
     np.testing.assert_array_equal(
         read.pictures[0].mask, box(2, 3, 10, 12) | box(20, 3, 30, 12, 2)
     )
-    write(tmp_path, {"labelmap.txt": text.replace("255,0,0", "0,0,9")})
+    write(tmp_path, {"masks/labelmap.txt": text.replace("255,0,0", "0,0,9")})
     with pytest.raises(UserError, match="colour #ff0000, which belongs to no label"):
         read_support(tmp_path)
 
