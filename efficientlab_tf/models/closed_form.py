@@ -47,6 +47,9 @@ from efficientlab_tf.models.guided import (
 )
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization, Resize
 from efficientlab_tf.models.newton import ScoreMap, SolveClassifier
+from efficientlab_tf.models.parts import declare_decoder
+
+declare_decoder("closed_form", "decoder_")
 
 STAGES = "4,6,7/2,3,4,6"
 """Sets of stages, see `parse_stages`."""

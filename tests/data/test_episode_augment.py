@@ -179,9 +179,9 @@ def test_pasting_needs_another_class(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"label_swap_rate": 1.1}, "`label_swap_rate` must be in"),
-        ({"zoom_out_rate": -0.1}, "`zoom_out_rate` must be in"),
-        ({"paste_rate": 2.0}, "`paste_rate` must be in"),
+        ({"label_swap_rate": 1.1}, "`label_swap_rate` must be at most 1"),
+        ({"zoom_out_rate": -0.1}, "`zoom_out_rate` must be at least 0"),
+        ({"paste_rate": 2.0}, "`paste_rate` must be at most 1"),
         ({"label_swap_rate": 0.5, "ways": 2}, "`label_swap_rate` needs `ways`=1"),
     ],
 )

@@ -361,7 +361,7 @@ def test_a_network_of_rectangles():
 
 @pytest.mark.parametrize("text", ["", "4,", "4,6/", "9", "4,4", "a", "1"])
 def test_stages_that_are_none_are_refused(text):
-    with pytest.raises(UserError, match="stages: expected .* such as 4,6,7/2,3,4,6"):
+    with pytest.raises(UserError, match="`stages` must be .* such as 4,6,7/2,3,4,6"):
         parse_stages(text)
 
 
