@@ -101,15 +101,17 @@ class Series:
             checkpoint.write(str(partial / f"{self._name}-{step}"))
             for file in sorted(partial.iterdir(), key=lambda p: p.suffix == ".index"):
                 os.replace(file, self._folder / file.name)
-            # One from the future is damaged: the run went on from one before it.
-            past = [s for s in self.newest_first() if s.step <= step]
-            kept = [Path(s.prefix).name for s in past[: self._keep]]
-            lines = [f'model_checkpoint_path: "{kept[0]}"\n'] + [
-                f'all_model_checkpoint_paths: "{name}"\n' for name in reversed(kept)
+            # One of a later step is damaged, or of what a resumed run does again.
+            found = self.newest_first()
+            kept = [s for s in found if s.step <= step][: self._keep]
+            names = [Path(s.prefix).name for s in kept]
+            lines = [f'model_checkpoint_path: "{names[0]}"\n'] + [
+                f'all_model_checkpoint_paths: "{name}"\n' for name in reversed(names)
             ]
             write_text(self._folder / "checkpoint", "".join(lines))
-            for old in past[self._keep :]:
-                self._remove(old)
+            for other in found:
+                if other not in kept:
+                    self._remove(other)
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
                 f"cannot save a checkpoint to {self._folder} ({reason_of(error)}); "

@@ -175,6 +175,18 @@ def test_the_best_of_another_run_is_never_taken(run_dir, tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
+def test_a_best_of_what_is_done_again_gives_way(run_dir):
+    checkpoints = Checkpoints(run_dir, state(0.0))
+    checkpoints.restore()
+    assert checkpoints.save_if_best(state(8.0), 8, 0.9)
+    # Killed before it was saved, and resumed with validations at other steps.
+    checkpoints = Checkpoints(run_dir, state(0.0))
+    assert value_of(checkpoints.restore()) == (6.0, 6)
+    assert checkpoints.save_if_best(state(7.0), 7, 0.2)
+    assert value_of(checkpoints.restore_best()) == (7.0, 7)
+    assert [path.name for path in run_dir.glob("best/*.index")] == ["best-7.index"]
+
+
 def test_a_damaged_best_is_named_and_looked_for_again(run_dir, capsys):
     checkpoints = Checkpoints(run_dir, state(0.0))
     checkpoints.restore()
