@@ -39,6 +39,7 @@ def networks():
 
 @pytest.fixture(params=networks())
 def build(request):
+    keras.utils.set_random_seed(0)
     return networks()[request.param]
 
 
@@ -51,7 +52,8 @@ def randomized(model):
     """Gives every weight another value: fresh heads are close to symmetric."""
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
-        noise = rng.normal(0, 0.1, variable.shape)
+        size = max(float(np.abs(variable).mean()), 0.1)
+        noise = rng.normal(0, 0.1 * size, variable.shape)
         variable.assign(variable.numpy() + noise.astype(np.float32))
     return model
 
