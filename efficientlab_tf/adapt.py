@@ -1,24 +1,32 @@
-"""Adapts a learned initialization to your labelled pictures and segments others.
+"""Learns from your labelled pictures and segments others.
 
-    python -m efficientlab_tf.adapt --model=icons_fomaml_lite0 \\
-        --support=DIR --query=DIR --output=results
+    python -m efficientlab_tf.adapt --support=DIR --query=DIR --output=results
 
 --support is a folder of pictures with masks, or what LabelMe, COCO, CVAT or Label
-Studio exported. Writes masks/, overlays/, contact_sheet.png and summary.json into
---output. Files that cannot be read are named, the others done; then the exit status
-is 1. Settings of the inner loop that are not given come from the model.
+Studio exported. Within --budget it tries what comes with the package, chooses by
+keeping labelled pictures aside, and says how good masks of new pictures will be.
+--model takes a model of your choice instead; settings of its inner loop that are not
+given come from the model. Writes masks/, overlays/, contact_sheet.png, summary.json and
+label_next.txt into --output. Files that cannot be read are named, the others done; then
+the exit status is 1.
 """
 
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 from tqdm import tqdm
 
 from efficientlab_tf import flags
+from efficientlab_tf.api.automatic import AUTO_METHOD, METHODS, AutomaticModel
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.model import AUTO
+from efficientlab_tf.automatic.report import described, document_of
+from efficientlab_tf.automatic.search import Progress
 from efficientlab_tf.config import BUT_STEPS, OWN, Settings, setting
 from efficientlab_tf.config.settings import check, seed
 from efficientlab_tf.data.annotations import Support, read_support
@@ -29,24 +37,53 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import make_writable
 from efficientlab_tf.inference import segmenting
 from efficientlab_tf.inference.queries import Truth, find_queries
-from efficientlab_tf.inference.results import SHEET, SUMMARY, Results, describe_support
+from efficientlab_tf.inference.results import (
+    LABEL_NEXT,
+    SHEET,
+    SUMMARY,
+    Results,
+    describe_support,
+)
 from efficientlab_tf.segmenters.adaptation import (
     MAX_AUTO_STEPS,
     PATIENCE,
     Step,
     StepSearch,
 )
+from efficientlab_tf.segmenters.baselines import BASELINES
 
 MODELS_OWN = "model"
 _OWN = (MODELS_OWN, "checkpoint", "")
 _NAMES = 20
+NO_BUDGET = "none"
+_SECONDS_TO_FIT, _SECONDS_A_QUERY = 3.0, 0.5
+"""Of the budget, for what comes after the search."""
+_LEAST_SEARCH = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaptConfig:
     """The command line of this command; paths, and how to adapt."""
 
-    model: str = setting("", flags.MODEL_HELP)
+    model: str = setting(
+        "",
+        "Take this model, and do not search: "
+        + flags.MODEL_HELP[:1].lower()
+        + flags.MODEL_HELP[1:],
+    )
+    method: str = setting(
+        AUTO_METHOD,
+        "auto tries all that comes with the package and chooses; linear tries linear "
+        "classifiers of ImageNet's features alone, in a few seconds; or one of the "
+        "methods that `compare` knows, as it is.",
+        (*METHODS, *BASELINES),
+    )
+    budget: str = setting(
+        "60s",
+        "What the whole command may take, so that the search ends in time: seconds, "
+        "or none to try all candidates, which makes the choice a function of the "
+        "seed alone.",
+    )
     support: str = setting(
         "",
         "Labelled pictures: a folder with images/ and masks/, or pictures 1.jpg with "
@@ -87,9 +124,10 @@ class AdaptConfig:
         f"set (patience {PATIENCE}, at most {MAX_AUTO_STEPS} steps), then as many "
         "steps on all of it.",
     )
-    threshold: float = setting(
-        0.5,
-        "Foreground probability above which a pixel counts, for one class.",
+    threshold: float | None = setting(
+        None,
+        "Foreground probability above which a pixel counts, for one class. If not "
+        "given: found by the search, or 0.5 with a model.",
         above=0,
         below=1,
     )
@@ -105,6 +143,24 @@ class AdaptConfig:
                 f"`steps` must be a number, {AUTO} or {MODELS_OWN}, received "
                 f"{self.steps!r}"
             )
+
+        if self.model and self.method != AUTO_METHOD:
+            raise UserError("give `model` or `method`, not both")
+        self.seconds()
+
+    def seconds(self) -> float:
+        """`budget` as a number; infinite without one."""
+        text = self.budget.strip().lower()
+        try:
+            seconds = np.inf if text == NO_BUDGET else float(text.removesuffix("s"))
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0 or (np.isinf(seconds) and text != NO_BUDGET):
+            raise UserError(
+                f"`budget` must be seconds, such as 60s, or {NO_BUDGET}, received "
+                f"{self.budget!r}"
+            )
+        return seconds
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -131,10 +187,11 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     """
     output = _prepare(config)
     queries, notes = find_queries(Path(config.query), config.query_masks, config.pages)
-    model = load(config.model)
+    model = load(config.model or config.method)
+    size = None if model.any_size else model.size
     support = read_support(
         config.support,
-        size=model.size,
+        size=size,
         classes=config.class_names,
         mask_values=config.mask_values,
     )
@@ -145,18 +202,28 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     names = listed(support.classes, _NAMES)
     images = [picture.image for picture in support.pictures]
     print(f"support: {len(images)} pictures ({support.format}); classes: {names}")
-    print(f"adapting to {len(images)} pictures")
+    searching = isinstance(model, AutomaticModel)
+    how: dict[str, Any]
+    if searching:
+        print("trying candidates on pictures that they are not shown")
+        how = {"budget": _left(config, len(queries)), "on_progress": _show_progress}
+    else:
+        print(f"adapting to {len(images)} pictures")
+        how = {"steps": config.wanted_steps, "on_step": _show}
+    if config.threshold is not None:
+        how["threshold"] = config.threshold
     adapted = model.adapt(
         images,
         [picture.mask for picture in support.pictures],
-        steps=config.wanted_steps,
         seed=config.seed,
         classes=support.classes,
-        threshold=config.threshold,
-        on_step=_show,
         settings=settings,
+        **how,
     )
-    print(f"adapted: {adapted.settings.about}")
+    if searching:
+        print("\n".join(described(adapted.found, support)))
+    else:
+        print(f"adapted: {adapted.settings.about}")
     for note in adapted.notes:
         print(f"note: {flags.spelled(note)}")
     if config.save:
@@ -165,7 +232,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
 
     results = Results(support, queries)
     segmented = segmenting.segment(
-        adapted, queries, truth, support=images, failed=results.fail
+        adapted, queries, truth, support=images, size=size, failed=results.fail
     )
     with tqdm(
         total=len(queries), desc="segmenting", unit="picture", dynamic_ncols=True
@@ -175,7 +242,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
             results.add(result)
             bar.update(len(results.records) + len(results.failures) - bar.n)
     document = {
-        "model": config.model,
+        "model": config.model or config.method,
         "classes": list(support.classes),
         "support": {
             "path": config.support,
@@ -185,17 +252,21 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
         "settings": {
             **dataclasses.asdict(adapted.settings),
             "steps_from": config.steps or MODELS_OWN,
-            "threshold": config.threshold,
-            "image_size": list(model.size),
+            "threshold": adapted.threshold,
+            "image_size": size and list(size),
             "seed": config.seed,
         },
+        "search": document_of(adapted.found, support) if searching else None,
         "early_stopping": adapted.search and _trail(adapted.search, support),
         "steps": [dataclasses.asdict(step) for step in adapted.steps],
         "notes": [*support.notes, *notes, *adapted.notes],
     }
     results.write(output, document)
     print("\n".join(results.lines()))
-    print(f"written: {output}/masks, overlays, {SHEET}, {SUMMARY}")
+    unsure = [Path(record.file).name for record in results.unsure()]
+    if len(unsure) > 1:
+        print(f"worth labelling next: {listed(unsure, 3)} ({LABEL_NEXT} has all)")
+    print(f"written: {output}/masks, overlays, {SHEET}, {SUMMARY}, {LABEL_NEXT}")
     for failure in results.failures:
         print(f"error: {failure['file']}: {failure['reason']}", file=sys.stderr)
     return 1 if results.failures else 0
@@ -203,7 +274,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
 
 def _prepare(config: AdaptConfig) -> Path:
     """Checks the paths and makes the output folder."""
-    for name in ("model", "support", "query", "output"):
+    for name in ("support", "query", "output"):
         if not getattr(config, name):
             raise UserError(f"`{name}` is needed, see --help")
     output = Path(config.output)
@@ -219,6 +290,20 @@ def _prepare(config: AdaptConfig) -> Path:
     for folder in (output, Path(config.save).parent if config.save else output):
         make_writable(folder)
     return output
+
+
+def _left(config: AdaptConfig, queries: int) -> float:
+    """Seconds of the budget that remain for the search."""
+    since_start = time.time() - psutil.Process().create_time()
+    reserved = _SECONDS_TO_FIT + _SECONDS_A_QUERY * queries
+    return max(_LEAST_SEARCH, config.seconds() - since_start - reserved)
+
+
+def _show_progress(progress: Progress) -> None:
+    left = ""
+    if np.isfinite(progress.seconds_left):
+        left = f", {max(progress.seconds_left, 0):.0f} s left"
+    print(f"  {100 * progress.score:5.1f} % IoU  {progress.name}{left}")
 
 
 def _show(step: Step) -> None:

@@ -112,6 +112,27 @@ def mean_iou(counts: np.ndarray) -> float:
     return float(np.mean(list(present_iou(counts).values()) or [1.0]))
 
 
+def confidence(probabilities: np.ndarray, threshold: float = 0.5) -> float:
+    """The IoU that a predicted mask would have if its probabilities were true.
+
+    For each class that it shows, sum(p in the mask) / (pixels of the mask + sum(p
+    outside of it)), and the mean over them. Of a mask that shows none, how improbable
+    the likeliest foreground pixel is.
+
+    Args:
+      probabilities: [H, W, K+1].
+      threshold: see `predicted_masks`.
+    """
+    mask = predicted_masks(probabilities[np.newaxis], threshold)[0]
+    shown = np.setdiff1d(mask, [0])
+    if not len(shown):
+        return float(probabilities[..., 0].min())
+    p = probabilities.astype(np.float64)
+    inside = {c: p[mask == c, c].sum() for c in shown}
+    union = {c: (mask == c).sum() + p[mask != c, c].sum() for c in shown}
+    return float(np.mean([inside[c] / union[c] for c in shown]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
     """A mean with the half-width of its 95% confidence interval.

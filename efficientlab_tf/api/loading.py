@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
+from efficientlab_tf.api.automatic import METHODS, AutomaticModel
 from efficientlab_tf.api.baselines import load_baseline, load_fitted
 from efficientlab_tf.api.model import Model
 from efficientlab_tf.api.networks import network_model
@@ -29,8 +30,9 @@ def load(
 
     Args:
       source: a shipped model's name (`shipped()` lists them), a run's folder, a .keras
-        file, or a method that needs no model: logistic_regression, nearest_neighbour,
-        cosegmentation, all_foreground, all_background.
+        file, or a method that needs no model: auto, linear (see `AutomaticModel`),
+        logistic_regression, nearest_neighbour, cosegmentation, all_foreground,
+        all_background.
       tuned: use the update hyperparameters that tuning left with the model, if any.
       backbone: of the features of a method that needs no model; with ImageNet's
         weights.
@@ -41,6 +43,8 @@ def load(
       UserError: no such model, or not readable as such.
     """
     source = str(source)
+    if source in METHODS:
+        return AutomaticModel(source)
     if source in BASELINES:
         return load_baseline(source, backbone, image_size, features)
     path = source
@@ -51,7 +55,7 @@ def load(
             raise UserError(
                 f"no model {source!r}; expected a run's folder, a .keras file, one of "
                 f"the shipped models ({', '.join(shipped())}), or one of "
-                f"{', '.join(BASELINES)}"
+                f"{', '.join((*METHODS, *BASELINES))}"
             )
     if is_linear(Path(path)):
         return load_fitted(Path(path))

@@ -10,7 +10,7 @@ it finds back to theirs. Every command that takes a model takes one of these.
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from efficientlab_tf.inference.pictures import (
     read_masks,
     read_pictures,
 )
+from efficientlab_tf.metrics import confidence
 from efficientlab_tf.pictures import decide, resize_probabilities
 from efficientlab_tf.segmenters.adaptation import (
     MAX_AUTO_STEPS,
@@ -57,8 +58,10 @@ class Model(abc.ABC):
       size: height and width in pixels that it works at.
       defaults: how it adapts; fields that have no meaning for it are None.
       tuned: what tuning chose after meta-training and is in effect, if anything.
+      any_size: whether its segmenters take images of any size, not of `size` alone.
     """
 
+    any_size = False
     name: str
     size: tuple[int, int]
     defaults: Settings
@@ -317,10 +320,19 @@ class AdaptedModel:
         Raises:
           UserError: a picture cannot be read.
         """
-        return [
-            decide(probabilities, size, self.threshold)
-            for probabilities, size in self._found(pictures)
-        ]
+        return [mask for mask, _ in self.examine(pictures)]
+
+    def examine(
+        self, pictures: Sequence[Picture]
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """Yields for each picture its mask, as `predict`, and how sure the model is.
+
+        The second is the mask's IoU if the model's probabilities were true, 0 to 1: see
+        `confidence`. It tells which of several masks to look at first.
+        """
+        for probabilities, size in self._found(pictures):
+            mask = decide(probabilities, size, self.threshold)
+            yield mask, confidence(probabilities, self.threshold)
 
     def probabilities(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
         """As `predict`: float32 [H, W, K+1] each, channel 0 the background."""

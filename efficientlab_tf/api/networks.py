@@ -9,7 +9,7 @@ import numpy as np
 
 from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.checkpoint.files import Checkpoint, save_keras
-from efficientlab_tf.checkpoint.run import RunConfig, build_functions
+from efficientlab_tf.checkpoint.run import RunConfig, build_functions, build_network
 from efficientlab_tf.checkpoint.tuned import Tuned
 from efficientlab_tf.config import OWN, ExportConfig, Settings
 from efficientlab_tf.errors import UserError
@@ -49,6 +49,29 @@ class NetworkModel(Model):
     def classes(self) -> int:
         """See `Model`."""
         return self.checkpoint.network.classes
+
+    def at_size(self, side: int) -> "NetworkModel":
+        """The same network, with the same weights, for squares of another size.
+
+        Args:
+          side: in pixels, divisible by 32.
+
+        Raises:
+          UserError: its architecture is none of this package's.
+        """
+        if (side, side) == self.size:
+            return self
+        own = dataclasses.replace(self.run.model, image_size=side, weights="")
+        network, weights = build_network(own), self.checkpoint.weights
+        shapes = [[tuple(t.shape) for t in group] for group in weights[:2]]
+        if shapes != [[tuple(t.shape) for t in g] for g in network.weights()[:2]]:
+            raise UserError(
+                f"{self.name} is not the network that its settings describe, so it "
+                f"cannot be built for {side} pixels; leave the size as it is"
+            )
+        run = dataclasses.replace(self.run, model=own)
+        checkpoint = self.checkpoint._replace(network=network, run=run)
+        return network_model(self.name, checkpoint, self.tuned)
 
 
 class GradientModel(NetworkModel):

@@ -18,6 +18,8 @@ from efficientlab_tf.pictures import contact_sheet, marked, with_legend
 from efficientlab_tf.segmenters.segmenter import spread
 
 SUMMARY, SHEET = "summary.json", "contact_sheet.png"
+LABEL_NEXT = "label_next.txt"
+"""The pictures whose masks the model is least sure of, one a line, those first."""
 
 _ROWS, _CELL = 12, 160
 _LINES = 20
@@ -37,6 +39,7 @@ class Record:
       iou: mean over the classes that truth or prediction holds; None without truth.
       class_iou: of each of these classes.
       in_support: whether the picture is also a support picture.
+      confidence: how sure the model is, 0 to 1, see `metrics.confidence`.
     """
 
     file: str
@@ -48,6 +51,7 @@ class Record:
     iou: float | None
     class_iou: dict[str, float] | None
     in_support: bool
+    confidence: float
 
 
 class Results:
@@ -90,6 +94,7 @@ class Results:
             iou=iou,
             class_iou=by_class,
             in_support=result.repeated,
+            confidence=result.confidence,
         )
         self.records.append(record)
         if result.query.output in self._in_sheet:
@@ -125,8 +130,15 @@ class Results:
         }
         with writing(f"to {output}"):
             write_text(output / SUMMARY, json.dumps(document, indent=2))
+            unsure = [record.file for record in self.unsure()]
+            write_text(output / LABEL_NEXT, "".join(f"{file}\n" for file in unsure))
             if self._rows:
                 self._sheet().save(output / SHEET)
+
+    def unsure(self) -> list[Record]:
+        """All queries that are no support pictures, the least sure first."""
+        new = [record for record in self.records if not record.in_support]
+        return sorted(new, key=lambda record: record.confidence)
 
     def lines(self) -> list[str]:
         """What to print: a line a query, or none if they are many; and the mean."""

@@ -5,7 +5,7 @@ overlays/NAME.png   the picture with its classes tinted and outlined
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,7 @@ class Segmented:
       truth: uint8 [H, W]; 0..K, 255 unknown; or None.
       counts: int64 [K+1, K+1], see `metrics.confusion`; None without truth.
       repeated: whether the picture, at the model's size, is in the support set.
+      confidence: see `metrics.confidence`.
     """
 
     query: Query
@@ -47,6 +48,7 @@ class Segmented:
     truth: np.ndarray | None
     counts: np.ndarray | None
     repeated: bool
+    confidence: float
 
 
 class Predictor(Protocol):
@@ -54,8 +56,10 @@ class Predictor(Protocol):
 
     classes: tuple[str, ...]
 
-    def predict(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Maps pictures uint8 [H, W, 3] to masks uint8 [H, W], each of its size."""
+    def examine(
+        self, pictures: Sequence[np.ndarray]
+    ) -> Iterable[tuple[np.ndarray, float]]:
+        """Maps pictures uint8 [H, W, 3] to masks uint8 [H, W] and confidences."""
 
 
 def segment(
@@ -64,6 +68,7 @@ def segment(
     truth: Truth | None,
     *,
     support: Sequence[np.ndarray],
+    size: tuple[int, int] | None,
     failed: Callable[[Path, str], None],
 ) -> Iterator[Segmented]:
     """Predicts pictures one after another.
@@ -72,25 +77,28 @@ def segment(
       adapted: the adapted model.
       queries: the pictures.
       truth: reads their masks; None if there are none.
-      support: uint8 [H, W, 3] each, of one size: to find queries among them.
+      support: uint8 [H, W, 3] each: to find queries among them.
+      size: that the support pictures were brought to; None if they were not.
       failed: called with a file that cannot be read, and the reason.
     """
     known = {image.tobytes() for image in support}
-    size = support[0].shape[:2]
     classes = len(adapted.classes)
     waiting: list[tuple[Query, Upright]] = []
     pixels = 0
 
     def flush() -> Iterator[Segmented]:
         images = [rgb(picture) for _, picture in waiting]
-        masks = adapted.predict(images)
-        for (query, picture), image, mask in zip(waiting, images, masks, strict=True):
+        found = adapted.examine(images)
+        for (query, picture), image, (mask, sure) in zip(
+            waiting, images, found, strict=True
+        ):
             labels = _truth(truth, query, picture, failed)
             counts = None
             if labels is not None:
                 counts = confusion(labels[np.newaxis], mask[np.newaxis], classes)[0]
-            repeated = resize_image(image, size).tobytes() in known
-            yield Segmented(query, image, mask, labels, counts, repeated)
+            seen = image if size is None else resize_image(image, size)
+            repeated = seen.tobytes() in known
+            yield Segmented(query, image, mask, labels, counts, repeated, sure)
 
     for query in queries:
         try:

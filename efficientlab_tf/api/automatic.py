@@ -1,0 +1,174 @@
+"""The automatic model: it needs no choice of a model, and says how good it will be."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from efficientlab_tf.api.model import AdaptedModel, Model
+from efficientlab_tf.api.networks import GradientModel, NetworkModel, network_model
+from efficientlab_tf.automatic.candidates import linear_families
+from efficientlab_tf.automatic.estimate import Estimate, estimate
+from efficientlab_tf.automatic.family import Family
+from efficientlab_tf.automatic.networks import NetworkFamily
+from efficientlab_tf.automatic.search import Progress
+from efficientlab_tf.automatic.segmenter import AutomaticSegmenter, Found
+from efficientlab_tf.automatic.task import Task
+from efficientlab_tf.checkpoint.files import load_checkpoint
+from efficientlab_tf.config import OWN, Settings
+from efficientlab_tf.config.settings import SEED, check_value
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.pictures import (
+    Picture,
+    check_classes,
+    read_masks,
+    read_pictures,
+)
+from efficientlab_tf.shipped import shipped, shipped_path
+
+AUTO_METHOD, LINEAR_METHOD = "auto", "linear"
+METHODS = (AUTO_METHOD, LINEAR_METHOD)
+"""auto tries all that comes with the package; linear the linear classifiers alone."""
+BUDGET = 60.0
+"""Seconds that a search may take."""
+SIDE = 384
+"""Side of the pictures that a dataset is read at for it; a person's are read whole."""
+_CLOSER = 160
+"""Pixels at which a network that was trained smaller is also tried."""
+_STEPS = (5, 20)
+
+
+class AutomaticModel(Model):
+    """Candidates, of which cross-validation on the labelled pictures chooses.
+
+    Args:
+      name: one of `METHODS`.
+      budget: seconds that each search may take, if not said otherwise.
+    """
+
+    any_size = True
+
+    def __init__(self, name: str = AUTO_METHOD, budget: float = BUDGET):
+        self.name, self.budget = name, budget
+        self.size, self.defaults = (SIDE, SIDE), Settings()
+
+    def segmenter(
+        self, classes: int = 1, settings: Settings = OWN
+    ) -> AutomaticSegmenter:
+        """See `Model`; for images of any size."""
+        self.resolve(settings)
+        return AutomaticSegmenter(self._families, self.budget)
+
+    def adapt(
+        self,
+        images: Sequence[Picture],
+        masks: Sequence[Picture],
+        *,
+        classes: int | Sequence[str] | None = None,
+        seed: int = 0,
+        threshold: float | None = None,
+        budget: float | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        settings: Settings = OWN,
+        **others: Any,
+    ) -> "AutomaticAdaptedModel":
+        """Chooses and learns from labelled pictures.
+
+        Args:
+          images: as `Model.adapt`.
+          masks: as `Model.adapt`.
+          classes: as `Model.adapt`.
+          seed: decides what is held out, and all else that is random.
+          threshold: of the foreground probability, for K = 1; None finds one.
+          budget: seconds that the search may take; infinite tries all candidates.
+            Without interruption the result depends on nothing but the seed.
+          on_progress: called as candidates are judged.
+          settings: must be empty; the search decides.
+          **others: options of an inner loop, which have no effect.
+
+        Raises:
+          UserError: as `Model.adapt`.
+        """
+        given = {name: value for name, value in others.items() if value is not None}
+        for name in given:
+            raise UserError(f"`{name}` {self._no_effect(name)}; leave it out")
+        self.resolve(settings)
+        check_value("seed", seed, int, **SEED)
+        if threshold is not None:
+            check_value("threshold", threshold, float, above=0, below=1)
+        budget = self.budget if budget is None else budget
+        if not budget > 0:
+            raise UserError(f"`budget` must be above 0 seconds, received {budget}")
+        deadline = time.monotonic() + budget
+        pictures = read_pictures("images", images)
+        labels = read_masks(masks, pictures)
+        names, count = check_classes(labels, classes)
+        found = self.segmenter().find(
+            pictures,
+            labels,
+            classes=count,
+            threshold=threshold,
+            seed=seed,
+            deadline=deadline,
+            on_progress=on_progress,
+        )
+        return AutomaticAdaptedModel(self, found.adapted, names, found=found)
+
+    def _no_effect(self, name: str) -> str:
+        return f"has no effect: {self.name} looks for the best way by itself"
+
+    def _families(self, task: Task) -> list[Callable[[], Family | None]]:
+        families = linear_families(task)
+        if self.name == LINEAR_METHOD:
+            return families
+        return families + _network_families()
+
+
+@dataclasses.dataclass(frozen=True)
+class AutomaticAdaptedModel(AdaptedModel):
+    """What a search found, adapted to all pictures.
+
+    Attributes:
+      found: what was tried, and what was chosen.
+    """
+
+    found: Found = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What to expect of new pictures; None if no picture could be kept aside."""
+        choice = self.found.choice
+        return choice and estimate(choice.scores)
+
+    def _found(self, pictures: Sequence[Picture]):
+        for image in read_pictures("pictures", pictures):
+            yield self.adapted.segment(image), image.shape[:2]
+
+
+def _network_families() -> list[Callable[[], Family | None]]:
+    """Networks that come with the package: as they were trained, then closer."""
+    as_trained = [lambda name=name: _as_trained(name) for name in shipped()]
+    closer = [lambda name=name: _closer(name) for name in shipped()]
+    return as_trained + closer
+
+
+@functools.cache
+def _network(name: str) -> NetworkModel:
+    return network_model(name, load_checkpoint(str(shipped_path(name))))
+
+
+@functools.cache
+def _as_trained(name: str) -> NetworkFamily:
+    model = _network(name)
+    steps = (model.defaults.steps,) if isinstance(model, GradientModel) else ()
+    return NetworkFamily(name, model, steps)
+
+
+@functools.cache
+def _closer(name: str) -> NetworkFamily | None:
+    """At more pixels, and with more steps; None if that is nothing new."""
+    model = _network(name)
+    if not isinstance(model, GradientModel) or model.size[0] >= _CLOSER:
+        return None
+    return NetworkFamily(name, model.at_size(_CLOSER), _STEPS)

@@ -1,0 +1,242 @@
+"""Linear classifiers of features: the candidates that cost next to nothing.
+
+    min_(W, b)  |W|^2 / 2 + C sum_(i, l) w_il (-log p_l(f_i))     p = softmax(W f + b)
+    w_il = m s_il^4 / ((K+1) sum_j s_jl^4)                        m = min(cells, 5120)
+
+The sum is over the cells i of all support pictures and the labels l; s_il is the share
+of label l in the known pixels of cell i. Cells on a border say little, because of the
+fourth power, labels count alike, and a thing that fills no cell is still seen.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from efficientlab_tf.automatic.family import Family, Member, Probabilities
+from efficientlab_tf.automatic.frame import shares, unframe
+from efficientlab_tf.automatic.reading import CELL, Read, Reader
+from efficientlab_tf.automatic.task import Task, judged_size
+from efficientlab_tf.segmenters.baselines.support import one_thread
+
+MOST_ROWS = 8000
+"""Cells that a classifier is fitted to, at most; of each label equally many."""
+MOST_WEIGHT = 5120
+_SHARPNESS = 4
+_LEAST = 0.25**_SHARPNESS
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A kind of linear classifier.
+
+    Attributes:
+      stages: whose features it sees.
+      strength: C, the inverse of the regularization.
+    """
+
+    stages: tuple[int, ...]
+    strength: float = 3.0
+
+    @property
+    def about(self) -> str:
+        """What tells it from others."""
+        return f"stages {', '.join(map(str, self.stages))}, C {self.strength:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedLinear:
+    """A linear classifier of one task.
+
+    Attributes:
+      kernel: float32 [C, K+1], over all features; zero where it sees none.
+      bias: float32 [K+1]; of a label without any cell very low.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Maps features [h, w, C] to float32 [h, w, K+1]."""
+        return softmax(features.astype(np.float32) @ self.kernel + self.bias, axis=-1)
+
+
+class Cells:
+    """The labelled cells of a support set at one size.
+
+    Args:
+      read: what was read of each picture, as it is and mirrored.
+      masks: uint8 [H, W] each; 0..K, 255 unknown.
+      classes: K.
+      side: that the pictures were read at.
+    """
+
+    def __init__(
+        self,
+        read: Sequence[tuple[Read, Read]],
+        masks: Sequence[np.ndarray],
+        classes: int,
+        side: int,
+    ):
+        self.features, self.weights = [], []
+        for pair, mask in zip(read, masks, strict=True):
+            features = np.concatenate([one.features for one in pair])
+            both = mask, mask[:, ::-1]
+            share = [shares(one, classes, side, CELL) for one in both]
+            share = np.concatenate(share)
+            known = share.sum(-1, keepdims=True)
+            share = (share / np.maximum(known, 1e-6)) ** _SHARPNESS
+            used = share.max(-1) > _LEAST
+            self.features.append(features[used])
+            self.weights.append(share[used])
+
+    def fit(
+        self, kind: Linear, chosen: Sequence[int], reader: Reader, seed: int
+    ) -> FittedLinear:
+        """Fits a classifier to some of the pictures.
+
+        Args:
+          kind: what it sees, and its regularization.
+          chosen: numbers of the pictures.
+          reader: that read them.
+          seed: decides which cells are taken, if there are more than `MOST_ROWS`.
+        """
+        columns = np.concatenate(
+            [np.arange(reader.channels)[reader.places[s]] for s in kind.stages]
+        )
+        weights = np.concatenate([self.weights[i] for i in chosen])
+        starts = np.cumsum([0] + [len(self.weights[i]) for i in chosen])
+        labels = weights.shape[-1]
+        rng = np.random.default_rng(seed)
+        rows, y, w = [], [], []
+        for label in range(labels):
+            own = np.flatnonzero(weights[:, label] > _LEAST)
+            if not len(own) and weights[:, label].any():
+                own = weights[:, label].argmax(keepdims=True)
+            if len(own) > MOST_ROWS // labels:
+                own = np.sort(rng.choice(own, MOST_ROWS // labels, replace=False))
+            rows.append(own)
+            y.append(np.full(len(own), label))
+            share = weights[own, label]
+            w.append(share / max(share.sum(), 1e-9))
+        rows, y, w = map(np.concatenate, (rows, y, w))
+        kernel = np.zeros([reader.channels, labels], np.float32)
+        # Finite, so that it goes through any arithmetic; e^-30 is nothing.
+        bias = np.full(labels, -30.0, np.float32)
+        present = np.unique(y)
+        if len(present) == 1:
+            bias[present] = 0
+            return FittedLinear(kernel, bias)
+        features = np.empty([len(rows), len(columns)], np.float32)
+        for i, first, end in zip(chosen, starts, starts[1:], strict=False):
+            own = (rows >= first) & (rows < end)
+            features[own] = self.features[i][rows[own] - first][:, columns]
+        w *= min(len(weights), MOST_WEIGHT) / len(present)
+        model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-3)
+        with one_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(features, y, sample_weight=w)
+        # Of two labels it scores the second alone.
+        scored = model.classes_[-len(model.coef_) :]
+        bias[model.classes_] = 0
+        kernel[np.ix_(columns, scored)] = model.coef_.T
+        bias[scored] = model.intercept_
+        return FittedLinear(kernel, bias)
+
+
+class LinearFamily(Family):
+    """Linear classifiers of features that are read at one size.
+
+    A picture is seen as it is and mirrored, to learn from and to segment.
+
+    Args:
+      side: that pictures are read at, in pixels.
+      kinds: the classifiers.
+      reader: of the features.
+    """
+
+    def __init__(self, side: int, kinds: Sequence[Linear], reader: Reader):
+        self.side, self.variants = side, tuple(kinds)
+        self._reader = reader
+        self._read: dict[int, tuple[Read, Read]] = {}
+
+    def name(self, variant: Linear) -> str:
+        """See `Family`."""
+        return f"linear classifier, {variant.about}, {self.side} px"
+
+    def held_out(self, task: Task) -> Iterator[dict[Linear, list[Probabilities]]]:
+        """See `Family`."""
+        cells = self._cells(task)
+        for fold in task.folds:
+            found = {}
+            for kind in self.variants:
+                fitted = cells.fit(kind, task.others(fold), self._reader, task.seed)
+                found[kind] = [self._judged(task, entry, fitted) for entry in fold]
+            yield found
+
+    def fit(self, task: Task, weights: Mapping[Linear, float]) -> "LinearMember":
+        """See `Family`."""
+        cells, every = self._cells(task), range(len(task.entries))
+        fitted = [cells.fit(kind, every, self._reader, task.seed) for kind in weights]
+        tensors = (
+            tf.constant(np.stack([one.kernel for one in fitted])),
+            tf.constant(np.stack([one.bias for one in fitted])),
+            tf.constant(list(weights.values()), tf.float32),
+        )
+        return LinearMember(self._reader, self.side, tensors)
+
+    def _pair(self, task: Task, picture: int) -> tuple[Read, Read]:
+        if picture not in self._read:
+            image = task.pictures[picture]
+            both = image, image[:, ::-1]
+            self._read[picture] = tuple(self._reader(x, self.side) for x in both)
+        return self._read[picture]
+
+    def _cells(self, task: Task) -> Cells:
+        pairs = [self._pair(task, entry.picture) for entry in task.entries]
+        masks = [entry.mask for entry in task.entries]
+        return Cells(pairs, masks, task.classes, self.side)
+
+    def _judged(self, task: Task, entry: int, fitted: FittedLinear) -> Probabilities:
+        own, mirrored = self._pair(task, task.entries[entry].picture)
+        size = tf.constant(judged_size(task.entries[entry].mask.shape))
+        found = 0
+        for read, step in ((own, 1), (mirrored, -1)):
+            cells = fitted.probabilities(read.features)
+            found += unframe(cells, read.inner, CELL, size).numpy()[:, ::step]
+        return (found / 2).astype(np.float16)
+
+
+class LinearMember(Member):
+    """Linear classifiers of features that are read at one size, and their mean.
+
+    Args:
+      reader: of the features.
+      side: that pictures are read at, in pixels.
+      tensors: float32 [n, C, K+1], [n, K+1] and [n]: kernels, biases and weights.
+    """
+
+    def __init__(self, reader: Reader, side: int, tensors: tuple[tf.Tensor, ...]):
+        self.reader, self.side, self.tensors = reader, side, tensors
+        self.variables = [variable.value for variable in reader.model.variables]
+        self.about = f"{len(tensors[2])} linear classifier(s) at {side} pixels"
+
+    def probabilities(self, tensors: Any, image: tf.Tensor) -> tf.Tensor:
+        """See `Member`."""
+        kernels, biases, weights = tensors
+        size, found = tf.shape(image)[:2], 0.0
+        for mirror in (False, True):
+            seen = image[:, ::-1] if mirror else image
+            read = self.reader.graph(seen, self.side)
+            scores = tf.einsum("hwc,nck->nhwk", read.features, kernels)
+            scores = tf.nn.softmax(scores + biases[:, tf.newaxis, tf.newaxis])
+            cells = tf.einsum("n,nhwk->hwk", weights, scores) / 2
+            pixels = unframe(cells, read.inner, CELL, size)
+            found += pixels[:, ::-1] if mirror else pixels
+        return found

@@ -1,0 +1,159 @@
+"""What a person labelled, and what of it is kept aside to judge candidates by."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.metrics import confusion, mean_iou, predicted_masks
+
+MOST_LEFT_OUT = 8
+"""Support sets of as many pictures are judged one by one, larger ones in folds."""
+FOLDS = 5
+MOST_JUDGED = 40
+"""Pictures that candidates are judged by, at most."""
+JUDGED_SIDE = 384
+"""Longer side of the pictures that candidates are judged on, in pixels, at most."""
+
+
+class Entry(NamedTuple):
+    """A labelled picture, or a part of one.
+
+    Attributes:
+      picture: its number.
+      mask: uint8 [H, W]; 0..K, 255 unknown.
+    """
+
+    picture: int
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A support set, cut up for cross-validation.
+
+    Attributes:
+      pictures: uint8 [H, W, 3] each, of any sizes.
+      entries: what is learned from and judged by. One for each picture, but both halves
+        of a single picture.
+      folds: numbers of the entries that are judged together, by a candidate that saw
+        all others. Empty if nothing can be kept aside.
+      classes: K.
+      seed: of everything that is random.
+    """
+
+    pictures: tuple[np.ndarray, ...]
+    entries: tuple[Entry, ...]
+    folds: tuple[tuple[int, ...], ...]
+    classes: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        pictures: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        classes: int,
+        seed: int = 0,
+    ) -> "Task":
+        """Cuts a support set up.
+
+        Args:
+          pictures: uint8 [H, W, 3] each.
+          masks: uint8 [H, W] each; 0..K, 255 unknown.
+          classes: K.
+          seed: decides the folds of a large support set.
+        """
+        entries = [Entry(i, mask) for i, mask in enumerate(masks)]
+        if len(entries) == 1:
+            entries = _halves(masks[0]) or entries
+        common = {"classes": classes, "seed": seed}
+        folds = _folds([entry.mask for entry in entries], seed)
+        return cls(tuple(pictures), tuple(entries), folds, **common)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one picture alone."""
+        return len(self.pictures) == 1
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Numbers of the entries that are judged, in the order of the folds."""
+        return tuple(i for fold in self.folds for i in fold)
+
+    def others(self, fold: Sequence[int]) -> list[int]:
+        """The entries that are learned from where `fold` is judged."""
+        return [i for i in range(len(self.entries)) if i not in fold]
+
+    def truth(self, entry: int) -> np.ndarray:
+        """What an entry is judged by: its mask at the size of `judged_size`."""
+        mask = self.entries[entry].mask
+        size = judged_size(mask.shape)
+        return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.NEAREST))
+
+    def score(
+        self, entry: int, probabilities: np.ndarray, threshold: float = 0.5
+    ) -> float:
+        """IoU of an entry, the mean over the classes that it or the mask found shows.
+
+        Args:
+          entry: its number.
+          probabilities: [h, w, K+1], of the size of `truth`.
+          threshold: of the foreground, for one class.
+        """
+        found = predicted_masks(probabilities[np.newaxis], threshold)
+        truth = self.truth(entry)[np.newaxis]
+        return mean_iou(confusion(truth, found, self.classes)[0])
+
+
+def judged_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a picture of `size` is judged at."""
+    scale = min(1.0, JUDGED_SIDE / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _labels(mask: np.ndarray) -> set[int]:
+    return set(np.unique(mask).tolist()) - {IGNORE}
+
+
+def _folds(masks: Sequence[np.ndarray], seed: int) -> tuple[tuple[int, ...], ...]:
+    """Groups of entries without which every label is still shown by the others."""
+    shown = [_labels(mask) for mask in masks]
+    rng = np.random.default_rng(seed)
+    order = range(len(masks))
+    # A picture without any object tells little about one.
+    order = [i for i in order if shown[i] - {0}]
+    if len(masks) <= MOST_LEFT_OUT:
+        groups = [[i] for i in order]
+    else:
+        order = rng.permutation(order)[:MOST_JUDGED].tolist()
+        groups = [sorted(order[i::FOLDS]) for i in range(FOLDS)]
+    every = set().union(*shown)
+
+    def spared(group: list[int]) -> bool:
+        rest = [shown[i] for i in range(len(masks)) if i not in group]
+        return bool(group) and every == set().union(*rest)
+
+    return tuple(tuple(group) for group in groups if spared(group))
+
+
+def _halves(mask: np.ndarray) -> list[Entry]:
+    """A single picture's mask as two, each unknown where the other is known.
+
+    It is cut where half of the object's pixels lie on either side; [] unless either way
+    of cutting leaves every label on both sides.
+    """
+    labels = _labels(mask)
+    marked = (mask > 0) & (mask != IGNORE)
+    for axis in np.argsort(mask.shape)[::-1]:
+        along = np.cumsum(marked.sum(1 - axis))
+        cut = int(np.searchsorted(along, along[-1] / 2)) + 1
+        first, second = mask.copy(), mask.copy()
+        np.moveaxis(first, axis, 0)[cut:] = IGNORE
+        np.moveaxis(second, axis, 0)[:cut] = IGNORE
+        if _labels(first) == labels == _labels(second):
+            return [Entry(0, first), Entry(0, second)]
+    return []
