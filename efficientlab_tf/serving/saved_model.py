@@ -189,7 +189,7 @@ class ServedModel(SegmentationModel):
             masks = checked_masks("support_masks", support_masks, images, self.classes)
             rate, steps = self._inner_loop(learning_rate, steps)
             images, masks = self._fitted(images), self._fitted_masks(masks)
-            adapted, _ = self._functions.inner.adapt(
+            adapted, *_ = self._functions.inner.adapt(
                 *(weights.theta, weights.statistics, images, masks),
                 steps=steps,
                 learning_rate=weights.rates or rate,
