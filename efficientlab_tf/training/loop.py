@@ -7,6 +7,7 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
+from efficientlab_tf import quiet
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import (
     CONFIG_FILE,
@@ -149,6 +150,7 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
       UserError: bad input; nothing that was already written is lost.
     """
     check(config)
+    quiet.settle()
     with locked(Path(config.train.run_dir)):
         return _train(config, resume)
 
