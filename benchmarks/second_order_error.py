@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from efficientlab_tf.checkpoint.files import load_model
+from efficientlab_tf.api.loading import load
 from efficientlab_tf.checkpoint.run import build_augment, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.data.episodes import fixed_episodes
@@ -248,7 +248,7 @@ def measure(
 def _start(source: str, size: int) -> tuple[Network, Weights]:
     """EfficientLab-Lite0 with ImageNet's encoder, or what a .keras file holds."""
     if source != IMAGENET:
-        network, weights, _ = load_model(source)
+        network, weights, *_ = load(source).checkpoint
         return network, weights
     network = build_network(
         ModelConfig(image_size=size, backbone="EfficientNetLite0", weights="imagenet")

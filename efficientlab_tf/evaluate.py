@@ -53,12 +53,12 @@ def main() -> None:
     check_value("seed", seed, int, **SEED)
     output = Path(flags.FLAGS.output or _beside(path) / "eval")
     make_writable(output)
-    protocol, results, examples = meta_test(
+    protocol, results, shown = meta_test(
         model, data, config, settings=settings, seed=seed
     )
     if model.tuned:
         _warn_of_tuning_classes(model.tuned, protocol)
-    summary = write_results(output, protocol, results, examples)
+    summary = write_results(output, protocol, results, shown)
     sparse = "" if protocol.points == DENSE else f" of {protocol.points} points"
     print(
         f"{protocol.dataset}/{protocol.split}: {protocol.classes} classes, "

@@ -97,9 +97,9 @@ class Objective:
     def __call__(
         self, logits: tf.Tensor, masks: tf.Tensor, theta, decayed
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Returns the loss (scalar) and its parts by name (scalars)."""
-        parts = {"cross_entropy": cross_entropy(logits, masks)}
-        loss = parts["cross_entropy"]
+        """Returns the loss, and parts to log by name: scalars, 0 of what it has not."""
+        loss = cross_entropy(logits, masks)
+        parts = {"cross_entropy": loss, "soft_iou": tf.zeros_like(loss)}
         if callable(self.kind):
             loss = tf.convert_to_tensor(self.kind(logits, masks))
             if loss.shape.rank != 0:
@@ -113,6 +113,5 @@ class Objective:
             parts["soft_iou"] = soft_iou(logits, masks)
             loss -= log_dice(parts["soft_iou"])
         if self.l2:
-            parts["l2"] = self.l2 * l2_penalty(theta, decayed)
-            loss += parts["l2"]
+            loss += self.l2 * l2_penalty(theta, decayed)
         return loss, parts

@@ -10,6 +10,7 @@ support sets, steps and learning rate, and compares.
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
@@ -25,31 +26,28 @@ from efficientlab_tf.config import (
     TrainConfig,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import COLUMNS, meta_test, write_results
+from efficientlab_tf.evaluation.meta_test import (
+    COLUMNS,
+    Row,
+    meta_test,
+    write_results,
+)
 from efficientlab_tf.metrics import Summary
-from efficientlab_tf.pictures import contact_sheet, marked
+from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.train import config_from_flags
 from efficientlab_tf.training.loop import train
 
 _PICTURES = 8
 
 
-def comparison_sheet(untrained: list, learned: list):
+def comparison_sheet(untrained: list[Row], learned: list[Row]) -> Image.Image:
     """Draws one row a class: both predictions beside support and truth."""
     rows, captions = [], []
     spread = np.linspace(0, len(learned) - 1, min(_PICTURES, len(learned)))
     for i in (int(x) for x in spread):
-        before, after = untrained[i], learned[i]
-        rows.append(
-            [
-                marked(after.support_image, after.support_mask),
-                after.query_image,
-                marked(after.query_image, after.query_mask),
-                marked(before.query_image, before.predicted),
-                marked(after.query_image, after.predicted),
-            ]
-        )
-        captions.append(f"{before.caption} -> {after.caption.rsplit(' ', 1)[1]}")
+        (caption, before), (own_caption, after) = untrained[i], learned[i]
+        rows.append([*after[:3], before[3], after[3]])
+        captions.append(f"{caption} -> {own_caption.rsplit(' ', 1)[1]}")
     return contact_sheet(
         rows,
         row_captions=captions,
@@ -88,20 +86,20 @@ def main() -> None:
     table = []
     for name, model in models.items():
         for mode in ("running", "support"):
-            protocol, results, examples = meta_test(
+            protocol, results, shown = meta_test(
                 *(model, config.data, evaluation),
                 settings=Settings(batch_norm=mode),
                 seed=config.train.seed,
                 label=f"{name}, {mode} statistics",
             )
             folder = run_dir / f"eval_{name}_{mode}"
-            summary = write_results(folder, protocol, results, examples)
+            summary = write_results(folder, protocol, results, shown)
             table.append(f"  {name:<14}{mode:<12}{summary.per_image_iou} %")
             score = summary.per_image_iou.mean
             if name not in best or score > best[name][0].per_image_iou.mean:
-                best[name] = summary, examples
+                best[name] = summary, shown
     sheet_path = run_dir / "predictions.png"
-    comparison_sheet(*(examples for _, examples in best.values())).save(sheet_path)
+    comparison_sheet(*(shown for _, shown in best.values())).save(sheet_path)
 
     before, after = (s.per_image_iou.mean for s, _ in best.values())
     lines = "\n".join(table)

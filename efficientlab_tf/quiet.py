@@ -7,10 +7,13 @@ during the import is shown. After the import TF_CPP_MIN_LOG_LEVEL=1, unless it i
 set already, leaves out messages that are neither warnings nor errors.
 """
 
+import contextlib
+import functools
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 
 _REMARKS = re.compile(
     r"All log messages before absl::InitializeLog"
@@ -19,20 +22,20 @@ _REMARKS = re.compile(
     r"|cpu_feature_guard\.cc"
     r"|To enable the following instructions"
     r"|failed call to cuInit"
+    r"|oneDNN supports DT_INT32 only on platforms"
 )
 
 
-def _import_tensorflow() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Shows at the end what was written to stderr meanwhile, but for the remarks."""
     # Written by C++ to the descriptor, so sys.stderr cannot catch it.
     with tempfile.TemporaryFile() as caught:
         sys.stderr.flush()
         shown = os.dup(2)
         os.dup2(caught.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
+            yield
         finally:
             os.dup2(shown, 2)
             os.close(shown)
@@ -40,6 +43,26 @@ def _import_tensorflow() -> None:
             for line in caught.read().decode(errors="replace").splitlines():
                 if not _REMARKS.search(line):
                     print(line, file=sys.stderr)
+
+
+def _import_tensorflow() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with _without_remarks():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@functools.cache
+def settle() -> None:
+    """Has oneDNN say now, unseen, what it says once a process about whole numbers.
+
+    It computes something, so TensorFlow's devices and threads must be set up before.
+    """
+    import tensorflow as tf
+
+    with _without_remarks(), tf.device("CPU:0"):
+        tf.transpose(tf.zeros([1, 1], tf.int32))
 
 
 _import_tensorflow()

@@ -15,7 +15,7 @@ from PIL import Image
 from efficientlab_tf.adapt import AdaptConfig, adapt
 from efficientlab_tf.api import model as model_module
 from efficientlab_tf.api.loading import load
-from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop, build_network
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig, Settings
 from efficientlab_tf.data.annotations import LabelledPicture, Support, read_support
@@ -40,6 +40,7 @@ from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.segmenters.segmenter import spread
 from tests.data.annotations.making import write
+from tests.loading import load_model
 from tests.models.test_heads import SIZE, squares
 from tests.models.tiny import tiny_network
 

@@ -28,7 +28,7 @@ from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
 from efficientlab_tf.app.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
-from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig
 from efficientlab_tf.episode import IGNORE
@@ -39,6 +39,7 @@ from efficientlab_tf.segmenters.baselines import FeatureExtractor, LogisticRegre
 from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.shipped import shipped
+from tests.loading import load_model
 from tests.models.tiny import tiny_network
 
 ROOT = Path(__file__).parent.parent

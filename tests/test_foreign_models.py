@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.checkpoint import files
-from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import build_learner
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.checkpoints import Checkpoints
+from tests.loading import load_model
 from tests.models.tiny import tiny_network
 
 CONFIG, METADATA = "config.json", "efficientlab_tf.json"

@@ -46,7 +46,7 @@ def test_cross_entropy_alone_is_equation_12():
     logits, masks = _random()
     loss, parts = Objective("cross_entropy", l2=0.0)(logits, masks, [], ())
     np.testing.assert_allclose(loss, cross_entropy(logits, masks))
-    assert set(parts) == {"cross_entropy"}
+    assert set(parts) == {"cross_entropy", "soft_iou"} and parts["soft_iou"] == 0
 
 
 def test_perfect_and_opposite_predictions():

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import pytest
 
+from tests.loading import load_model
+
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
 from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint import files, tuned  # noqa: E402
 from efficientlab_tf.checkpoint.files import (
     Checkpoint,
-    load_model,
     save_keras,
     save_tuned,
 )

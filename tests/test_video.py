@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig, Settings
 from efficientlab_tf.errors import UserError
@@ -28,6 +28,7 @@ from efficientlab_tf.video.frames import Frames, natural_key
 from efficientlab_tf.video.methods import methods_of
 from efficientlab_tf.video.segment import Clock, certain_pixels, follow
 from tests.data.annotations.making import write
+from tests.loading import load_model
 from tests.models.test_heads import SIZE
 from tests.test_adapt import ROOT, enlarged, model  # noqa: F401  (a fixture)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
+from efficientlab_tf import quiet  # Imports TensorFlow, before others do.
 from efficientlab_tf.api.automatic import METHODS, AutomaticModel
 from efficientlab_tf.api.baselines import load_baseline, load_fitted
 from efficientlab_tf.api.model import Model
@@ -42,6 +42,7 @@ def load(
     Raises:
       UserError: no such model, or not readable as such.
     """
+    quiet.settle()
     source = str(source)
     if source in METHODS:
         return AutomaticModel(source)

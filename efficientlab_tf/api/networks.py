@@ -162,7 +162,7 @@ class GradientModel(NetworkModel):
         """See `Model`."""
         # Here, as most of what loads a model does not serve it.
         from efficientlab_tf.serving.folder import export
-        from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
+        from efficientlab_tf.serving.saved_model import ServedModel
 
         own = self.resolve(settings)
         if own.batch_norm == "query":
@@ -174,7 +174,7 @@ class GradientModel(NetworkModel):
         served = ServedModel(
             self._compiled(network, own).inner,
             weights,
-            InnerDefaults(self._rate(own), own.steps, own.batch_norm),
+            own | Settings(learning_rate=self._rate(own)),
             config or ExportConfig(),
         )
         export(Path(folder), served, overwrite=overwrite)

@@ -24,7 +24,6 @@ from efficientlab_tf.checkpoint.series import (
 )
 from efficientlab_tf.checkpoint.tuned import (
     Tuned,
-    adjust,
     fingerprint,
     read_tuned,
     write_tuned,
@@ -114,20 +113,6 @@ def load_checkpoint(path: str) -> Checkpoint:
     """
     source = _source(Path(path))
     return (_load_run if source.is_dir() else _load_keras)(source)
-
-
-def load_model(path: str, *, tuned: bool = True) -> tuple[Network, Weights, RunConfig]:
-    """Loads a learned initialization.
-
-    Args:
-      path: as `load_checkpoint`.
-      tuned: put what tuning left with it into effect: in the configuration, the
-        network's final dropout and the learned rates.
-    """
-    network, weights, config, _ = load_checkpoint(path)
-    if tuned and (record := load_tuned(path, weights)):
-        weights, config = adjust(record.values, network, weights, config)
-    return network, weights, config
 
 
 def load_tuned(path: str, weights: Weights) -> Tuned | None:

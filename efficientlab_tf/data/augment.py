@@ -77,62 +77,41 @@ class Augmenter:
       images, masks = augmenter(images, masks, seed=tf.constant([seed, step]))
     """
 
-    def __init__(
-        self,
-        rate: float,
-        *,
-        translation: float = 0.1,
-        noise_stddev: float = 5.1,
-        brightness: float = 12.75,
-        erase_area: tuple[float, float] = (0.02, 0.10),
-        rotation: float = 10.0,
-        zoom: float = 1.1,
-        warp: float = 0.2,
-        lighting: float = 0.2,
-        names: Sequence[str] = PAPER,
-    ):
+    translation = 0.1
+    """Largest shift as a part of height and width (of 224 it is 22 pixels), in whole
+    pixels; the uncovered border becomes black, its mask background."""
+    noise_stddev = 5.1
+    """Standard deviation of the noise, of 0..255."""
+    brightness = 12.75
+    """Largest change of a whole image's brightness, of 0..255."""
+    erase_area = (0.02, 0.10)
+    """Smallest and largest part of the image to erase; its pixels get random colours,
+    its mask background."""
+    rotation = 10.0
+    """Largest rotation either way, in degrees."""
+    zoom = 1.1
+    """Largest enlargement, at least 1."""
+    warp = 0.2
+    """Largest tilt of the perspective along each axis, below 0.5; see
+    `geometry.perspective`."""
+    lighting = 0.2
+    """Largest change of brightness, as a part of the range around a middle grey, and of
+    contrast, by a factor of up to 1 / (1 - lighting)."""
+
+    def __init__(self, rate: float, *, names: Sequence[str] = PAPER):
         """Chooses the recipe.
 
         Args:
           rate: probability of each operation for each image; 0 changes nothing.
-          translation: largest shift as a part of height and width (0.1 of 224 is
-            22 pixels), in whole pixels; the uncovered border becomes black, its
-            mask background.
-          noise_stddev: standard deviation of the noise, of 0..255.
-          brightness: largest change of a whole image's brightness, of 0..255.
-          erase_area: smallest and largest part of the image to erase; its pixels
-            get random colours, its mask background.
-          rotation: largest rotation either way, in degrees.
-          zoom: largest enlargement, at least 1.
-          warp: largest tilt of the perspective along each axis, below 0.5; see
-            `geometry.perspective`.
-          lighting: largest change of brightness, as a part of the range around a
-            middle grey, and of contrast, by a factor of up to 1 / (1 - lighting).
           names: which operations, in the order of application; but
             `GEOMETRY_OPERATIONS` come after those that only move pixels, and
             `COLOUR_OPERATIONS` last.
 
         Raises:
-          UserError: if an option is out of range or a name is unknown.
+          UserError: the rate is out of range or a name is unknown.
         """
-        smallest, largest = erase_area
-        for name, value, low, high in (
-            ("rate", rate, 0, 1),
-            ("translation", translation, 0, 1),
-            ("noise_stddev", noise_stddev, 0, 255),
-            ("brightness", brightness, 0, 255),
-            ("smallest erase_area", smallest, 0, 1),
-            ("largest erase_area", largest, smallest, 1),
-            ("rotation", rotation, 0, 180),
-            ("zoom", zoom, 1, 10),
-            ("warp", warp, 0, 0.49),
-            ("lighting", lighting, 0, 0.9),
-        ):
-            if not low <= value <= high:
-                raise UserError(
-                    f"augmentation: expected {name} in {low:g}..{high:g}, received "
-                    f"{value}"
-                )
+        if not 0 <= rate <= 1:
+            raise UserError(f"augmentation: expected rate in 0..1, received {rate}")
         known = PIXEL_OPERATIONS + GEOMETRY_OPERATIONS + COLOUR_OPERATIONS
         for name in names:
             if name not in known:
@@ -142,20 +121,15 @@ class Augmenter:
                 )
         self.rate = rate
         self.names = tuple(names)
-        self._noise_stddev = float(noise_stddev)
-        self._largest_turn = float(rotation)
-        self._largest_zoom = float(zoom)
-        self._tilt = float(warp)
-        self._light = float(lighting)
         layers = keras.layers
         self._shifts = layers.RandomTranslation(
-            float(translation), float(translation), dtype="float32"
+            self.translation, self.translation, dtype="float32"
         )
         self._rectangles = layers.RandomErasing(
-            scale=(float(smallest), float(largest)), fill_value=0.0, dtype="float32"
+            scale=self.erase_area, fill_value=0.0, dtype="float32"
         )
         self._brighter = layers.RandomBrightness(
-            brightness / 255.0, value_range=(0, 255), dtype="float32"
+            self.brightness / 255.0, value_range=(0, 255), dtype="float32"
         )
 
     def __call__(
@@ -243,21 +217,21 @@ class Augmenter:
         return tf.where(erased, fill, pixels)
 
     def _rotation(self, matrices, chosen, seeds):
-        turn = _uniform(seeds, chosen, -self._largest_turn, self._largest_turn)
+        turn = _uniform(seeds, chosen, -self.rotation, self.rotation)
         return matrices @ geometry.rotation(turn)
 
     def _zoom(self, matrices, chosen, seeds):
-        factor = 1.0 + _uniform(seeds, chosen, 0.0, self._largest_zoom - 1.0)
+        factor = 1.0 + _uniform(seeds, chosen, 0.0, self.zoom - 1.0)
         return matrices @ geometry.zoom(factor, _uniform(seeds, chosen, -1.0, 1.0, 2))
 
     def _warp(self, matrices, chosen, seeds):
-        tilt = _uniform(seeds, chosen, -self._tilt, self._tilt, 2)
+        tilt = _uniform(seeds, chosen, -self.warp, self.warp, 2)
         return matrices @ geometry.perspective(tilt)
 
     def _noise(self, images, chosen, seeds):
         # keras.layers.GaussianNoise can neither be seeded by a tensor nor be
         # chosen per image.
-        stddev = tf.where(chosen, self._noise_stddev, 0.0)
+        stddev = tf.where(chosen, self.noise_stddev, 0.0)
         noise = tf.random.stateless_normal(tf.shape(images), seeds.next())
         return tf.clip_by_value(images + noise * _per_image(stddev), 0.0, 255.0)
 
@@ -269,10 +243,10 @@ class Augmenter:
     def _lighting(self, images, chosen, seeds):
         # Brightness is added to the logits of the colours and contrast multiplies
         # them, so that neither leaves 0..255 nor clips.
-        shift = _uniform(seeds, chosen, -0.5 * self._light, 0.5 * self._light)
+        shift = _uniform(seeds, chosen, -0.5 * self.lighting, 0.5 * self.lighting)
         # logit(0.5 + shift), which is shift * 4 for small ones.
         shift = tf.math.log((0.5 + shift) / (0.5 - shift))
-        contrast = -tf.math.log(1.0 - self._light)
+        contrast = -tf.math.log(1.0 - self.lighting)
         scale = tf.exp(_uniform(seeds, chosen, -1.0, 1.0) * contrast)
         level = tf.clip_by_value(images / 255.0, 1e-3, 1.0 - 1e-3)
         level = tf.math.log(level / (1.0 - level))

@@ -131,14 +131,6 @@ def paint_runs(mask: np.ndarray, lengths: np.ndarray, value: int) -> None:
             mask[:bottom, right] = value
 
 
-def coco_mask(encoded: dict) -> np.ndarray:
-    """Decodes run lengths, see `run_lengths`, to a mask: bool [height, width]."""
-    size, lengths = run_lengths(encoded)
-    mask = np.zeros(size, bool)
-    paint_runs(mask, lengths, True)
-    return mask
-
-
 def _uncompressed(text: bytes) -> np.ndarray:
     codes = np.frombuffer(text, np.uint8).astype(np.int32) - 48
     if not ((codes >= 0) & (codes < 64)).all():

@@ -19,6 +19,7 @@ from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.split_lists import load_splits, resolve_splits
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import writing
 
 REPORT = "report.csv"
 REPORT_COLUMNS = ("class", "file", "action", "reason")
@@ -80,13 +81,9 @@ def convert(
     output_dir = Path(output_dir)
     check_output(output_dir, overwrite)
     staging = output_dir / STAGING
-    try:
+    with writing(f"into {output_dir}", "choose another folder"):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write into {output_dir}: {error.strerror}; choose another folder"
-        ) from error
     try:
         writer = _ShardWriter(staging, min_examples, drop_copies=folds is not None)
         writer.rows += rows
@@ -187,7 +184,7 @@ def _publish(manifest: Manifest, staging: Path) -> None:
     output_dir = manifest.directory
     previous = output_dir / FILENAME
     files = _files_of(manifest)
-    try:
+    with writing(f"into {output_dir}", "check the folder"):
         if not manifest.classes:
             os.replace(staging / REPORT, output_dir / REPORT)
             return
@@ -201,8 +198,4 @@ def _publish(manifest: Manifest, staging: Path) -> None:
                 (output_dir / name).unlink(missing_ok=True)
         for name in [*sorted(files), REPORT]:
             os.replace(staging / name, output_dir / name)
-    except OSError as error:
-        raise UserError(
-            f"cannot write into {output_dir}: {error.strerror}; check the folder"
-        ) from error
     manifest.save()

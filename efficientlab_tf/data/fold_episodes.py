@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import tensorflow as tf
 
 from efficientlab_tf.data.fold_lists import PairRow, pairs_filename, read_pairs
@@ -26,19 +25,18 @@ from efficientlab_tf.errors import UserError, check_at_least
 from efficientlab_tf.untrusted import reason_of
 
 
-class FoldEpisodes(NamedTuple):
-    """The episodes of a fold.
+class Tasks(NamedTuple):
+    """The tasks of a meta-test.
 
     Attributes:
-      episodes: yields (episode of one query, class name, number of the pair among
-        those of its class, skipped ones included), in the list's order.
+      episodes: yields (episode, class name, number of the draw), as `fixed_episodes`.
       total: how many episodes there are.
-      skipped: how many pairs of the list have too few support pictures.
+      skipped: how many pairs of a fold's list have too few support pictures.
     """
 
     episodes: Iterator[tuple[Episode, str, int]]
     total: int
-    skipped: int
+    skipped: int = 0
 
 
 def fold_episodes(
@@ -50,9 +48,11 @@ def fold_episodes(
     limit: int | None = None,
     points: tuple[int, int] | None = None,
     seed: int = 0,
-    cache_bytes: int | None = None,
-) -> FoldEpisodes:
-    """Returns the episodes of a fold's list of test pairs.
+) -> Tasks:
+    """Returns the episodes of a fold's list of test pairs, in its order.
+
+    Each has one query. The number of its draw is that of the pair among those of its
+    class, skipped ones included.
 
     Args:
       manifest: of a dataset with folds.
@@ -62,8 +62,6 @@ def fold_episodes(
       limit: uses only the first so many pairs of the list.
       points: as in `episodes.episode_dataset`.
       seed: of the draws of points.
-      cache_bytes: memory for encoded pictures; None uses half of the free memory.
-        Those that do not fit are read again when they are needed.
 
     Raises:
       UserError: no such fold, its list cannot be read or names a class or picture
@@ -87,10 +85,7 @@ def fold_episodes(
             f"{path}: none of {len(rows)} pairs has {shots} support pictures, the most "
             f"are {most}; lower `shots`"
         )
-    if cache_bytes is None:
-        cache_bytes = psutil.virtual_memory().available // 2
-    used = [row for row, _ in chosen]
-    pictures = _Pictures(manifest, fold, used, image_size, cache_bytes)
+    pictures = _Pictures(manifest, fold, [row for row, _ in chosen], image_size)
 
     def episode(row: PairRow, draw: int) -> Episode:
         digest = hashlib.sha256(f"{fold} {row.class_name} {draw}".encode()).digest()
@@ -106,14 +101,13 @@ def fold_episodes(
             )
 
     episodes = ((episode(row, draw), row.class_name, draw) for row, draw in chosen)
-    return FoldEpisodes(episodes, len(chosen), len(rows) - len(chosen))
+    return Tasks(episodes, len(chosen), len(rows) - len(chosen))
 
 
 class _Pictures:
-    """The pictures of pairs, by class and name; all shards are read at the start.
+    """The pictures of pairs, by class and name.
 
-    Encoded pictures stay in memory as far as they fit; of the others only the place in
-    their shard is kept.
+    All shards are read at the start; of each picture its place in its shard is kept.
     """
 
     def __init__(
@@ -122,10 +116,8 @@ class _Pictures:
         fold: int,
         pairs: Sequence[PairRow],
         image_size: int | tuple[int, int],
-        cache_bytes: int,
     ):
         self._image_size = image_size
-        self._records: dict[tuple[str, str], bytes] = {}
         self._places: dict[tuple[str, str], tuple[Path, int, int]] = {}
         pairs_path = manifest.directory / pairs_filename(fold)
         entries = {plain_name(name): name for name in manifest.fold(fold)[TEST]}
@@ -136,44 +128,34 @@ class _Pictures:
                     f"{pairs_path} names class {pair.class_name!r}, but fold{fold} "
                     f"tests on {', '.join(entries)}; convert the dataset again"
                 )
-            names = needed.setdefault(entries[pair.class_name], set())
+            names = needed.setdefault(pair.class_name, set())
             names.update((pair.query, *pair.support))
-        for entry, names in needed.items():
-            path = manifest.shard_path(entry)
-            found = set()
-            offset = 0
+        for class_name, names in needed.items():
+            path = manifest.shard_path(entries[class_name])
+            offset = FRAME_HEADER
             for index, record in enumerate(read_shard(path)):
-                name = _filename(record, path, index)
-                if name in names:
-                    found.add(name)
-                    key = plain_name(entry), name
-                    self._places[key] = path, offset + FRAME_HEADER, len(record)
-                    if len(record) <= cache_bytes:
-                        cache_bytes -= len(record)
-                        self._records[key] = record
+                place = path, offset, len(record)
+                self._places[class_name, _filename(record, path, index)] = place
                 offset += FRAME_BYTES + len(record)
-            if missing := sorted(names - found):
+            missing = sorted(n for n in names if (class_name, n) not in self._places)
+            if missing:
                 raise UserError(
-                    f"{pairs_path} names {missing[0]} of {plain_name(entry)}, which "
-                    f"{path} lacks ({len(missing)} such names); convert the dataset "
-                    "again"
+                    f"{pairs_path} names {missing[0]} of {class_name}, which {path} "
+                    f"lacks ({len(missing)} such names); convert the dataset again"
                 )
 
     def __call__(self, class_name: str, name: str) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns an image, uint8 [H, W, 3], and its mask, uint8 [H, W]."""
         path, offset, length = self._places[class_name, name]
         try:
-            record = self._records.get((class_name, name))
-            if record is None:
-                with open(path, "rb") as file:
-                    file.seek(offset)
-                    record = file.read(length)
+            with open(path, "rb") as file:
+                file.seek(offset)
+                record = file.read(length)
             return decode_example(tf.constant(record), self._image_size)
         except (OSError, *DAMAGED) as error:
-            reason = reason_of(error)
             raise UserError(
-                f"shard {path}: cannot decode {name} ({reason}); copy the file again "
-                "or convert the dataset again"
+                f"shard {path}: cannot decode {name} ({reason_of(error)}); copy the "
+                "file again or convert the dataset again"
             ) from error
 
 

@@ -25,7 +25,7 @@ from efficientlab_tf.data.split_lists import (
     resolve_splits,
 )
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.files import write_text
+from efficientlab_tf.files import write_text, writing
 from efficientlab_tf.untrusted import build, read_json, reading
 
 FILENAME = "dataset.json"
@@ -134,12 +134,8 @@ class Manifest:
         if self.folds:
             content["folds"] = self.folds
         path = self.directory / FILENAME
-        try:
+        with writing(str(path), "check the folder"):
             write_text(path, json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path}: {error.strerror}; check the folder"
-            ) from error
 
     def split(self, name: str) -> tuple[str, ...]:
         """Returns the class names of a split; "all" is every class, sorted.

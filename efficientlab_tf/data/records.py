@@ -55,12 +55,10 @@ class ShardInfo(NamedTuple):
     Attributes:
       count: number of records.
       sha256: hexadecimal digest of the whole file.
-      bytes: size of the file.
     """
 
     count: int
     sha256: str
-    bytes: int
 
 
 def encode_example(example: Example) -> bytes:
@@ -177,7 +175,7 @@ def write_shard(path: str | os.PathLike, examples: Iterable[Example]) -> ShardIn
                 for example in examples:
                     writer.write(encode_example(example))
                     count += 1
-            return ShardInfo(count, file_sha256(partial), partial.stat().st_size)
+            return ShardInfo(count, file_sha256(partial))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", error)
         raise UserError(

@@ -3,10 +3,9 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,10 +15,9 @@ from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before oth
 from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.data.episodes import fixed_episodes
-from efficientlab_tf.data.fold_episodes import fold_episodes
+from efficientlab_tf.data.fold_episodes import Tasks, fold_episodes
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.episode import Episode
-from efficientlab_tf.evaluation.meta_test import Example, evaluate, sheet, task_seed
+from efficientlab_tf.evaluation.meta_test import Row, evaluate, sheet, task_seed
 from efficientlab_tf.evaluation.methods import Method, comparable
 from efficientlab_tf.evaluation.study import unit_process
 from efficientlab_tf.metrics import TaskResult
@@ -107,14 +105,6 @@ class Measured:
         return cls(**values | {"results": tuple(results)})
 
 
-class Tasks(NamedTuple):
-    """The tasks of a unit, see `fixed_episodes`; how many, and how many are not."""
-
-    episodes: Iterator[tuple[Episode, str, int]]
-    total: int
-    skipped: int = 0
-
-
 def kind_of(shots: int, points: str) -> str:
     """Says in words what support sets a unit has."""
     text = f"{shots}-shot"
@@ -139,7 +129,7 @@ def tasks_of(unit: Unit) -> Tasks:
     }
     if unit.fold is not None:
         limit = config.pairs or None
-        return Tasks(*fold_episodes(manifest, unit.fold, limit=limit, **common))
+        return fold_episodes(manifest, unit.fold, limit=limit, **common)
     if config.splits:
         manifest = manifest.with_splits(config.splits)
     names = manifest.split(config.eval_split)
@@ -152,7 +142,7 @@ def tasks_of(unit: Unit) -> Tasks:
     return Tasks(episodes, len(names) * config.splits_per_task)
 
 
-def measure(unit: Unit) -> tuple[Measured, list[Example]]:
+def measure(unit: Unit) -> tuple[Measured, list[Row]]:
     """Evaluates and times; returns a few pictures, too."""
     process = psutil.Process()
     before = process.memory_info().rss
@@ -160,15 +150,14 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
         unit.method, backbone=unit.config.backbone, eval_size=unit.config.eval_size
     )
     tasks = tasks_of(unit)
-    examples: list[Example] = []
+    rows: list[Row] = []
     with tqdm(
         total=tasks.total, unit="task", desc=unit.label, dynamic_ncols=True
     ) as bar:
 
-        def on_task(result: TaskResult, example: Example) -> None:
-            wanted = len(examples) * tasks.total // _PICTURES
-            if bar.n >= wanted and len(examples) < _PICTURES:
-                examples.append(example)
+        def on_task(result: TaskResult, row: Row) -> None:
+            if bar.n >= len(rows) * tasks.total // _PICTURES and len(rows) < _PICTURES:
+                rows.append(row)
             bar.update()
 
         results = evaluate(
@@ -179,7 +168,7 @@ def measure(unit: Unit) -> tuple[Measured, list[Example]]:
         *(tuple(results), float(np.median(seconds)), len(seconds)),
         *(_peak_bytes(), before, tasks.skipped, adaptation),
     )
-    return measured, examples
+    return measured, rows
 
 
 def _times(segmenter: Segmenter, unit: Unit) -> list[float]:
@@ -209,10 +198,10 @@ def _peak_bytes() -> int:
 
 def _measure(values: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
-        measured, examples = measure(Unit.from_dict(values))
+        measured, rows = measure(Unit.from_dict(values))
     except Diverged as error:
         return {DIVERGED: str(error)}
-    sheet(examples).save(path.with_suffix(".png"))
+    sheet(rows).save(path.with_suffix(".png"))
     return measured.to_dict()
 
 

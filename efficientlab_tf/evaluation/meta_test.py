@@ -31,26 +31,9 @@ COLUMNS = ("support", "query", "ground truth", "prediction")
 """Of a sheet of predictions."""
 _PICTURES = 12
 
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One query image of a task, for pictures: all uint8.
-
-    Attributes:
-      caption: class and IoU.
-      support_image: [H, W, 3]; the task's first.
-      support_mask: [H, W].
-      query_image: [H, W, 3].
-      query_mask: [H, W].
-      predicted: [H, W].
-    """
-
-    caption: str
-    support_image: np.ndarray
-    support_mask: np.ndarray
-    query_image: np.ndarray
-    query_mask: np.ndarray
-    predicted: np.ndarray
+Row = tuple[str, list[np.ndarray]]
+"""A query of a task for people to look at: class and IoU, and pictures as `COLUMNS`
+says, uint8 [H, W, 3]; of the support set the first."""
 
 
 def task_seed(name: str, draw: int, seed: int = 0) -> int:
@@ -86,7 +69,7 @@ def evaluate(
     thresholds: Sequence[float] = (0.5,),
     seed: int = 0,
     disjoint: bool = True,
-    on_task: Callable[[TaskResult, Example], None] | None = None,
+    on_task: Callable[[TaskResult, Row], None] | None = None,
 ) -> list[TaskResult]:
     """Adapts to every task and counts its query pixels.
 
@@ -123,29 +106,18 @@ def evaluate(
         results.append(result)
         if on_task is not None:
             caption = f"{name} {100 * image_iou(result.counts[:1])[0]:.0f}%"
-            arrays = (np.asarray(array[0]) for array in episode[:4])
+            support, labelled, query, truth = (np.asarray(x[0]) for x in episode[:4])
             predicted = predicted_masks(probabilities[:1], thresholds[0])[0]
-            on_task(result, Example(caption, *arrays, predicted))
+            pictures = [marked(support, labelled), query]
+            pictures += [marked(query, mask) for mask in (truth, predicted)]
+            on_task(result, (caption, pictures))
     return results
 
 
-def sheet(examples: list[Example], cell: int = 128) -> Image.Image:
-    """Draws one row an example: support, query, ground truth, prediction."""
-    rows = [
-        [
-            marked(e.support_image, e.support_mask),
-            e.query_image,
-            marked(e.query_image, e.query_mask),
-            marked(e.query_image, e.predicted),
-        ]
-        for e in examples
-    ]
-    return contact_sheet(
-        rows,
-        row_captions=[e.caption for e in examples],
-        column_captions=COLUMNS,
-        cell=cell,
-    )
+def sheet(rows: Sequence[Row]) -> Image.Image:
+    """Draws support, query, ground truth and prediction of queries, a row each."""
+    captions, pictures = zip(*rows, strict=True)
+    return contact_sheet(pictures, row_captions=captions, column_captions=COLUMNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +159,7 @@ def meta_test(
     settings: Settings = OWN,
     seed: int = 0,
     label: str = "evaluating",
-) -> tuple[Protocol, list[TaskResult], list]:
+) -> tuple[Protocol, list[TaskResult], list[Row]]:
     """Evaluates an initialization.
 
     Args:
@@ -199,7 +171,7 @@ def meta_test(
       label: what the progress bar says.
 
     Returns:
-      The protocol, one result a task, and one picture example a task.
+      The protocol, one result a task, and a row for `sheet` a class.
     """
     own = model.resolve(settings)
     require_one_way("a meta-test", model.classes)
@@ -232,15 +204,15 @@ def meta_test(
         points=data.point_range,
         family=data.family,
     )
-    examples = []
+    rows = []
     total = len(names) * config.splits_per_task
     with tqdm(total=total, unit="task", desc=label, dynamic_ncols=True) as bar:
         ious = []
 
-        def on_task(result, example):
+        def on_task(result, row):
             ious.append(result.iou)
             if result.draw == 0:
-                examples.append(example)
+                rows.append(row)
             bar.update()
             bar.set_postfix(IoU=f"{100 * np.mean(ious):.1f}%", refresh=False)
 
@@ -252,11 +224,11 @@ def meta_test(
             disjoint=not data.same_images,
             on_task=on_task,
         )
-    return protocol, results, examples
+    return protocol, results, rows
 
 
 def write_results(
-    output_dir: Path, protocol: Protocol, results: list[TaskResult], examples: list
+    output_dir: Path, protocol: Protocol, results: list[TaskResult], shown: list[Row]
 ) -> Summary:
     """Writes summary.json, per_class.csv and predictions.png.
 
@@ -278,7 +250,7 @@ def write_results(
         heads = ["class", "draws", "per_image_iou", "class_iou"]
         write_text(output_dir / "per_class.csv", tables.csv_text(heads, rows))
         # Evenly over the classes in name order: neither the best nor the worst.
-        spread = np.linspace(0, len(examples) - 1, min(_PICTURES, len(examples)))
+        spread = np.linspace(0, len(shown) - 1, min(_PICTURES, len(shown)))
         with replacing(output_dir / "predictions.png") as partial:
-            sheet([examples[int(i)] for i in spread]).save(partial)
+            sheet([shown[int(i)] for i in spread]).save(partial)
     return summary

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.meta_optimizer import linear_annealing, meta_optimizer
+from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import Loss, Objective
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
@@ -98,8 +98,9 @@ class Learner(abc.ABC):
         self.config = config
         self.augment_episodes = augment_episodes
         self.objective = Objective(objective or config.loss, config.l2)
-        self.schedule = linear_annealing(
-            config.meta_learning_rate, config.meta_learning_rate_final, meta_steps
+        # Linear, as its power is 1.
+        self.schedule = keras.optimizers.schedules.PolynomialDecay(
+            config.meta_learning_rate, meta_steps, config.meta_learning_rate_final
         )
         self._optimizer = meta_optimizer(
             config.meta_optimizer,

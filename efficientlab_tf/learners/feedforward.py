@@ -85,9 +85,7 @@ class Feedforward(Learner):
         loss, parts = self.objective(
             logits, episode.query_masks, weights.theta, self.network.decayed
         )
-        zero = tf.zeros_like(loss)
-        metrics = {name: parts.get(name, zero) for name in self.metric_names}
-        return loss, metrics | {"loss": loss}, statistics
+        return loss, {"loss": loss, **parts}, statistics
 
 
 def network_inputs(episode: Episode) -> dict[str, tf.Tensor]:

@@ -51,7 +51,7 @@ class FOMAML(GradientLearner):
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` on the tail, `support_loss` at theta."""
         alpha = self.config.inner_learning_rate
-        adapted, losses = self.inner.adapt(
+        adapted, losses, _ = self.inner.adapt(
             weights.theta,
             weights.statistics,
             episode.support_images,
@@ -70,10 +70,5 @@ class FOMAML(GradientLearner):
         return TaskUpdate(
             tuple(-alpha * g for g in tail.gradient),
             tail.statistics,
-            {
-                "loss": tail.loss,
-                "support_loss": losses[0],
-                "cross_entropy": tail.parts["cross_entropy"],
-                "soft_iou": tail.parts.get("soft_iou", tf.zeros_like(tail.loss)),
-            },
+            {"loss": tail.loss, "support_loss": losses[0], **tail.parts},
         )

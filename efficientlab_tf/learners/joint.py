@@ -39,9 +39,5 @@ class Joint(GradientLearner):
         return TaskUpdate(
             tuple(-g for g in result.gradient),
             result.statistics,
-            {
-                "loss": result.loss,
-                "cross_entropy": result.parts["cross_entropy"],
-                "soft_iou": result.parts.get("soft_iou", tf.zeros_like(result.loss)),
-            },
+            {"loss": result.loss, **result.parts},
         )

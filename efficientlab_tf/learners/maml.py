@@ -66,7 +66,7 @@ class MAML(GradientLearner):
         step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` on the query, `support_loss` at theta."""
-        path = self.inner.trajectory(
+        path = self.inner.adapt(
             weights.theta,
             weights.statistics,
             episode.support_images,
@@ -74,6 +74,7 @@ class MAML(GradientLearner):
             steps=self.config.inner_steps,
             learning_rate=self.rates(weights),
             seed=seed,
+            record=True,
         )
         query = self.on_query(path.end, episode, seed)
         v, rates_gradient = self.backward(
@@ -82,12 +83,7 @@ class MAML(GradientLearner):
         return TaskUpdate(
             tuple(-u for u in v),
             query.statistics,
-            {
-                "loss": query.loss,
-                "support_loss": path.losses[0],
-                "cross_entropy": query.parts["cross_entropy"],
-                "soft_iou": query.parts.get("soft_iou", tf.zeros_like(query.loss)),
-            },
+            {"loss": query.loss, "support_loss": path.losses[0], **query.parts},
             tuple(-r for r in rates_gradient),
         )
 

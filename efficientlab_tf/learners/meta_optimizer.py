@@ -12,8 +12,6 @@ halved on plateaus. scale is the ratio of the learner's displacement to a gradie
 which for FOMAML is the inner learning rate.
 """
 
-from typing import Protocol
-
 import keras
 import tensorflow as tf
 
@@ -22,34 +20,15 @@ from efficientlab_tf.errors import UserError
 _NAMES = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lamb", "lion")
 
 
-class MetaOptimizer(Protocol):
-    """A pure function of its slots: they are passed in and returned."""
-
-    def init(self) -> tuple[tf.Tensor, ...]:
-        """Returns the slots before the first step."""
-        ...
-
-    def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
-        """Returns the next theta and slots; rate is the meta-learning rate."""
-        ...
-
-
-def linear_annealing(first: float, last: float, steps: int):
-    """Returns step -> rate, linear from `first` to `last` over `steps` steps."""
-    return keras.optimizers.schedules.PolynomialDecay(
-        initial_learning_rate=first, decay_steps=steps, end_learning_rate=last
-    )
-
-
 class Interpolation:
     """theta + eps_t * displacement (Reptile, Nichol and Schulman; Hendryx et al.)."""
 
     def init(self) -> tuple[tf.Tensor, ...]:
-        """No slots."""
+        """Returns the slots before the first step: there are none."""
         return ()
 
     def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
-        """See the class."""
+        """Returns the next theta and slots; rate is the meta-learning rate."""
         moved = tuple(
             t + tf.cast(rate, t.dtype) * d
             for t, d in zip(theta, displacement, strict=True)
@@ -99,7 +78,7 @@ class KerasOptimizer:
 
 def meta_optimizer(
     name: str, variables, scale: float, momentum: float = 0.0
-) -> MetaOptimizer:
+) -> Interpolation | KerasOptimizer:
     """Builds a meta-optimizer by name.
 
     Args:

@@ -38,7 +38,7 @@ class Reptile(GradientLearner):
         step: tf.Tensor | int = 0,
     ) -> TaskUpdate:
         """See the module. Metrics: `loss` of the last step, `support_loss` at theta."""
-        adapted, losses = self.inner.adapt(
+        adapted, losses, _ = self.inner.adapt(
             weights.theta,
             weights.statistics,
             tf.concat([episode.support_images, episode.query_images], 0),

@@ -76,9 +76,6 @@ class AnnotationMaps(keras.layers.Layer):
         signs = tf.reshape(tf.cast(signs, inputs.dtype), shape)
         return self.scale * tf.reduce_mean(signs, axis=[2, 4])
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.height, self.width, 2)
-
     def get_config(self):
         sizes = {"height": self.height, "width": self.width, "scale": self.scale}
         return {**super().get_config(), **sizes}
@@ -103,9 +100,6 @@ class GlobalGuide(keras.layers.Layer):
         )
         return tf.reshape(guides, [1, 2 * features.shape[-1]])
 
-    def compute_output_shape(self, input_shape):
-        return (None, 2 * input_shape[0][-1])
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class LocalGuide(keras.layers.Layer):
@@ -125,10 +119,6 @@ class LocalGuide(keras.layers.Layer):
         _, height, width, channels = features.shape
         return tf.reshape(guides, [1, height, width, 2 * channels])
 
-    def compute_output_shape(self, input_shape):
-        (_, height, width, channels), _ = input_shape
-        return (None, height, width, 2 * channels)
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class AnnotatedMean(keras.layers.Layer):
@@ -147,9 +137,6 @@ class AnnotatedMean(keras.layers.Layer):
         mean = tf.math.divide_no_nan(total, tf.reduce_sum(weights))
         return mean[tf.newaxis]
 
-    def compute_output_shape(self, input_shape):
-        return (None, input_shape[0][-1])
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class TileGuide(keras.layers.Layer):
@@ -165,10 +152,6 @@ class TileGuide(keras.layers.Layer):
         shape = tf.concat([tf.shape(features)[:-1], [guide.shape[-1]]], axis=0)
         return tf.concat([features, tf.broadcast_to(guide, shape)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
-        guide, features = input_shape
-        return (*features[:-1], features[-1] + guide[-1])
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class RelateGuide(keras.layers.Layer):
@@ -183,10 +166,6 @@ class RelateGuide(keras.layers.Layer):
         unit = features.shape[-1] * tf.math.l2_normalize(features, -1)
         signs = tf.split(guide, 2, axis=-1)
         return tf.concat([unit * tf.math.l2_normalize(z, -1) for z in signs], axis=-1)
-
-    def compute_output_shape(self, input_shape):
-        _, features = input_shape
-        return (*features[:-1], 2 * features[-1])
 
 
 class Parts(NamedTuple):

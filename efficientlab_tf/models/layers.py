@@ -80,9 +80,6 @@ class Resize(keras.layers.Layer):
         resized = tf.einsum("hH,nHWc->nhWc", rows, inputs)
         return tf.einsum("wW,nhWc->nhwc", columns, resized)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.height, self.width, input_shape[3])
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -107,9 +104,6 @@ class BackgroundLogit(keras.layers.Layer):
     def call(self, inputs):
         paddings = [[0, 0], [0, 0], [0, 0], [1, 0]]
         return tf.pad(inputs, paddings, constant_values=self.value)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], input_shape[-1] + 1)
 
     def get_config(self):
         return {**super().get_config(), "value": self.value}

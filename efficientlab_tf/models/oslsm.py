@@ -30,9 +30,6 @@ class ForegroundOnly(keras.layers.Layer):
         x, masks = inputs
         return x * tf.cast(masks == _FOREGROUND, x.dtype)[..., None]
 
-    def compute_output_shape(self, input_shape):
-        return input_shape[0]
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class WeightHashing(keras.layers.Layer):
@@ -66,9 +63,6 @@ class WeightHashing(keras.layers.Layer):
         spread = tf.gather(inputs, self._sources, axis=-1)
         return spread * tf.constant(self._signs, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.outputs)
-
     def get_config(self):
         return {**super().get_config(), "outputs": self.outputs, "seed": self.seed}
 
@@ -85,10 +79,6 @@ class PixelClassifiers(keras.layers.Layer):
         scores = tf.einsum("qhwc,kc->qhwk", features, parameters[:, :-1])
         return scores + parameters[:, -1]
 
-    def compute_output_shape(self, input_shape):
-        parameters, features = input_shape
-        return (*features[:-1], parameters[0])
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class MaximumOverShots(keras.layers.Layer):
@@ -96,9 +86,6 @@ class MaximumOverShots(keras.layers.Layer):
 
     def call(self, inputs):
         return tf.reduce_max(inputs, axis=-1, keepdims=True)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], 1)
 
 
 def oslsm(

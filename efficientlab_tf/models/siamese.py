@@ -49,9 +49,6 @@ class DownsampleLabels(keras.layers.Layer):
     def call(self, inputs):
         return downsample_labels(inputs, self.height, self.width)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.height, self.width)
-
     def get_config(self):
         return {**super().get_config(), "height": self.height, "width": self.width}
 
@@ -132,11 +129,6 @@ class L1Similarity(keras.layers.Layer):
         similarity = weighted_l1(query, support, weights) + self.bias
         return tf.reshape(similarity, [-1, height * width, tf.shape(support)[0]])
 
-    def compute_output_shape(self, input_shape):
-        (k, *_), (q, height, width, _) = input_shape
-        positions = height * width
-        return (q, positions, None if k is None else k * positions)
-
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class MostSimilar(keras.layers.Layer):
@@ -161,10 +153,6 @@ class MostSimilar(keras.layers.Layer):
         ]
         _, height, width, _ = guide.shape
         return tf.reshape(tf.stack(best, axis=-1), [-1, height, width, self.labels])
-
-    def compute_output_shape(self, input_shape):
-        similarity, guide = input_shape
-        return (similarity[0], *guide[1:3], self.labels)
 
     def get_config(self):
         return {**super().get_config(), "labels": self.labels}

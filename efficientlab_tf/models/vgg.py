@@ -34,9 +34,6 @@ class BgrPreprocessing(layers.Layer):
     def call(self, inputs):
         return tf.reverse(inputs, [-1]) - tf.constant(_MEAN_BGR, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
 
 def vgg16_fcn(
     image_size: tuple[int, int],

@@ -21,13 +21,11 @@ class EarlyStop:
       steps: j*, the number of steps of the best score.
       score: the best score.
       scores: the score after 0, 1, 2, ... steps, to where the search ended.
-      adapted: what the inner loop had become after j* steps.
     """
 
     steps: int
     score: float
     scores: tuple[float, ...]
-    adapted: GradientAdapted
 
 
 def early_stopping(
@@ -59,7 +57,7 @@ def early_stopping(
         if steps < min_steps:
             continue
         if best is None or value > best.score or best.score != best.score:
-            best = EarlyStop(steps, value, (), adapted)
+            best = EarlyStop(steps, value, ())
         elif steps - best.steps >= patience:
             break
     if best is None:

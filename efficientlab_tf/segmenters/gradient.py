@@ -205,7 +205,7 @@ class AdaptFunctions:
 
     def _adapt(self, weights, images, masks, steps, learning_rate, seed, first):
         """Returns the weights after steps `first` to `steps` - 1, and their losses."""
-        return self.inner.adapt(
+        weights, losses, _ = self.inner.adapt(
             weights.theta,
             weights.statistics,
             tf.ensure_shape(images, self._image_shape),
@@ -215,6 +215,7 @@ class AdaptFunctions:
             seed=seed,
             first=first,
         )
+        return weights, losses
 
     def _support_statistics(self, weights, images):
         """Replaces the running averages, which lag behind, by the support set's."""

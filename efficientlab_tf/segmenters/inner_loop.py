@@ -51,14 +51,15 @@ class Trajectory(NamedTuple):
     """The path of an inner loop through K steps.
 
     Attributes:
-      points: theta_0 to theta_K-1: for each tensor of theta a TensorArray of K entries.
       end: theta_K and the running averages after the last step.
-      losses: float [K], the loss at each of the points.
+      losses: float [K], the loss of each step, taken before its update.
+      points: theta_0 to theta_K-1: for each tensor of theta a TensorArray of K entries;
+        () if they were not recorded.
     """
 
-    points: tuple[tf.TensorArray, ...]
     end: Weights
     losses: tf.Tensor
+    points: tuple[tf.TensorArray, ...]
 
 
 def fold_in(seed: tf.Tensor, salt) -> tf.Tensor:
@@ -229,7 +230,8 @@ class InnerLoop:
         learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...],
         seed: tf.Tensor,
         first: tf.Tensor | int = 0,
-    ) -> tuple[Weights, tf.Tensor]:
+        record: bool = False,
+    ) -> Trajectory:
         """Takes SGD steps `first` to `steps` - 1 from theta.
 
         Taking some and then, from there, the rest is the same as taking all.
@@ -244,49 +246,7 @@ class InnerLoop:
           seed: int32 [2].
           first: number of the first step, for an inner loop that goes on; theta and
             statistics are those that came out of the steps before.
-
-        Returns:
-          The adapted weights, and the loss of each step, float [steps - first],
-          taken before its update.
-        """
-        path = self.trajectory(
-            theta,
-            statistics,
-            images,
-            masks,
-            steps=steps,
-            learning_rate=learning_rate,
-            seed=seed,
-            first=first,
-            record=False,
-        )
-        return path.end, path.losses
-
-    def trajectory(
-        self,
-        theta,
-        statistics,
-        images: tf.Tensor,
-        masks: tf.Tensor,
-        *,
-        steps: tf.Tensor | int,
-        learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...],
-        seed: tf.Tensor,
-        first: tf.Tensor | int = 0,
-        record: bool = True,
-    ) -> Trajectory:
-        """Takes the same steps as `adapt` and keeps every point on the way.
-
-        Args:
-          theta: see `adapt`, and so for the other arguments.
-          statistics: see `Weights`.
-          images: uint8 [k, H, W, 3].
-          masks: uint8 [k, H, W].
-          steps: number of steps.
-          learning_rate: alpha, a scalar, or a tuple as `Weights.rates`.
-          seed: int32 [2].
-          first: number of the first step.
-          record: false leaves `Trajectory.points` empty.
+          record: whether to keep every point on the way.
         """
         batch = self.batches(images, masks, steps=steps, seed=seed)
         rates = self.rates(learning_rate)
@@ -314,4 +274,4 @@ class InnerLoop:
             (start, points, tuple(theta), tuple(statistics), losses),
             parallel_iterations=1,
         )
-        return Trajectory(points, Weights(theta, statistics), losses.stack())
+        return Trajectory(Weights(theta, statistics), losses.stack(), points)

@@ -8,12 +8,11 @@ The inner loop runs inside the graph, from constants of the export and the reque
 alone. No variable is ever assigned: a request cannot change what the next one gets.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from efficientlab_tf.config import ExportConfig
+from efficientlab_tf.config import ExportConfig, Settings
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
@@ -35,21 +34,6 @@ SEED = 0
 """Of mini-batches, augmentation and dropout: equal requests get equal answers."""
 
 _PNG_LEVELS = 65535.0
-
-
-@dataclasses.dataclass(frozen=True)
-class InnerDefaults:
-    """The inner loop of requests that leave it to the model.
-
-    Attributes:
-      learning_rate: of SGD; without effect where rates were learned.
-      steps: number of steps.
-      batch_norm: statistics after adaptation, "support" or "running".
-    """
-
-    learning_rate: float
-    steps: int
-    batch_norm: str = "support"
 
 
 class SegmentationModel(tf.Module):
@@ -142,7 +126,8 @@ class ServedModel(SegmentationModel):
     Args:
       inner: the inner loop on its network.
       weights: the initialization.
-      defaults: the inner loop of requests that leave it to the model.
+      defaults: steps, learning rate and statistics (support or running) of requests
+        that leave them to the model; the rate has no effect where rates were learned.
       config: what is exported, and the limits of a request.
 
     Attributes:
@@ -153,7 +138,7 @@ class ServedModel(SegmentationModel):
         self,
         inner: InnerLoop,
         weights: Weights,
-        defaults: InnerDefaults,
+        defaults: Settings,
         config: ExportConfig,
     ):
         network, size = inner.network, inner.network.image_shape[:2]
@@ -189,7 +174,7 @@ class ServedModel(SegmentationModel):
             masks = checked_masks("support_masks", support_masks, images, self.classes)
             rate, steps = self._inner_loop(learning_rate, steps)
             images, masks = self._fitted(images), self._fitted_masks(masks)
-            adapted, _ = self._functions.inner.adapt(
+            adapted, *_ = self._functions.inner.adapt(
                 *(weights.theta, weights.statistics, images, masks),
                 steps=steps,
                 learning_rate=weights.rates or rate,

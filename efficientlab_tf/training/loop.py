@@ -7,6 +7,7 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
+from efficientlab_tf import quiet
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import (
     CONFIG_FILE,
@@ -21,7 +22,7 @@ from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import evaluate
+from efficientlab_tf.evaluation.meta_test import Row, evaluate
 from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.metrics import Summary
@@ -67,7 +68,7 @@ class Validation:
         ]
 
     def __call__(self, state: MetaState):
-        """Returns the `Summary` of the validation and a few examples.
+        """Returns the `Summary` of the validation and rows for `sheet`.
 
         Raises:
           Diverged: an adaptation did.
@@ -79,14 +80,14 @@ class Validation:
             steps=learner.inner_steps,
             batch_norm=learner.batch_norm if self._has_steps else "running",
         )
-        examples = []
+        rows: list[Row] = []
         results = evaluate(
             segmenter,
             self._tasks,
             disjoint=not self._config.data.same_images,
-            on_task=lambda result, example: examples.append(example),
+            on_task=lambda result, row: rows.append(row),
         )
-        return Summary.of(results), examples[:_PICTURES]
+        return Summary.of(results), rows[:_PICTURES]
 
 
 def check(config: RunConfig) -> None:
@@ -149,6 +150,7 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
       UserError: bad input; nothing that was already written is lost.
     """
     check(config)
+    quiet.settle()
     with locked(Path(config.train.run_dir)):
         return _train(config, resume)
 
@@ -335,7 +337,7 @@ def _loop(
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
                 try:
-                    summary, examples = validation(state)
+                    summary, rows = validation(state)
                 except Diverged as error:
                     # Meta-training may still come to a rate that suits the network.
                     score, text = -1.0, f"validation of {error}"
@@ -347,7 +349,7 @@ def _loop(
                         "validation/soft_iou": summary.soft_iou.mean,
                     }
                     summaries.scalars(scalars, step)
-                    summaries.predictions(examples, step)
+                    summaries.predictions(rows, step)
                 # On disk before the state: of a run that goes on from there, nothing
                 # is missing.
                 summaries.flush()

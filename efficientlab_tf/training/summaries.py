@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import api as hparams
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.data.records import FRAME_BYTES
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import Example, sheet
+from efficientlab_tf.evaluation.meta_test import Row, sheet
 from efficientlab_tf.files import replacing
 from efficientlab_tf.untrusted import reason_of
 
@@ -49,9 +49,9 @@ class Summaries:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def predictions(self, examples: list[Example], step: int) -> None:
-        """Writes one overlay sheet of validation examples."""
-        picture = np.asarray(sheet(examples).convert("RGB"))
+    def predictions(self, rows: list[Row], step: int) -> None:
+        """Writes one sheet of queries of the validation."""
+        picture = np.asarray(sheet(rows).convert("RGB"))
         with self._writer.as_default(step):
             tf.summary.image("validation/predictions", picture[np.newaxis])
 

@@ -85,21 +85,24 @@ class VideoConfig:
             bool(self.davis) or len(parts) == 1,
             f"`steps`={self.steps} are several numbers, which need `davis`",
         )
-        require(bool(self.output), "`output` is needed, see --help")
+        require(
+            bool(self.output),
+            "`output` is needed: a folder for results",
+        )
         require(
             bool(self.davis) != bool(self.sequence),
-            "either `sequence` with `annotation` is needed, or `davis`; see --help",
+            "either `sequence` with `annotation` is needed, or `davis`",
         )
         if self.davis:
             self._exclude("annotation", "annotations", because="`davis` has its own")
             require(
                 bool(self.methods) != bool(self.model),
-                "either `model` is needed, or `methods`; see --help",
+                "either `model` is needed, or `methods`",
             )
         else:
             self._exclude("methods", "split", "sequences", because="it needs `davis`")
-            require(bool(self.model), "`model` is needed, see --help")
-            require(bool(self.annotation), "`annotation` is needed, see --help")
+            require(bool(self.model), "`model` is needed: what segments")
+            require(bool(self.annotation), "`annotation` is needed: what is the object")
         if self.methods:
             require(
                 self.steps in _OWN,

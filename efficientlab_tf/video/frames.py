@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import EXIF_SWAPS_SIDES
@@ -72,12 +71,6 @@ def natural_key(name: str) -> list[tuple]:
     """Sort key that takes runs of digits for numbers."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts if p]
-
-
-def fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a frame, bilinear and antialiased: uint8 [H, W, 3] to [*size, 3]."""
-    picture = Image.fromarray(image)
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def shown(size: tuple[int, int]) -> str:

@@ -1,7 +1,5 @@
 """Measures of videos as tables, CSV files and a plot of accuracy against time."""
 
-import csv
-import io
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from efficientlab_tf.api.loading import name_of
+from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import save_figure, write_text
 from efficientlab_tf.segmenters.baselines import BASELINES
 from efficientlab_tf.video.metrics import PROTOCOL
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 _PARTS = [f"{name}_{part}" for name in "JF" for part in ("mean", "recall", "decay")]
 _MEASURES = [*_PARTS, "J&F"]
+_TIMES = ("adaptation_s", "prediction_s", "compilation_s", "online_updates")
+_RESULTS = ("method", "sequence", "object", "frames", *_MEASURES, *_TIMES)
+_FRAMES = ("method", "sequence", "frame", "object", "J", "F")
 _SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
 
 
@@ -77,8 +79,8 @@ def write_report(output: Path, rows: Sequence[Row]) -> str:
     ]
     parts += [f"## {row.label}\n\n{_by_sequence(row)}" for row in rows]
     write_text(output / "table.md", "\n".join(parts))
-    write_text(output / "results.csv", _csv(_results_lines(rows)))
-    write_text(output / "per_frame.csv", _csv(_frame_lines(rows)))
+    write_text(output / "results.csv", tables.csv_text(_RESULTS, _results_lines(rows)))
+    write_text(output / "per_frame.csv", tables.csv_text(_FRAMES, _frame_lines(rows)))
     draw(output / "accuracy_time.png", rows)
     return overall
 
@@ -89,12 +91,6 @@ def _speeds(results: Sequence[SequenceResult]) -> list[str]:
     seconds = sum(result.seconds for result in results)
     speeds = f"{frames / prediction:.1f}", f"{frames / seconds:.2f}"
     return [*speeds, f"{seconds / len(results):.2f}"]
-
-
-def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    text = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
-    text.insert(1, "|---" * len(heads) + "|")
-    return "\n".join(text) + "\n"
 
 
 def _cells(
@@ -112,7 +108,7 @@ def _overall(rows: Sequence[Row]) -> str:
     for row in rows:
         cells = _cells(row.results, measures=_MEASURES)
         lines.append([row.label, *cells, *_speeds(row.results)])
-    return _markdown(heads, lines)
+    return tables.markdown(heads, lines)
 
 
 def _j_by_sequence(rows: Sequence[Row]) -> str:
@@ -122,7 +118,7 @@ def _j_by_sequence(rows: Sequence[Row]) -> str:
             cells = [_cells([result], index)[0] for result in of_sequence]
             lines.append([_object_name(of_sequence[0], index), *cells])
     lines.append(["**mean**", *(_cells(row.results)[0] for row in rows)])
-    return _markdown(["sequence", *(row.label for row in rows)], lines)
+    return tables.markdown(["sequence", *(row.label for row in rows)], lines)
 
 
 def _object_name(result: SequenceResult, index: int) -> str:
@@ -139,12 +135,10 @@ def _by_sequence(row: Row) -> str:
                 cells = _cells([result], index)
                 lines.append([_object_name(result, index), *cells, "", "", ""])
     lines.append(["**mean**", *_cells(row.results), *_speeds(row.results)])
-    return _markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
+    return tables.markdown(["sequence", "J", "F", "J&F", *_SPEEDS], lines)
 
 
 def _results_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
-    times = "adaptation_s", "prediction_s", "compilation_s", "online_updates"
-    yield ["method", "sequence", "object", "frames", *_MEASURES, *times]
     for row in rows:
         for result in row.results:
             seconds = result.adaptation, result.prediction, result.compilation
@@ -157,19 +151,12 @@ def _results_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
 
 
 def _frame_lines(rows: Sequence[Row]) -> Iterator[Sequence]:
-    yield ["method", "sequence", "frame", "object", "J", "F"]
     for row in rows:
         for result in row.results:
             for frame, of_frame in sorted(result.per_frame.items()):
                 for index, (j, f) in of_frame.items():
                     own = row.label, result.name, frame, index
                     yield [*own, f"{j:.6f}", f"{f:.6f}"]
-
-
-def _csv(lines: Iterator[Sequence]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(lines)
-    return file.getvalue()
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:

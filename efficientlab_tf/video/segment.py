@@ -16,12 +16,13 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from efficientlab_tf.data.annotations.resizing import resize_image
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.pictures import decide
 from efficientlab_tf.segmenters.gradient import GradientSegmenter
 from efficientlab_tf.segmenters.segmenter import Adapted, Segmenter
 from efficientlab_tf.video.annotation import Annotation
-from efficientlab_tf.video.frames import Frames, fitted
+from efficientlab_tf.video.frames import Frames
 
 BATCH = 8
 CERTAIN = 0.97
@@ -104,7 +105,7 @@ def follow(
         if online:
             last = min(last, (first // online + 1) * online)
         pictures = [frames.read(index) for index in range(first, last)]
-        small = np.stack([fitted(picture, size) for picture in pictures])
+        small = np.stack([resize_image(picture, size) for picture in pictures])
         start = time.perf_counter()
         probabilities = adapted.predict(small)
         found = [decide(p, frames.size, threshold) for p in probabilities]
@@ -133,7 +134,7 @@ def support_set(
     frames: Frames, annotation: Annotation, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the annotated frames, uint8 [k, *size, 3], and masks [k, *size]."""
-    images = np.stack([fitted(frames.read(i), size) for i in annotation.frames])
+    images = np.stack([resize_image(frames.read(i), size) for i in annotation.frames])
     return images, annotation.masks(size)
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import task_seed
 from efficientlab_tf.evaluation.methods import LoadedMethod
+from efficientlab_tf.files import writing
 from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.pictures import dots, marked, palette_image
 from efficientlab_tf.video.annotation import Annotation, Truths
@@ -121,7 +121,7 @@ def run_sequence(
     wanted = set(np.linspace(0, len(frames) - 1, PICTURES).round().astype(int))
     points = annotation.point_masks()
     per_frame, pictures, captions = {}, [], []
-    try:
+    with writing(f"to {output}"):
         (output / MASKS).mkdir(parents=True, exist_ok=True)
         for index, image, mask in labelled:
             palette_image(mask).save(output / MASKS / f"{frames.names[index]}.png")
@@ -139,11 +139,6 @@ def run_sequence(
                     caption = _caption(per_frame.get(index, {}))
                 captions.append(frames.paths[index].stem + caption)
         written = clip.close()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {output}: {error.strerror or error}; choose a folder "
-            "that you may write to"
-        ) from error
     result = SequenceResult(
         name=name,
         frames=len(frames),

@@ -48,6 +48,11 @@ def run_in_dataset(augmenter, images, masks, seed):
     return dataset.get_single_element()
 
 
+def amount(**amounts):
+    """A kind of augmenter that changes more, or less, than usual."""
+    return type("Changed", (Augmenter,), amounts)
+
+
 ALL = sorted({*PAPER, *RECIPES["meta_drn"]})
 RUNS = [run_eagerly, run_in_function, run_in_loop, run_in_dataset]
 
@@ -128,7 +133,7 @@ def test_mask_moves_with_the_image_through_several_operations():
 @pytest.mark.parametrize("name", ["translation", "flip"])
 def test_mask_moves_with_the_image(run, dtype, name):
     images, masks = batch()
-    augmenter = Augmenter(0.7, names=[name], translation=0.2)
+    augmenter = amount(translation=0.2)(0.7, names=[name])
     new_images, new_masks = run(augmenter, images.astype(dtype), masks, SEED)
     assert not np.array_equal(new_masks, masks)
     np.testing.assert_array_equal(new_images[..., 0], new_masks)
@@ -141,7 +146,7 @@ def test_erased_pixels_become_background(run, dtype):
     images, masks = batch()
     masks[masks == 0] = 1
     images[..., 0], images[..., 1:] = masks, 0
-    augmenter = Augmenter(1.0, names=["erasing"], erase_area=(0.1, 0.2))
+    augmenter = amount(erase_area=(0.1, 0.2))(1.0, names=["erasing"])
     new_images, new_masks = run(augmenter, images.astype(dtype), masks, SEED)
     new_images, new_masks = new_images.numpy(), new_masks.numpy()
     erased = np.any(new_images[..., 1:] > 0, axis=-1)
@@ -155,7 +160,7 @@ def test_erased_pixels_become_background(run, dtype):
 def test_erased_area_is_one_rectangle_of_the_asked_size():
     images, masks = batch()
     masks[:] = 255
-    augmenter = Augmenter(1.0, names=["erasing"], erase_area=(0.05, 0.10))
+    augmenter = amount(erase_area=(0.05, 0.10))(1.0, names=["erasing"])
     new_images, new_masks = run_eagerly(augmenter, images, masks, SEED)
     for mask in new_masks.numpy() == 0:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -171,7 +176,7 @@ def test_erased_area_is_one_rectangle_of_the_asked_size():
 def test_translation_uncovers_black_background():
     images = np.full([64, 40, 50, 3], 9, np.uint8)
     masks = np.full([64, 40, 50], 255, np.uint8)
-    augmenter = Augmenter(1.0, names=["translation"], translation=0.2)
+    augmenter = amount(translation=0.2)(1.0, names=["translation"])
     new_images, new_masks = run_eagerly(augmenter, images, masks, SEED)
     new_images, new_masks = new_images.numpy(), new_masks.numpy()
     np.testing.assert_array_equal(new_images.max(-1) == 0, new_masks == 0)
@@ -222,7 +227,7 @@ def test_each_image_is_drawn_with_the_rate(name, rate):
     rng = np.random.default_rng(0)
     images = rng.integers(1, 255, [400, 20, 20, 3], np.uint8)
     masks = np.ones([400, 20, 20], np.uint8)
-    augmenter = Augmenter(rate, names=[name], translation=0.5)
+    augmenter = amount(translation=0.5)(rate, names=[name])
     new_images, _ = run_eagerly(augmenter, images, masks, SEED)
     changed = _changed(new_images, images)
     # Five standard errors, and a shift that rounds to nothing.
@@ -234,7 +239,7 @@ def test_operations_are_drawn_independently():
     masks = np.ones([400, 8, 8], np.uint8)
     changed = []
     for name in PAPER:
-        augmenter = Augmenter(0.5, names=[name], translation=0.5)
+        augmenter = amount(translation=0.5)(0.5, names=[name])
         new_images, _ = run_eagerly(augmenter, images, masks, SEED)
         changed.append(_changed(new_images, images))
     correlation = np.corrcoef(np.array(changed, float)) - np.eye(len(PAPER))
@@ -261,12 +266,6 @@ def test_compiled_by_xla_is_deterministic_and_moves_masks_along():
         (1.5, {}, "rate in 0..1, received 1.5"),
         (float("nan"), {}, "rate in 0..1, received nan"),
         (0.5, {"names": ["flip", "twist"]}, "'twist'; choose from translation"),
-        (0.5, {"translation": -0.1}, "translation in 0..1, received -0.1"),
-        (0.5, {"noise_stddev": -1}, "noise_stddev in 0..255, received -1"),
-        (0.5, {"zoom": 0.5}, "zoom in 1..10, received 0.5"),
-        (0.5, {"warp": 0.5}, "warp in 0..0.49, received 0.5"),
-        (0.5, {"brightness": 256}, "brightness in 0..255, received 256"),
-        (0.5, {"erase_area": (0.3, 0.1)}, "largest erase_area in 0.3..1"),
     ],
 )
 def test_bad_options_are_one_clear_line(rate, options, message):

@@ -132,13 +132,9 @@ def test_names_of_entries_and_folds():
     ]
 
 
-# Memory for no picture, for some and for all.
-@pytest.mark.parametrize("cache_bytes", [0, 900, None])
 @pytest.mark.parametrize("shots", [1, 3])
-def test_episodes_are_those_of_the_list(shared_manifest, shots, cache_bytes):
-    result = fold_episodes(
-        *(shared_manifest, 0), shots=shots, image_size=SIZE, cache_bytes=cache_bytes
-    )
+def test_episodes_are_those_of_the_list(shared_manifest, shots):
+    result = fold_episodes(shared_manifest, 0, shots=shots, image_size=SIZE)
     rows = [row for row in ROWS if len(row.support) >= shots]
     assert result.total == len(rows)
     assert result.skipped == len(ROWS) - len(rows)
@@ -220,13 +216,10 @@ def test_what_cannot_be_drawn_is_said_before_the_first_episode(manifest):
 def test_a_picture_that_cannot_be_decoded_is_named(manifest):
     broken = [e._replace(image=b"no image") for e in tiny_examples("val-cow", 2)]
     write_shard(manifest.shard_path("val-cow"), broken)
-    for cache_bytes in (0, None):
-        result = fold_episodes(
-            manifest, 0, shots=1, image_size=16, cache_bytes=cache_bytes
-        )
-        assert next(result.episodes)[1] == "bee"
-        with pytest.raises(UserError, match="val-cow.tfrecord: cannot decode 0 "):
-            next(result.episodes)
+    result = fold_episodes(manifest, 0, shots=1, image_size=16)
+    assert next(result.episodes)[1] == "bee"
+    with pytest.raises(UserError, match="val-cow.tfrecord: cannot decode 0 "):
+        next(result.episodes)
 
 
 def test_verify_checks_the_lists(manifest):

@@ -79,6 +79,15 @@ def test_a_conversion_with_worker_processes_and_the_import_of_tensorflow(tmp_pat
     assert done.returncode == 0 and "2 classes, 5 examples" in done.stdout
 
 
+def test_a_loaded_model_and_what_onednn_says_of_whole_numbers():
+    code = (
+        "from efficientlab_tf.api.loading import load; load('all_foreground');"
+        "import tensorflow as tf; tf.transpose([[1, 2]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_conversion_of_shards(tmp_path, quiet):
     image = np.zeros((224, 224, 3), np.uint8)
     record = {"image": image.tobytes(), "mask": bright_half(224, 224).tobytes()}

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.episode import IGNORE, Episode
@@ -22,6 +21,7 @@ from efficientlab_tf.segmenters.inner_loop import fold_in
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.loop import train
 from tests.learners.contract import SIZE, LearnerContract, episodes
+from tests.loading import load_model
 from tests.models.tiny import tiny_network
 
 NARROW = {"image_size": SIZE, "width": 1 / 16, "dilated": True}

@@ -68,7 +68,7 @@ class TestReptile(LearnerContract):
         update = learner.task_update(state.weights, task, seed)
         images = tf.concat([task.support_images, task.query_images], 0)
         masks = tf.concat([task.support_masks, task.query_masks], 0)
-        adapted, losses = learner.inner.adapt(
+        adapted, losses, _ = learner.inner.adapt(
             state.theta,
             state.statistics,
             images,
@@ -115,7 +115,7 @@ def test_zero_steps_adapt_nothing():
     network = Network(tiny_network(SIZE))
     learner = build_learner(network, CONFIG, meta_steps=10)
     task = _task()
-    weights, losses = learner.inner.adapt(
+    weights, losses, _ = learner.inner.adapt(
         *network.weights()[:2],
         task.support_images,
         task.support_masks,

@@ -60,7 +60,7 @@ def _task(size: int = 16) -> Episode:
 
 def _query_loss(learner: Learner, weights: Weights, task: Episode) -> tf.Tensor:
     """The meta-objective, by the inner loop that evaluation uses."""
-    adapted, _ = learner.inner.adapt(
+    adapted, *_ = learner.inner.adapt(
         weights.theta,
         weights.statistics,
         task.support_images,
@@ -178,7 +178,7 @@ def test_meta_gradient_when_only_the_decoder_is_adapted(name):
     errors = finite_difference_errors(learner, _task())
     assert max(errors.values()) < 1e-4
     weights = learner.initial_weights()
-    adapted, _ = learner.inner.adapt(
+    adapted, *_ = learner.inner.adapt(
         weights.theta,
         weights.statistics,
         *_task()[:2],
@@ -234,7 +234,7 @@ def test_rates_of_steps_stay_at_the_last_one():
     )
     after = []
     for steps in (1, 4):
-        adapted, _ = learner.inner.adapt(
+        adapted, *_ = learner.inner.adapt(
             *weights[:2],
             *_task()[:2],
             steps=steps,

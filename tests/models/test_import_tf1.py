@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,12 +7,13 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import decay_mask, efficientlab, import_tf1
-from efficientlab_tf.models.import_tf1 import (
+from efficientlab_tf.models import decay_mask, efficientlab
+from tests.models.shared import shared_path
+from tools import import_efficientlab_checkpoint as tool
+from tools.import_efficientlab_checkpoint import (
     checkpoint_architecture,
     load_efficientlab_checkpoint,
 )
-from tests.models.shared import shared_path
 
 NETWORKS = {
     "efficientlab_b0_rsd3": {"decoder": "rsd", "rsd_stages": (3,)},
@@ -130,7 +130,7 @@ def test_golden_losses_and_sgd_step(golden):
         variable.path: float(tf.norm(c))
         for variable, c in zip(variables, change, strict=True)
     }
-    scopes = import_tf1._scopes(
+    scopes = tool._scopes(
         [layer.name for layer in layers], "efficientnet-b0", legacy=False
     )
     for layer in layers:
@@ -213,16 +213,7 @@ def test_a_torn_data_file_is_an_error(tmp_path):
         load_efficientlab_checkpoint(build(prefix, image_size=32), prefix)
 
 
-@pytest.fixture
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "import_efficientlab_checkpoint.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_tool_writes_the_model(tool, tmp_path):
+def test_the_tool_writes_the_model(tmp_path):
     name = "efficientlab_b0_rsd3_6"
     prefix, output = golden_prefix(name), tmp_path / "model.keras"
     tool.main(["--checkpoint", prefix, "--output", str(output)])
@@ -234,6 +225,6 @@ def test_the_tool_writes_the_model(tool, tmp_path):
 
 
 @pytest.mark.parametrize("output", ["model.h5", "no/such/model.keras"])
-def test_the_tool_names_an_impossible_output(tool, tmp_path, output):
+def test_the_tool_names_an_impossible_output(tmp_path, output):
     with pytest.raises(UserError, match="--output"):
         tool.main(["--checkpoint", "unread", "--output", str(tmp_path / output)])

@@ -32,7 +32,6 @@ def _stop(scores, **options):
 def test_the_best_step_is_found_and_the_end_too(scores, options, steps, seen):
     stop = _stop(scores, **options)
     assert (stop.steps, stop.score, len(stop.scores)) == (steps, scores[steps], seen)
-    assert stop.adapted == steps
 
 
 def test_too_few_steps_are_an_error():

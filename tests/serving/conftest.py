@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.checkpoint.files import load_model, save_keras
+from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_inner_loop
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.segmenters.gradient import AdaptFunctions, GradientSegmenter
 from efficientlab_tf.segmenters.network import Network
+from tests.loading import load_model
 from tests.models.tiny import tiny_network
 
 NAME = "tiny"

@@ -13,11 +13,11 @@ from google.protobuf import (
 )
 
 from efficientlab_tf.checkpoint.run import build_inner_loop
-from efficientlab_tf.config import ExportConfig, LearnerConfig
+from efficientlab_tf.config import ExportConfig, LearnerConfig, Settings
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.serving import documents, folder, warmup
-from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
+from efficientlab_tf.serving.saved_model import ServedModel
 from tests.models.tiny import tiny_network
 from tests.serving.conftest import SIZE, run_export
 
@@ -127,7 +127,7 @@ def test_without_adaptation_everything_can_be_batched():
     network = Network(tiny_network(SIZE))
     config = ExportConfig(adaptation=False, max_images=5, max_side=20)
     inner = build_inner_loop(LearnerConfig(), network)
-    model = ServedModel(inner, network.weights(), InnerDefaults(0.1, 1), config)
+    model = ServedModel(inner, network.weights(), Settings(1, 0.1, "support"), config)
     signatures = model.signatures()
     assert set(signatures) == {"serving_default", "serve_encoded"}
     requests = warmup.warmup_requests(SIZE, SIZE, config)
@@ -152,7 +152,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(tf.saved_model, "save", save)
 
     def export(output: Path, **options) -> None:
-        defaults = InnerDefaults(0.1, 1)
+        defaults = Settings(1, 0.1, "support")
         served = ServedModel(inner, network.weights(), defaults, ExportConfig())
         folder.export(output, served, **options)
 

@@ -11,10 +11,10 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.checkpoint.run import build_inner_loop
-from efficientlab_tf.config import ExportConfig, LearnerConfig
+from efficientlab_tf.config import ExportConfig, LearnerConfig, Settings
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
-from efficientlab_tf.serving.saved_model import InnerDefaults, ServedModel
+from efficientlab_tf.serving.saved_model import ServedModel
 from tests.models.tiny import tiny_network
 from tests.serving.conftest import SIZE, photos, task
 
@@ -339,9 +339,7 @@ def test_learned_rates_several_classes_and_running_averages():
     )
     weights = weights._replace(rates=rates)
     inner = build_inner_loop(LearnerConfig(augment_rate=0.0), network)
-    model = ServedModel(
-        inner, weights, InnerDefaults(0.01, 4, "running"), ExportConfig()
-    )
+    model = ServedModel(*(inner, weights, Settings(4, 0.01, "running")), ExportConfig())
     adapt = model.signatures()["adapt_and_segment"]
     request = task(8)
     request["support_masks"][:, 20:28, 10:20] = 2

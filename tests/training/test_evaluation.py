@@ -130,13 +130,13 @@ def test_unknown_batch_norm_mode(functions, network):
         _segmenter(functions, network, "other")
 
 
-def test_sheet_has_a_row_for_each_example(functions, network, tasks):
-    examples = []
+def test_sheet_has_a_row_for_each_task(functions, network, tasks):
+    rows = []
     evaluate(
         _segmenter(functions, network),
         tasks,
-        on_task=lambda result, example: examples.append(example),
+        on_task=lambda result, row: rows.append(row),
     )
-    one, four = sheet(examples[:1]), sheet(examples)
+    one, four = sheet(rows[:1]), sheet(rows)
     assert four.height > 3 * one.height and four.width == one.width
-    assert examples[0].caption.startswith("class0 ")
+    assert rows[0][0].startswith("class0 ")

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.checkpoint import files
-from efficientlab_tf.checkpoint.files import load_model
 from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_loop
 from efficientlab_tf.config import DataConfig
 from efficientlab_tf.errors import UserError
@@ -19,6 +18,7 @@ from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
 from efficientlab_tf.training.checkpoints import Checkpoints
 from tests.data.tiny_dataset import tiny_dataset
+from tests.loading import load_model
 from tests.models.tiny import tiny_network
 from tests.training.runs import saved, stop_after
 

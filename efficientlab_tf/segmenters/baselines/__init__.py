@@ -1,7 +1,7 @@
 """Segmenters that meta-learn nothing: what a meta-learner has to beat.
 
 The baselines of Shaban et al. (2017), section 6, and the two constant masks. Its
-fine-tuning is `GradientSegmenter` with `--adapt=decoder`.
+fine-tuning is `GradientSegmenter` with `adapt` "decoder".
 """
 
 import dataclasses

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_api
 
+from efficientlab_tf.data import coco_masks
 from efficientlab_tf.data.annotations.rle import brush_mask
-from efficientlab_tf.data.coco_masks import coco_mask, paint
+from efficientlab_tf.data.coco_masks import paint
 from tests.data.annotations.making import box, compress, pack_brush, run_lengths
+
+
+def coco_mask(encoded):
+    """The mask, bool [height, width], that run lengths stand for."""
+    size, lengths = coco_masks.run_lengths(encoded)
+    mask = np.zeros(size, bool)
+    coco_masks.paint_runs(mask, lengths, True)
+    return mask
 
 
 def test_coco_run_lengths_of_both_kinds():
