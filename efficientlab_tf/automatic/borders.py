@@ -4,7 +4,7 @@ r"""Drawing what was found to a picture's own edges, by its colours.
     repeat:  h_l(c)  = sum of q_l over the pixels of about colour c, at sum 1
              u_l     = log p_l + log h_l(c)
              repeat:   m_l = sum_n w_n q_l(n) / N,  q_l <- softmax_l(u_l + g m_l)
-    w_n = exp(-|c - c_n|^2 / 2 b) / |n|                             N neighbours n
+    w_n = exp(-|c - c_n|^2 / 2 b)        N neighbours n, 1 and 4 pixels away
 
 A network sees cells, not pixels: it knows where an object is, and hardly where it ends.
 The picture's colours know that. As in GrabCut (Rother et al., 2004) the colours of
@@ -28,16 +28,13 @@ MOST_SIDE = 384
 """Longer side at which it is done, in pixels; larger pictures are reduced for it."""
 _BINS, _BLUR, _FLOOR = 16, 1.0, 1e-4
 _SMOOTHNESS = 8.0
-_ROUNDS, _STEPS = 3, 5
+_ROUNDS, _STEPS = 3, 4
 _MOST_LOG_ODDS, _MOST_COLOR = 4.0, 3.0
-_REACH = 3
+_REACH = 4
+_TOUCHING = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _NEIGHBOURS = tuple(
-    (down * d, right * d)
-    for d in (1, _REACH)
-    for down, right in (
-        (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)
-    )
-)  # fmt: skip
+    (d * down, d * right) for d in (1, _REACH) for down, right in _TOUCHING
+)
 
 
 @functools.partial(tf.function, reduce_retracing=True)
@@ -54,7 +51,7 @@ def refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     size = tf.shape(image)[:2]
     scale = tf.minimum(1.0, MOST_SIDE / tf.cast(tf.reduce_max(size), tf.float32))
     small = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
-    small = tf.maximum(small, 4)  # `_padded` mirrors 3.
+    small = tf.maximum(small, _REACH)  # `_padded` mirrors so many.
     colors = resize(image[tf.newaxis], small[0], small[1])[0] / 255.0
     p = resize(probabilities[tf.newaxis], small[0], small[1])[0]
     prior = tf.math.log(tf.clip_by_value(p, 1e-6, 1.0))
@@ -126,12 +123,8 @@ def _weights(colors: tf.Tensor) -> list[tf.Tensor]:
         tf.reduce_sum(tf.square(colors - _seen(padded, *n)), -1, keepdims=True)
         for n in _NEIGHBOURS
     ]
-    # The first eight are those that touch.
-    scale = 2.0 * tf.reduce_mean(tf.stack(distances[:8])) + 1e-6
-    return [
-        tf.exp(-distance / scale) / (2.0**0.5 if n[0] and n[1] else 1.0)
-        for n, distance in zip(_NEIGHBOURS, distances, strict=True)
-    ]
+    scale = 2.0 * tf.reduce_mean(tf.stack(distances[: len(_TOUCHING)])) + 1e-6
+    return [tf.exp(-distance / scale) for distance in distances]
 
 
 def _padded(values: tf.Tensor) -> tf.Tensor:

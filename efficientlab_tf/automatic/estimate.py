@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_SLOPE, _OFFSET = 1.0, 0.0
-_SPREAD, _OWN = 0.08, 1.0
+_SLOPE, _OFFSET = 0.95, 0.0
+_SPREAD, _OWN = 0.07, 1.0
 _NORMAL_80 = 1.2816
 
 
