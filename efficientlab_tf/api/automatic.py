@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from efficientlab_tf.api.automatic_files import load_automatic, save_automatic
 from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.api.networks import GradientModel, NetworkModel, network_model
 from efficientlab_tf.automatic.candidates import linear_families
@@ -22,6 +24,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.pictures import (
     Picture,
     check_classes,
+    numbered,
     read_masks,
     read_pictures,
 )
@@ -115,6 +118,10 @@ class AutomaticModel(Model):
         )
         return AutomaticAdaptedModel(self, found.adapted, names, found=found)
 
+    def save_adapted(self, adapted: AdaptedModel, path: Path) -> None:
+        """See `Model`."""
+        save_automatic(path, adapted.adapted)
+
     def _no_effect(self, name: str) -> str:
         return f"has no effect: {self.name} looks for the best way by itself"
 
@@ -130,20 +137,44 @@ class AutomaticAdaptedModel(AdaptedModel):
     """What a search found, adapted to all pictures.
 
     Attributes:
-      found: what was tried, and what was chosen.
+      found: what was tried, and what was chosen; None if it was loaded.
     """
 
-    found: Found = None
+    found: Found | None = None
 
     @property
     def estimate(self) -> Estimate | None:
-        """What to expect of new pictures; None if no picture could be kept aside."""
-        choice = self.found.choice
+        """What to expect of new pictures.
+
+        None if no picture could be kept aside, or the model was loaded.
+        """
+        choice = self.found and self.found.choice
         return choice and estimate(choice.scores)
 
     def _found(self, pictures: Sequence[Picture]):
         for image in read_pictures("pictures", pictures):
             yield self.adapted.segment(image), image.shape[:2]
+
+
+class SavedAutomaticModel(AutomaticModel):
+    """What a search found and was saved: it segments without being adapted.
+
+    Args:
+      path: of a file that `AdaptedModel.save` wrote.
+
+    Raises:
+      UserError: it did not.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._saved = load_automatic(path)
+
+    @property
+    def adapted(self) -> AdaptedModel:
+        """See `Model`."""
+        names = numbered(self._saved.classes)
+        return AutomaticAdaptedModel(self, self._saved, names)
 
 
 def _network_families() -> list[Callable[[], Family | None]]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from efficientlab_tf import quiet  # Imports TensorFlow, before others do.
-from efficientlab_tf.api.automatic import METHODS, AutomaticModel
+from efficientlab_tf.api.automatic import METHODS, AutomaticModel, SavedAutomaticModel
+from efficientlab_tf.api.automatic_files import is_automatic
 from efficientlab_tf.api.baselines import load_baseline, load_fitted
 from efficientlab_tf.api.model import Model
 from efficientlab_tf.api.networks import network_model
@@ -58,6 +59,8 @@ def load(
                 f"the shipped models ({', '.join(shipped())}), or one of "
                 f"{', '.join((*METHODS, *BASELINES))}"
             )
+    if is_automatic(Path(path)):
+        return SavedAutomaticModel(Path(path))
     if is_linear(Path(path)):
         return load_fitted(Path(path))
     checkpoint, record = load_checkpoint(path), None

@@ -369,7 +369,8 @@ class AdaptedModel:
         from efficientlab_tf.serving.adapted import ServedAdapted
         from efficientlab_tf.serving.folder import export as write
 
-        size, limits = self.model.size, config or ExportConfig()
+        size = None if self.model.any_size else self.model.size
+        limits = config or ExportConfig()
         served = ServedAdapted(self.adapted, size, len(self.classes), limits)
         write(Path(folder), served)
 

@@ -55,7 +55,8 @@ class NetworkFamily(Family):
         """See `Family`."""
         wanted, every = dict(weights), range(len(task.entries))
         adapted = [one for steps, one in self._adapted(task, every) if steps in wanted]
-        return NetworkMember(self, adapted, list(wanted.values()))
+        shares = [wanted[steps] for steps in self.variants if steps in wanted]
+        return NetworkMember(self.label, self.model, adapted, shares)
 
     def _adapted(
         self, task: Task, entries: Sequence[int]
@@ -93,22 +94,27 @@ class NetworkMember(Member):
     """A trained network that has adapted, perhaps with several numbers of steps.
 
     Args:
-      family: the network.
+      label: the network in a few words.
+      model: the network.
       adapted: what it became.
       weights: of each.
     """
 
     def __init__(
-        self, family: NetworkFamily, adapted: Sequence[Adapted], weights: list[float]
+        self,
+        label: str,
+        model: NetworkModel,
+        adapted: Sequence[Adapted],
+        weights: Sequence[float],
     ):
-        self._side = family.model.size[0]
+        self.about, self.model, self.adapted = label, model, tuple(adapted)
+        self._side = model.size[0]
         self._served = [one.served() for one in adapted]
         self.tensors = (
             tuple(served.tensors for served in self._served),
             tf.constant(weights, tf.float32),
         )
         self.variables = [v for served in self._served for v in served.variables]
-        self.about = family.label
 
     def probabilities(self, tensors: Any, image: tf.Tensor) -> tf.Tensor:
         """See `Member`."""

@@ -42,21 +42,26 @@ class Reader(tf.Module):
 
     Args:
       backbone: one of `backbones.BACKBONES`.
+      model: its stages, of an earlier reader; None builds it with ImageNet's weights.
 
     Attributes:
       places: of each stage the slice of the features that it has.
       channels: C.
     """
 
-    def __init__(self, backbone: str = backbones.LITE):
+    def __init__(
+        self, backbone: str = backbones.LITE, model: keras.Model | None = None
+    ):
         super().__init__(name="reader")
-        encoder = backbones.build_encoder(
-            backbone, (None, None), 0.0, "imagenet", STAGES[-1]
-        )
-        outputs = [encoder.stages[stage] for stage in STAGES]
-        self.model = keras.Model(encoder.images, outputs, name=backbone)
+        if model is None:
+            encoder = backbones.build_encoder(
+                backbone, (None, None), 0.0, "imagenet", STAGES[-1]
+            )
+            outputs = [encoder.stages[stage] for stage in STAGES]
+            model = keras.Model(encoder.images, outputs, name=backbone)
+        self.model = model
         self.places, self.channels = {}, 0
-        for stage, output in zip(STAGES, outputs, strict=True):
+        for stage, output in zip(STAGES, model.outputs, strict=True):
             first, self.channels = self.channels, self.channels + output.shape[-1]
             self.places[stage] = slice(first, self.channels)
         canvas = tf.TensorSpec([None, None, 3], tf.float32)

@@ -212,6 +212,18 @@ def read_model(
     return model, values, arrays
 
 
+def has_member(path: Path, name: str) -> bool:
+    """Whether a file is an archive that holds a member of that name.
+
+    Raises:
+      UserError: it is a damaged archive.
+    """
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with reading(str(path), ADVICE), zipfile.ZipFile(path) as archive:
+        return name in archive.namelist()
+
+
 def _read_arrays(data: bytes) -> list[np.ndarray]:
     file = io.BytesIO(data)
     with open_archive(file, len(data)), np.load(file) as arrays:

@@ -1,11 +1,10 @@
 """A fitted linear classifier as a .keras file: its features' network and two arrays."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from efficientlab_tf.checkpoint.files import ADVICE, read_model, save_model
+from efficientlab_tf.checkpoint.files import ADVICE, has_member, read_model, save_model
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.baselines import (
     FeatureExtractor,
@@ -26,10 +25,7 @@ def save_linear(path: Path, adapted: LogisticRegressionAdapted) -> None:
 
 def is_linear(path: Path) -> bool:
     """Whether a file is one that `save_linear` wrote."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with reading(str(path), ADVICE), zipfile.ZipFile(path) as archive:
-        return _ARRAYS in archive.namelist()
+    return has_member(path, _ARRAYS)
 
 
 def load_linear(path: Path) -> LogisticRegressionAdapted:

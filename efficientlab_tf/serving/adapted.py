@@ -22,7 +22,7 @@ class ServedAdapted(SegmentationModel):
 
     Args:
       adapted: of `Segmenter.adapt`.
-      size: height and width of its images, in pixels.
+      size: height and width of its images, in pixels; None for any.
       classes: K.
       config: limits of a request.
 
@@ -33,7 +33,7 @@ class ServedAdapted(SegmentationModel):
     def __init__(
         self,
         adapted: Adapted,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         classes: int,
         config: ExportConfig,
     ):

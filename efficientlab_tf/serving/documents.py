@@ -56,8 +56,8 @@ a few requests to itself (`assets.extra/`), so that no client has to wait for th
   16-bit PNG of 65535 times the probability of foreground; `size` int32 [N, 2], heights
   and widths
 $adaptation
-Images are RGB in 0..255 and may have any size: they are resized to the network's
-$height x $width pixels, and its answer is resized to theirs. The channels of
+Images are RGB in 0..255 and may have any size: $sizes
+The answer has the images' size. The channels of
 `probability` are background, then $classes; a mask holds the number of the
 most probable one. JPEG's orientation tags are not applied.
 
@@ -208,8 +208,7 @@ def readme(name: str, version: str, served: SegmentationModel) -> str:
         "name": name,
         "version": version,
         "network": served.about,
-        "height": served.height,
-        "width": served.width,
+        "sizes": _sizes(served),
         "channels": served.classes + 1,
         "classes": "the object" if served.classes == 1 else f"classes {labels}",
         "batching": _BATCHING[config.adaptation],
@@ -232,3 +231,10 @@ def readme(name: str, version: str, served: SegmentationModel) -> str:
         grpc += _GRPC_ADAPTATION
     parts = {"grpc": grpc, "adaptation": adaptation, "adaptation_rest": adaptation_rest}
     return _README.substitute(values | parts)
+
+
+def _sizes(served: SegmentationModel) -> str:
+    if served.size is None:
+        return "each is read at the sizes that suit the task, and keeps its aspect."
+    height, width = served.size
+    return f"they are resized to the network's {height} x {width} pixels."

@@ -19,6 +19,9 @@ from efficientlab_tf.serving import documents
 from efficientlab_tf.serving.saved_model import SegmentationModel
 from efficientlab_tf.serving.warmup import warmup_requests, write_warmup
 
+_ANY = (384, 384)
+"""Size of the warm-up's images for a model that takes any."""
+
 
 def check_output(output: Path, overwrite: bool) -> None:
     """Checks that a version may be written there, before the work begins.
@@ -61,7 +64,7 @@ def export(output: Path, served: SegmentationModel, *, overwrite: bool = False) 
     try:
         partial.mkdir(parents=True)
         tf.saved_model.save(served, str(partial), signatures=served.signatures())
-        requests = warmup_requests(served.height, served.width, served.config)
+        requests = warmup_requests(*(served.size or _ANY), served.config)
         write_warmup(partial, requests)
         for file, text in texts.items():
             (partial / file).write_text(text)

@@ -41,17 +41,22 @@ class SegmentationModel(tf.Module):
 
     Args:
       about: what segments, in a few words.
-      size: height and width that it works at, in pixels.
+      size: height and width that it works at, in pixels; None if it takes images of any
+        size as they are.
       classes: K.
       config: what is exported, and the limits of a request.
     """
 
     def __init__(
-        self, about: str, size: tuple[int, int], classes: int, config: ExportConfig
+        self,
+        about: str,
+        size: tuple[int, int] | None,
+        classes: int,
+        config: ExportConfig,
     ):
         super().__init__(name="efficientlab_tf")
         self.about, self.classes, self.config = about, classes, config
-        self.height, self.width = size
+        self.size = size
 
     def signatures(self) -> dict[str, Callable]:
         """The served functions by the names of their signatures."""
@@ -71,7 +76,7 @@ class SegmentationModel(tf.Module):
         raise NotImplementedError
 
     def _fitted(self, images: tf.Tensor) -> tf.Tensor:
-        return pictures.resize(images, self.height, self.width)
+        return images if self.size is None else pictures.resize(images, *self.size)
 
     def _answer(self, probability: tf.Tensor, images: tf.Tensor, masks: str) -> dict:
         """The outputs at the size of the request's images."""
@@ -103,20 +108,30 @@ class SegmentationModel(tf.Module):
             foreground = tf.cast(foreground, tf.uint16)
             return tf.io.encode_png(mask), tf.io.encode_png(foreground)
 
-        # One picture after another, so that only one at a time is large.
-        image = tf.TensorSpec([self.height, self.width, 3], tf.float32)
-        images, sizes = tf.map_fn(
-            decoded,
-            (tf.range(tf.shape(files)[0]), files),
-            parallel_iterations=1,
-            fn_output_signature=(image, tf.TensorSpec([2], tf.int32)),
-        )
-        masks, foregrounds = tf.map_fn(
-            encoded,
-            (self._predict(images), sizes),
-            parallel_iterations=1,
-            fn_output_signature=(tf.TensorSpec([], tf.string),) * 2,
-        )
+        def one_by_one(function, items, specs):
+            # One picture after another, so that only one at a time is large.
+            return tf.map_fn(
+                function, items, parallel_iterations=1, fn_output_signature=specs
+            )
+
+        numbered = tf.range(tf.shape(files)[0]), files
+        text, two = tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)
+        if self.size is None:
+
+            def segmented(item):
+                image, size = decoded(item)
+                found = self._predict(image[tf.newaxis])[0]
+                return *encoded((found, size)), size
+
+            masks, foregrounds, sizes = one_by_one(
+                segmented, numbered, (text, text, two)
+            )
+        else:
+            image = tf.TensorSpec([*self.size, 3], tf.float32)
+            images, sizes = one_by_one(decoded, numbered, (image, two))
+            masks, foregrounds = one_by_one(
+                encoded, (self._predict(images), sizes), (text, text)
+            )
         return {"mask_bytes": masks, "probability_bytes": foregrounds, "size": sizes}
 
 
@@ -209,11 +224,12 @@ class ServedModel(SegmentationModel):
         return tf.cast(self._functions.predict(weights, images, False), tf.float32)
 
     def _fitted_masks(self, masks: tf.Tensor) -> tf.Tensor:
-        masks = pictures.resize_masks(masks, self.height, self.width)
+        height, width = self.size
+        masks = pictures.resize_masks(masks, height, width)
         labelled = require(
             tf.reduce_any((masks > 0) & (masks != IGNORE)),
             "support_masks: resized to the network's "
-            f"{self.height}x{self.width} pixels nothing of the object is left; label "
+            f"{height}x{width} pixels nothing of the object is left; label "
             "more of it, or send images of that size",
         )
         return behind([labelled], masks)

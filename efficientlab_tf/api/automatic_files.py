@@ -1,0 +1,132 @@
+"""What a search found as a .keras file.
+
+It holds the encoder that linear classifiers see through, their arrays, and a .keras
+file of its own for each network.
+"""
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from efficientlab_tf.api.model import AdaptedModel
+from efficientlab_tf.api.networks import network_model
+from efficientlab_tf.automatic.adapted import AutomaticAdapted
+from efficientlab_tf.automatic.family import Member
+from efficientlab_tf.automatic.linear import LinearMember
+from efficientlab_tf.automatic.networks import NetworkMember
+from efficientlab_tf.automatic.reading import Reader, reader
+from efficientlab_tf.checkpoint.files import (
+    ADVICE,
+    has_member,
+    load_checkpoint,
+    read_model,
+    save_model,
+)
+from efficientlab_tf.errors import UserError
+from efficientlab_tf.files import replacing
+from efficientlab_tf.untrusted import open_archive, reading
+
+_MARK = "efficientlab_tf_automatic.npz"
+_NETWORK = "efficientlab_tf_network_{}.keras"
+_LINEAR, _TRAINED = "linear", "network"
+
+
+def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
+    """Writes what a search found."""
+    members, arrays = [], {_MARK: [np.float32(adapted.offset)]}
+    with tempfile.TemporaryDirectory(prefix="efficientlab_tf_") as folder:
+        nested = []
+        encoder = reader()
+        for number, member in enumerate(adapted.members):
+            if isinstance(member, LinearMember):
+                encoder = member.reader
+                arrays[_arrays(number)] = member.tensors
+                members.append({"kind": _LINEAR, "side": member.side})
+                continue
+            files = []
+            for one in member.adapted:
+                file = Path(folder) / _NETWORK.format(len(nested))
+                whole = AdaptedModel(
+                    member.model, one, (), settings=member.model.defaults
+                )
+                member.model.save_adapted(whole, file)
+                nested.append(file)
+                files.append(file.name)
+            arrays[_arrays(number)] = member.tensors[-1:]
+            members.append({"kind": _TRAINED, "label": member.about, "files": files})
+        metadata = {
+            "method": "automatic",
+            "backbone": encoder.model.name,
+            "classes": adapted.classes,
+            "borders": adapted.borders,
+            "members": members,
+        }
+        with replacing(path) as partial:
+            save_model(partial, encoder.model, metadata, arrays)
+            with zipfile.ZipFile(partial, "a") as archive:
+                for file in nested:
+                    archive.write(file, file.name)
+
+
+def is_automatic(path: Path) -> bool:
+    """Whether a file is one that `save_automatic` wrote."""
+    return has_member(path, _MARK)
+
+
+def load_automatic(path: Path) -> AutomaticAdapted:
+    """Reads what `save_automatic` wrote.
+
+    Raises:
+      UserError: it did not write this.
+    """
+    model, metadata, arrays = read_model(path)
+    with reading(str(path), ADVICE), tempfile.TemporaryDirectory() as folder:
+        classes = int(metadata["classes"])
+        encoder = Reader(str(metadata["backbone"]), model)
+        with open_archive(path, path.stat().st_size) as archive:
+            members = [
+                _member(
+                    own, arrays[_arrays(i)], encoder, archive, Path(folder), classes
+                )
+                for i, own in enumerate(metadata["members"])
+            ]
+        offset = float(arrays[_MARK][0])
+        if not members or not np.isfinite(offset):
+            raise ValueError("it holds no members")
+    return AutomaticAdapted(tuple(members), classes, offset, bool(metadata["borders"]))
+
+
+def _arrays(number: int) -> str:
+    return f"efficientlab_tf_member_{number}.npz"
+
+
+def _member(
+    own: dict[str, Any],
+    arrays: list[np.ndarray],
+    encoder: Reader,
+    archive: zipfile.ZipFile,
+    folder: Path,
+    classes: int,
+) -> Member:
+    if own["kind"] == _LINEAR:
+        kernels, biases, weights = (np.asarray(a, np.float32) for a in arrays)
+        count = len(weights)
+        shapes = [(count, encoder.channels, classes + 1), (count, classes + 1)]
+        if [kernels.shape, biases.shape] != shapes:
+            raise ValueError("its classifiers are not those of its encoder")
+        tensors = tuple(map(tf.constant, (kernels, biases, weights)))
+        return LinearMember(encoder, int(own["side"]), tensors)
+    adapted = []
+    for name in own["files"]:
+        file = folder / Path(name).name
+        file.write_bytes(archive.read(name))
+        model = network_model(str(own["label"]), load_checkpoint(str(file)))
+        adapted.append(model.adapted.adapted)
+    weights = [float(w) for w in np.atleast_1d(arrays[0])]
+    if not adapted or len(weights) != len(adapted):
+        raise UserError(f"expected a weight for each network; {ADVICE}")
+    return NetworkMember(str(own["label"]), model, adapted, weights)
