@@ -37,6 +37,8 @@ ONE_PAGE = "only the first page was taken"
 
 MAX_PIXELS = 2**26
 """Largest picture, 67 million pixels: a few copies of it fit into 500 MiB."""
+MAX_SIDE = 2**16 - 1
+"""Longest side, JPEG's own limit: resizing takes memory by the side, too."""
 MAX_BYTES = 2**29
 MAX_PAGES = 1000
 
@@ -122,7 +124,7 @@ def open_picture(data: bytes, page: int = 0) -> Image.Image:
       page: of a TIFF of several pages or an animation.
 
     Raises:
-      Refused: of no such format, damaged, or larger than `MAX_PIXELS`.
+      Refused: of no such format, damaged, or larger than `MAX_PIXELS` or `MAX_SIDE`.
     """
     try:
         with _opened(io.BytesIO(data)) as picture:
@@ -132,6 +134,11 @@ def open_picture(data: bytes, page: int = 0) -> Image.Image:
                 raise Refused(
                     f"too large: {width}x{height} pixels are more than "
                     f"{MAX_PIXELS / 1e6:.0f} million; save it smaller, or in pieces"
+                )
+            if max(width, height) > MAX_SIDE:
+                raise Refused(
+                    f"too long: {width}x{height} pixels, and a side may have at most "
+                    f"{MAX_SIDE}; save it in pieces"
                 )
             if picture.format in ("JPEG", "MPO"):
                 _check_scans(data, width * height)
