@@ -21,5 +21,5 @@ def test_readers_of_damaged_files(tmp_path, name):
             read(generator)
         except UserError as error:
             refused += 1
-            assert str(error).isprintable() and len(str(error)) < 1000
+            assert len(str(error).encode()) < 1000
     assert refused, "nothing was damaged"

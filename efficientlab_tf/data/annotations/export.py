@@ -21,7 +21,7 @@ from efficientlab_tf.data.picture_files import (
     read_bytes,
     rgb_array,
 )
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.errors import UserError, printable
 from efficientlab_tf.untrusted import check_parts
 
 UNKNOWN = -1
@@ -121,7 +121,7 @@ def label_text(label: object) -> str:
     text = label
     if isinstance(label, int | float) and not isinstance(label, bool):
         text = f"{label:.0f}" if label == int(label) else f"{label}"
-    text = composed(text).strip() if isinstance(text, str) else ""
+    text = printable(composed(text).strip()) if isinstance(text, str) else ""
     if not text:
         raise ValueError(f"label {brief(repr(label))}")
     return text
@@ -161,7 +161,7 @@ def outline(where: str, notes: list[str]) -> Iterator[None]:
 def brief(text: object, most: int = 150) -> str:
     """What an untrusted file says, short enough for one line of a message."""
     line = " ".join(str(text).split())
-    line = "".join(c if c.isprintable() else "?" for c in line[: most + 1])
+    line = printable(line[: most + 1])
     return line if len(line) <= most else line[:most] + "..."
 
 
