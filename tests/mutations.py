@@ -296,9 +296,11 @@ def _queries(folder: Path) -> Reader:
         path.write_bytes(damaged(data, generator))
         pages = generator.choice(("first", "all"))
         for query in find_queries(path, "", pages)[0][:3]:
-            with contextlib.suppress(Refused):
+            try:
                 image = read_query(query.path, query.page).picture
-                assert image.mode in ("RGB", "L")
+            except Refused as error:
+                raise UserError(str(error)) from error
+            assert image.mode in ("RGB", "L")
 
     return read
 

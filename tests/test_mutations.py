@@ -7,7 +7,7 @@ import pytest
 from efficientlab_tf.errors import UserError
 from tests.mutations import READERS
 
-COUNTS = {"models": 6, "datasets": 12}
+COUNTS = {"models": 4, "datasets": 6}
 COUNT = 25
 
 

@@ -124,7 +124,7 @@ def test_progressive_jpegs_of_endless_scans_are_refused(monkeypatch):
     assert images.decode(name, tf.constant(many), LARGEST).shape == [30, 50, 3]
     monkeypatch.setattr(images, "MAX_SCANNED", 30 * 50 * 40)
     assert images.decode(name, tf.constant(data), LARGEST).shape == [30, 50, 3]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more scans than 16"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more scans than"):
         images.decode(name, tf.constant(many), LARGEST)
 
 
