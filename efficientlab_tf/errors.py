@@ -1,5 +1,6 @@
 """One exception for everything a user can put right, and how commands report it."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -8,8 +9,20 @@ class UserError(ValueError):
     """Bad input. The message is one line: what is wrong, where, and what to do.
 
     An argument is named in backticks: `steps` is an argument of a function, and on a
-    command line --steps.
+    command line --steps. What a message quotes may come from a file of somebody else:
+    control characters and halves of characters become question marks.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns a text as one line that every terminal can show."""
+    return _CONTROLS.sub("?", text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def check_at_least(least: int, **arguments: int | None) -> None:

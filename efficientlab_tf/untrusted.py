@@ -22,6 +22,8 @@ MAX_BYTES = 64 * 2**20
 """Longest JSON document that is read."""
 MAX_DEPTH = 100
 """Most lists and objects within each other."""
+MAX_PARTS = 2**21
+"""Most lists and objects in a document, each of which takes some hundred bytes."""
 
 _Record = TypeVar("_Record")
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -103,13 +105,15 @@ def parse_json(data: bytes, what: str, advice: str) -> object:
       advice: what to do if it cannot be used, for the message.
 
     Raises:
-      UserError: it is not JSON, longer than `MAX_BYTES`, deeper than `MAX_DEPTH`, or
-        has a number that is not finite, or a whole one of more than 64 bits.
+      UserError: it is not JSON, longer than `MAX_BYTES`, deeper than `MAX_DEPTH`, of
+        more than `MAX_PARTS` lists and objects, or has a number that is not finite, or
+        a whole one of more than 64 bits.
     """
     with reading(what, advice):
         if len(data) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES // 2**20} MiB")
         try:
+            check_parts(data)
             content = json.loads(
                 data.decode("utf-8-sig"),
                 parse_int=_whole_number,
@@ -124,6 +128,19 @@ def parse_json(data: bytes, what: str, advice: str) -> object:
         if level:
             raise ValueError(_TOO_DEEP)
         return content
+
+
+def check_parts(data: bytes) -> None:
+    """Checks that a JSON document is not much larger in memory than as text.
+
+    Raises:
+      ValueError: it has more than `MAX_PARTS` lists and objects.
+    """
+    parts = data.count(b"[") + data.count(b"{")
+    if parts > MAX_PARTS:
+        raise ValueError(
+            f"{parts} lists and objects are more than {MAX_PARTS / 1e6:.0f} million"
+        )
 
 
 def build(record: type[_Record], values: object) -> _Record:

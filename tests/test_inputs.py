@@ -1,16 +1,23 @@
 """docs/inputs.md against the code: every format that it names is read, and no other."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.data.annotations import read_support
+from efficientlab_tf.data.annotations.archives import MAX_MEMBERS, MAX_UNPACKED
 from efficientlab_tf.data.annotations.export import MAX_JSON
 from efficientlab_tf.data.mask_readings import AUTO, MASK_VALUES
-from efficientlab_tf.data.picture_files import FORMATS, MAX_PIXELS
+from efficientlab_tf.data.picture_files import (
+    FORMATS,
+    MAX_PIXELS,
+    MAX_PIXELS_OF,
+    MAX_SIDE,
+)
+from efficientlab_tf.untrusted import MAX_PARTS
 from tests.data.annotations.making import (
     archive,
     box,
@@ -120,6 +127,22 @@ def test_every_format_of_pictures_is_in_the_table():
 
 
 def test_limits_are_those_of_the_code():
-    assert f"{MAX_PIXELS / 1e6:.0f} million pixels" in DOCUMENT
-    assert f"at most\n{MAX_JSON / 1e6:.0f} MB" in DOCUMENT
-    assert re.search(r"at most 20,000 files and 4 GiB", DOCUMENT)
+    text = " ".join(DOCUMENT.split())
+    assert f"{MAX_PIXELS / 1e6:.0f} million pixels" in text
+    least = {name: f"{most / 1e6:.0f}" for name, most in MAX_PIXELS_OF.items()}
+    assert least["AVIF"] == least["HEIF"]
+    assert (
+        f"({least['JPEG2000']} million in JPEG2000, {least['WEBP']} in WEBP, "
+        f"{least['AVIF']} in AVIF and HEIF," in text
+    )
+    assert f"sides of at most {MAX_SIDE:,}" in text
+    assert f"exports at most {MAX_JSON / 1e6:.0f} MB" in text
+    assert f"{MAX_PARTS / 1e6:.0f} million lists and objects" in text
+    assert (
+        f"archives at most {MAX_MEMBERS:,} files and {MAX_UNPACKED >> 30} GiB" in text
+    )
+    page = AppConfig()
+    assert (
+        f"{page.max_upload_mb:g} MB and {page.max_megapixels:g} million pixels, and "
+        f"{page.max_batch_mb:g} MB at once" in text
+    )

@@ -57,6 +57,18 @@ def test_json_that_is_too_long(monkeypatch):
     assert parse_json(b" " * (2**20 - 1) + b"1", "x", "y") == 1
 
 
+def test_json_of_too_many_parts(monkeypatch):
+    monkeypatch.setattr(untrusted, "MAX_PARTS", 10)
+    assert parse_json(b"[" + b"{}," * 8 + b"{}]", "x", "y") == [{}] * 9
+    assert "11 lists and objects are more" in refused(b"[" + b"{}," * 9 + b"{}]")
+
+
+def test_messages_are_one_line():
+    text = str(UserError("a\x1b[2Jb\nc\ud800 \u2028d: b\u00fcro \u56fe.png"))
+    assert text == "a?[2Jb?c? ?d: b\u00fcro \u56fe.png"
+    text.encode()
+
+
 def test_json_within_the_bounds(tmp_path):
     document = b"\xef\xbb\xbf" + b"[" * 99 + b"{}" + b"]" * 99
     value = parse_json(document, "x", "y")

@@ -36,6 +36,7 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
             "checkout pip install -c constraints.txt -e '.[app]'"
         ) from error
     from efficientlab_tf.app.page import CSS, build_page
+    from efficientlab_tf.app.uploads import batch_limit
 
     check_address(config)
     methods = load_methods(config.models, settings)
@@ -64,6 +65,7 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
                 quiet=True,
                 footer_links=[],
                 max_file_size=round(config.max_upload_mb * 1e6),
+                app_kwargs={"middleware": [batch_limit(config)]},
                 enable_monitoring=False,
                 ssr_mode=False,
                 theme=gr.themes.Soft(

@@ -41,6 +41,9 @@ class AppConfig:
     max_upload_mb: float = setting(
         20.0, "Largest file that is taken, in megabytes.", above=0
     )
+    max_batch_mb: float = setting(
+        200.0, "Most that files dropped in together may have, in megabytes.", above=0
+    )
     max_megapixels: float = setting(
         40.0,
         "Largest picture that is decoded; its header says how large it is.",

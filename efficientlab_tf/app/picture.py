@@ -6,6 +6,7 @@ a picture of gigabytes.
 
 import dataclasses
 import io
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,6 +36,8 @@ SHOWN_SIDE = 720
 THUMBNAIL_SIDE = 200
 """The same of all pictures below."""
 
+# A decoded picture may take some hundred megabytes until it is shrunk.
+_ONE_AT_A_TIME = threading.Lock()
 _LAYER_SIDE = 1024
 _WHITE = (255, 255, 255)
 _VEILS = {BACKGROUND: 0.12, FOREGROUND: 0.3}
@@ -82,14 +85,15 @@ def read_picture(
       UserError: too large, or not a picture.
     """
     check_file(name, data, limits)
-    try:
-        upright = read_image(data, stretch=True)
-    except Refused as error:
-        raise UserError(f"{name}: {error}; choose another picture") from error
-    image = rgb(upright)
-    size = image.shape[:2]
-    shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
-    fitted = {own: resize_image(image, own) for own in sizes}
+    with _ONE_AT_A_TIME:
+        try:
+            upright = read_image(data, stretch=True)
+        except Refused as error:
+            raise UserError(f"{name}: {error}; choose another picture") from error
+        image = rgb(upright)
+        size = image.shape[:2]
+        shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
+        fitted = {own: resize_image(image, own) for own in sizes}
     return Picture(name, size, shown, fitted, Annotations(size))
 
 
@@ -109,16 +113,17 @@ def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
     height, width = picture.size
     upright = Upright(Image.new("L", (width, height)), "png", 1, [])
     try:
-        plane = read_plane(data)
-        means = means_of(plane, name)
-        if not means.is_binary:
-            raise Refused(
-                f"it holds several classes ({means.text}); give one object, 255, on "
-                "background, 0"
-            )
-        mask = means.apply(plane)[0]
-        mask[(mask > 0) & (mask != IGNORE)] = 1
-        mask = fit_mask(mask, upright, [])
+        with _ONE_AT_A_TIME:
+            plane = read_plane(data)
+            means = means_of(plane, name)
+            if not means.is_binary:
+                raise Refused(
+                    f"it holds several classes ({means.text}); give one object, 255, "
+                    "on background, 0"
+                )
+            mask = means.apply(plane)[0]
+            mask[(mask > 0) & (mask != IGNORE)] = 1
+            mask = fit_mask(mask, upright, [])
     except Refused as error:
         raise UserError(f"{name}: {error}") from error
     scale = min(1.0, _LAYER_SIDE / max(mask.shape))

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -201,7 +202,10 @@ def read_model(
                 for name in names
                 if name.startswith(_PREFIX) and name.endswith(".npz")
             }
-        model = keras.models.load_model(source, compile=False)
+        with warnings.catch_warnings():
+            # Of weights that the file lacks, which Keras would leave as drawn.
+            warnings.filterwarnings("error", "Skipping nested container")
+            model = keras.models.load_model(source, compile=False)
     values = parse_json(metadata, f"{_METADATA} in {source}", ADVICE)
     if not isinstance(values, dict):
         raise UserError(

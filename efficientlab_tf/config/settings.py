@@ -98,7 +98,7 @@ def check_value(
         raise UserError(str(error)) from error
     require(
         not choices or value in choices,
-        f"`{name}` must be one of {', '.join(choices)}, received {value!r}",
+        f"`{name}` must be one of {', '.join(choices)}, received {value!r:.60}",
     )
     if kind is int and most is None:
         most = MANY

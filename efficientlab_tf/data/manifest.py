@@ -209,6 +209,9 @@ class Manifest:
         return self.directory / self.classes[class_name].shard
 
 
+_MAX_NAME = 250
+
+
 def _entry(name: str, values: object) -> ClassEntry:
     try:
         entry = build(ClassEntry, values)
@@ -218,6 +221,8 @@ def _entry(name: str, values: object) -> ClassEntry:
         # Somebody else's dataset reads no other files than its own.
         if shard.is_absolute() or ".." in shard.parts:
             raise ValueError(f"the shard {entry.shard!r} is outside of the folder")
+        if len(entry.shard) > _MAX_NAME:
+            raise ValueError(f"the shard's name has more than {_MAX_NAME} characters")
     except ValueError as error:
         raise ValueError(f"class {name!r}: {error}") from error
     return entry

@@ -151,7 +151,8 @@ def require_class(mask: np.ndarray) -> None:
     Raises:
       Refused: there are 255 and no class.
     """
-    if (mask == UNKNOWN).any() and np.isin(mask, (0, UNKNOWN)).all():
+    unknown = mask == UNKNOWN
+    if unknown.any() and (unknown | (mask == 0)).all():
         raise Refused(
             "mask has only 0 and 255 (unknown), so no class; if 255 means the object, "
             "set `mask_values` to object"

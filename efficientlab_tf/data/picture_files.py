@@ -35,8 +35,12 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suf
 ONE_PAGE = "only the first page was taken"
 """What is said of a file of several pages or an animation."""
 
-MAX_PIXELS = 2**26
-"""Largest picture, 67 million pixels: a few copies of it fit into 500 MiB."""
+MAX_PIXELS = 61_000_000
+"""Largest picture: two copies of it, at four bytes a pixel, fit into 500 MiB."""
+MAX_PIXELS_OF = {"JPEG2000": 2**24, "WEBP": 24_000_000, "AVIF": 2**25, "HEIF": 2**25}
+"""The same of formats whose decoders take a multiple of the picture's memory."""
+MAX_SIDE = 2**16 - 1
+"""Longest side, JPEG's own limit: resizing takes memory by the side, too."""
 MAX_BYTES = 2**29
 MAX_PAGES = 1000
 
@@ -122,16 +126,23 @@ def open_picture(data: bytes, page: int = 0) -> Image.Image:
       page: of a TIFF of several pages or an animation.
 
     Raises:
-      Refused: of no such format, damaged, or larger than `MAX_PIXELS`.
+      Refused: of no such format, damaged, or larger than `MAX_PIXELS` or `MAX_SIDE`.
     """
     try:
         with _opened(io.BytesIO(data)) as picture:
             picture.seek(page)
             width, height = picture.size
-            if width * height > MAX_PIXELS:
+            most = MAX_PIXELS_OF.get(picture.format, MAX_PIXELS)
+            if width * height > most:
+                other = " or as PNG," if most < width * height <= MAX_PIXELS else ""
                 raise Refused(
                     f"too large: {width}x{height} pixels are more than "
-                    f"{MAX_PIXELS / 1e6:.0f} million; save it smaller, or in pieces"
+                    f"{most / 1e6:.0f} million; save it smaller,{other} or in pieces"
+                )
+            if max(width, height) > MAX_SIDE:
+                raise Refused(
+                    f"too long: {width}x{height} pixels, and a side may have at most "
+                    f"{MAX_SIDE}; save it in pieces"
                 )
             if picture.format in ("JPEG", "MPO"):
                 _check_scans(data, width * height)

@@ -6,6 +6,7 @@ may declare a picture of gigabytes.
 
 import tensorflow as tf
 
+from efficientlab_tf.data.picture_files import MAX_SCANNED, MAX_SCANS
 from efficientlab_tf.serving.checks import behind, require
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -76,12 +77,24 @@ def decode(name: tf.Tensor, data: tf.Tensor, max_side: int) -> tf.Tensor:
         require(tf.reduce_all(size <= max_side), name, f"{large}and width ", size),
     ]
     data = behind(checks, data)
+    scans = tf.cond(is_jpeg, lambda: _scans(data), lambda: tf.constant(0, tf.int64))
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    few = (scans <= MAX_SCANS) | (scans * pixels <= MAX_SCANNED)
+    many = ": a JPEG that no camera or program writes: more scans than "
+    data = behind([require(few, name, many, tf.constant(MAX_SCANS))], data)
     image = tf.cond(
         is_png,
         lambda: tf.io.decode_png(data, channels=3),
         lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _scans(data: tf.Tensor) -> tf.Tensor:
+    """How often a JPEG begins a scan, int64; no other data hold its marker."""
+    values = tf.io.decode_raw(data, tf.uint8)
+    marks = (values[:-1] == 0xFF) & (values[1:] == 0xDA)
+    return tf.math.count_nonzero(marks)
 
 
 def _png_size(data: tf.Tensor) -> tf.Tensor:

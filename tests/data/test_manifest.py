@@ -156,6 +156,7 @@ def test_not_json(manifest):
         ({"classes": {"ant": entry(count=float("inf"))}}, "out of range"),
         ({"classes": {"ant": entry(shard="../ant")}}, "'../ant' is outside"),
         ({"classes": {"ant": entry(shard="/etc/passwd")}}, "passwd' is outside"),
+        ({"classes": {"ant": entry(shard="a" * 1000)}}, "more than 250 characters"),
         ({"classes": ["ant"]}, "cannot be read"),
         ({"splits": {"train": None}}, "'train' is not a list of names"),
         ({"splits": {"train": "ant"}}, "'train' is not a list of names"),

@@ -66,6 +66,22 @@ def test_large_pictures_are_refused_by_their_headers(size):
         open_picture(png_of_size(*size))
 
 
+@pytest.mark.parametrize("size", [(1, 70_000), (70_000, 1)])
+def test_pictures_of_very_long_sides_are_refused(size):
+    with pytest.raises(Refused, match="too long: .* at most 65535; save it in pieces"):
+        open_picture(encoded(Image.new("1", size), "PNG"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "WEBP", "AVIF"])
+def test_formats_that_need_more_memory_have_smaller_bounds(monkeypatch, kind):
+    data = encoded(Image.new("RGB", (40, 30)), kind)
+    assert open_picture(data).size == (40, 30)
+    monkeypatch.setitem(picture_files.MAX_PIXELS_OF, kind, 1199)
+    with pytest.raises(Refused, match="save it smaller, or as PNG, or in pieces"):
+        open_picture(data)
+    assert open_picture(encoded(Image.new("RGB", (40, 30)), "PNG")).size == (40, 30)
+
+
 def test_progressive_jpegs_of_endless_scans(monkeypatch):
     data = encoded(Image.new("L", (300, 200), 128), "JPEG", progressive=True)
     start = data.rfind(b"\xff\xda")

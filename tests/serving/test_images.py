@@ -116,6 +116,18 @@ def test_a_large_size_in_the_header_is_refused(decode, data):
         decode(data)
 
 
+def test_progressive_jpegs_of_endless_scans_are_refused(monkeypatch):
+    data = encode("JPEG", 30, 50, progressive=True)
+    start = data.rfind(b"\xff\xda")
+    many = data[:start] + data[start:-2] * 60 + data[-2:]
+    name = tf.constant("file")
+    assert images.decode(name, tf.constant(many), LARGEST).shape == [30, 50, 3]
+    monkeypatch.setattr(images, "MAX_SCANNED", 30 * 50 * 40)
+    assert images.decode(name, tf.constant(data), LARGEST).shape == [30, 50, 3]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more scans than"):
+        images.decode(name, tf.constant(many), LARGEST)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("progressive", [False, True])
 def test_the_header_alone_is_read(decode, progressive):

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.untrusted import reason_of
 
 MAX_UNPACKED = 4 * 2**30
 MAX_MEMBERS = 20_000
@@ -62,7 +63,9 @@ def unpack(path: Path, folder: Path) -> None:
     ) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} cannot be unpacked ({error}); zip it again") from error
+        raise UserError(
+            f"{path} cannot be unpacked ({reason_of(error)}); zip it again"
+        ) from error
 
 
 def _name(member: zipfile.ZipInfo) -> str:

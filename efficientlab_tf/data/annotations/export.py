@@ -21,13 +21,14 @@ from efficientlab_tf.data.picture_files import (
     read_bytes,
     rgb_array,
 )
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.errors import UserError, printable
+from efficientlab_tf.untrusted import check_parts
 
 UNKNOWN = -1
 """In a reader's masks: pixels whose label is unknown."""
 
 MAX_JSON = 2**27
-"""Bytes of the largest export; as objects they take up to thirty times as many."""
+"""Bytes of the largest export."""
 
 _MOST_CLASSES = 30_000
 _KEYS = (str, composed, loose)
@@ -120,7 +121,7 @@ def label_text(label: object) -> str:
     text = label
     if isinstance(label, int | float) and not isinstance(label, bool):
         text = f"{label:.0f}" if label == int(label) else f"{label}"
-    text = composed(text).strip() if isinstance(text, str) else ""
+    text = printable(composed(text).strip()) if isinstance(text, str) else ""
     if not text:
         raise ValueError(f"label {brief(repr(label))}")
     return text
@@ -160,6 +161,7 @@ def outline(where: str, notes: list[str]) -> Iterator[None]:
 def brief(text: object, most: int = 150) -> str:
     """What an untrusted file says, short enough for one line of a message."""
     line = " ".join(str(text).split())
+    line = printable(line[: most + 1])
     return line if len(line) <= most else line[:most] + "..."
 
 
@@ -167,10 +169,13 @@ def load_json(path: Path) -> object:
     """Returns a JSON file's content.
 
     Raises:
-      UserError: it cannot be read, is not JSON, or larger than `MAX_JSON`.
+      UserError: it cannot be read, is not JSON, or larger than `MAX_JSON` or
+        `MAX_PARTS` lists and objects.
     """
     with reading(str(path)):
-        return json.loads(read_bytes(path, MAX_JSON))
+        data = read_bytes(path, MAX_JSON)
+        check_parts(data)
+        return json.loads(data)
 
 
 def walk_files(root: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from efficientlab_tf.data.annotations.export import (
     Export,
     Labels,
     PictureFinder,
+    brief,
     label_text,
     listed,
     outline,
@@ -147,8 +148,8 @@ def _draw(path, task, regions, finder, labels, annotated, notes) -> Drawn | None
     for region in regions:
         if turn := region.get("image_rotation"):
             raise UserError(
-                f"{where}: the picture was turned by {turn} degrees in Label Studio; "
-                "turn the file instead and label it again"
+                f"{where}: the picture was turned by {brief(turn, 20)} degrees in "
+                "Label Studio; turn the file instead and label it again"
             )
         for name in _labels(region):
             with outline(f"{file.name}, region {region.get('id')}", notes):

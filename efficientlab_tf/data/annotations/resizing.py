@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from efficientlab_tf.data.mask_readings import UNKNOWN
+from efficientlab_tf.data.picture_files import bands
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -38,13 +39,15 @@ def resize_annotations(
         known = mask != unknown
         if 2 * np.count_nonzero(known) >= mask.size:
             continue
-        rows, columns = np.nonzero(known)
-        cells = (
-            (2 * rows + 1) * height // (2 * old_height),
-            (2 * columns + 1) * width // (2 * old_width),
-        )
         least = np.iinfo(np.int64).min
         sparse = np.full(size, least)
-        np.maximum.at(sparse, cells, mask[rows, columns])
+        for band in bands(old_height, old_width):
+            rows, columns = np.nonzero(known[band])
+            rows += band.start
+            cells = (
+                (2 * rows + 1) * height // (2 * old_height),
+                (2 * columns + 1) * width // (2 * old_width),
+            )
+            np.maximum.at(sparse, cells, mask[rows, columns])
         result[i] = np.where(sparse == least, unknown, sparse)
     return result

@@ -252,3 +252,12 @@ def test_a_picture_without_shapes_is_background(tmp_path):
     read = read_support(tmp_path)
     assert not masks(read)["b.png"].any()
     assert "nothing marked, so all background: b.png" in read.notes
+
+
+def test_labels_can_always_be_printed(tmp_path):
+    """JSON may hold halves of characters, which no terminal takes."""
+    shapes = [shape("a\ud800\x1b[2J", corners(2, 3, 9, 9))]
+    write(tmp_path, {"a.json": labelme(shapes), "a.png": picture()})
+    read = read_support(tmp_path)
+    assert read.classes == ("a??[2J",)
+    "".join((*read.classes, *read.notes)).encode()
