@@ -4,12 +4,16 @@ Give a model a few labelled pictures of a thing, and it segments that thing in o
 
     import efficientlab_tf as el
 
-    model = el.load("icons_fomaml_lite0")
-    adapted = model.adapt(images, masks)
+    adapted = el.adapt(images, masks)
     masks = adapted.predict(pictures)
+
+It looks for the best way by itself; `el.load(NAME).adapt(images, masks)` takes a model
+of your choice.
 """
 
 import os
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from efficientlab_tf.errors import UserError
@@ -19,7 +23,7 @@ from efficientlab_tf.shipped import shipped
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
-    from efficientlab_tf.api.loading import load
+    from efficientlab_tf.api.loading import adapt, load
     from efficientlab_tf.api.model import AdaptedModel, Model
     from efficientlab_tf.config import Settings
 
@@ -31,6 +35,7 @@ __all__ = [
     "Settings",
     "UserError",
     "__version__",
+    "adapt",
     "load",
     "shipped",
 ]
@@ -50,3 +55,20 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+class _Package(types.ModuleType):
+    """Its `adapt` is the function, also when the command's module of that name is."""
+
+    @property
+    def adapt(self) -> Any:
+        from efficientlab_tf.api.loading import adapt
+
+        return adapt
+
+    @adapt.setter
+    def adapt(self, module: types.ModuleType) -> None:
+        """Python sets a module that it has imported."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -349,7 +349,9 @@ def test_learned_rates_need_no_rate(paths, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": ""}, "`model` is needed"),
+        ({"method": "linear"}, "give `model` or `method`, not both"),
+        ({"budget": "soon"}, "`budget` must be seconds, such as 60s, or none"),
+        ({"budget": "-1s"}, "`budget` must be seconds, .* received '-1s'"),
         ({"query": ""}, "`query` is needed"),
         ({"model": "nowhere.keras"}, "no such run folder or .keras file: nowhere"),
         ({"support": "nowhere"}, "no such file or folder: nowhere"),
@@ -399,7 +401,7 @@ def test_as_a_command():
 
     bad = run("--support=x", "--inner_batch=4")
     assert bad.returncode == 2
-    assert bad.stderr.splitlines()[-1] == "error: --model is needed, see --help"
+    assert bad.stderr.splitlines()[-1] == "error: --query is needed, see --help"
     text = run("--help").stdout
     for flag in (
         "--support",

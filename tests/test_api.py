@@ -34,8 +34,8 @@ NETWORKS = {
     "oslsm": lambda: build_model("oslsm", **NARROW),
     "siamese": lambda: build_model("siamese", **NARROW),
 }
-METHODS = [*NETWORKS, *BASELINES]
-SAVED = {*NETWORKS, "logistic_regression"}
+METHODS = [*NETWORKS, *BASELINES, "linear"]
+SAVED = {*NETWORKS, "logistic_regression", "linear"}
 EXPORTED = SAVED
 
 
@@ -46,6 +46,9 @@ def models(tmp_path_factory):
 
     def model(name: str) -> el.Model:
         if name in loaded:
+            return loaded[name]
+        if name == "linear":
+            loaded[name] = el.load(name)
             return loaded[name]
         if name in BASELINES:
             loaded[name] = el.load(name, image_size=64)
@@ -247,7 +250,7 @@ def test_bad_input_names_the_argument(models, support, options, message):
     assert "--" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["guided", "logistic_regression"])
+@pytest.mark.parametrize("name", ["guided", "logistic_regression", "linear"])
 def test_options_that_have_no_effect_are_refused(models, name):
     for options in ({"steps": 3}, {"learning_rate": 0.1}, {"steps": "auto"}):
         with pytest.raises(UserError, match="has no effect: .*; leave it out"):

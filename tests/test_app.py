@@ -534,7 +534,7 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
 def test_the_core_needs_no_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     files = sorted((ROOT / "efficientlab_tf/app").glob("*.py"))
-    assert len(files) == 10
+    assert len(files) == 11
     for file in files:
         if file.name == "page.py":
             with pytest.raises(ImportError, match="gradio"):

@@ -1,9 +1,16 @@
 """Loading a model by whatever name a person has for it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from efficientlab_tf import quiet  # Imports TensorFlow, before others do.
-from efficientlab_tf.api.automatic import METHODS, AutomaticModel, SavedAutomaticModel
+from efficientlab_tf.api.automatic import (
+    METHODS,
+    AutomaticAdaptedModel,
+    AutomaticModel,
+    SavedAutomaticModel,
+)
 from efficientlab_tf.api.automatic_files import is_automatic
 from efficientlab_tf.api.baselines import load_baseline, load_fitted
 from efficientlab_tf.api.model import Model
@@ -13,6 +20,7 @@ from efficientlab_tf.checkpoint.linear import is_linear
 from efficientlab_tf.checkpoint.run import MODEL_FILE
 from efficientlab_tf.checkpoint.tuned import adjust
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.pictures import Picture
 from efficientlab_tf.segmenters.baselines import BASELINES
 from efficientlab_tf.shipped import shipped, shipped_path
 
@@ -70,6 +78,19 @@ def load(
         )
         checkpoint = checkpoint._replace(weights=weights, run=run)
     return network_model(source, checkpoint, record)
+
+
+def adapt(
+    images: Sequence[Picture], masks: Sequence[Picture], **options: Any
+) -> AutomaticAdaptedModel:
+    """Learns from labelled pictures, in the way that does best on them.
+
+    The same as load("auto").adapt(images, masks), see `AutomaticModel.adapt`.
+
+    Raises:
+      UserError: see there.
+    """
+    return AutomaticModel().adapt(images, masks, **options)
 
 
 def name_of(source: str | Path) -> str:

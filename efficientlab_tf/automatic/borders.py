@@ -37,7 +37,6 @@ _NEIGHBOURS = tuple(
 )
 
 
-@functools.partial(tf.function, reduce_retracing=True)
 def refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Draws probabilities to a picture's edges.
 
@@ -48,6 +47,17 @@ def refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 [H, W, K+1].
     """
+    return _compiled(probabilities.shape[-1])(image, probabilities)
+
+
+@functools.cache
+def _compiled(labels: int) -> Callable:
+    """For pictures of any size, and so many labels."""
+    shapes = [None, None, 3], [None, None, labels]
+    return tf.function(_refine, input_signature=[*map(tf.TensorSpec, shapes)])
+
+
+def _refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     size = tf.shape(image)[:2]
     scale = tf.minimum(1.0, MOST_SIDE / tf.cast(tf.reduce_max(size), tf.float32))
     small = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)

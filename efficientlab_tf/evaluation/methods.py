@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import tensorflow as tf
 
+from efficientlab_tf.api.automatic import METHODS
 from efficientlab_tf.api.loading import BACKBONE, load
 from efficientlab_tf.api.model import Model
 from efficientlab_tf.config import OWN, Settings
@@ -17,6 +18,7 @@ from efficientlab_tf.segmenters.baselines import BASELINES, needs_extractor
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
 _OLD_NAMES = {"inner_steps": "steps", "inner_learning_rate": "learning_rate"}
+_NAMED = (*METHODS, *BASELINES)
 _FIELDS = {field.name: field.type for field in dataclasses.fields(Settings)}
 
 
@@ -44,6 +46,11 @@ class Method:
         """Whether it is one of `BASELINES`."""
         return self.label in BASELINES
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether it looks for the best way by itself."""
+        return self.label in METHODS
+
     def load(
         self, *, backbone: str = BACKBONE, image_size: int | None = None
     ) -> "LoadedMethod":
@@ -56,7 +63,7 @@ class Method:
             kind = {"backbone": backbone, "image_size": image_size}
             model = load(self.label, features=self.model or None, **kind)
         else:
-            model = load(self.model)
+            model = load(self.label if self.is_automatic else self.model)
         try:
             model.resolve(self.settings)
         except UserError as error:
@@ -83,7 +90,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     """
     methods = tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
     if not methods:
-        raise UserError(f"`methods` is needed: {', '.join(BASELINES)}, or LABEL=MODEL")
+        raise UserError(f"`methods` is needed: {', '.join(_NAMED)}, or LABEL=MODEL")
     labels = [method.label for method in methods]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
@@ -105,14 +112,14 @@ def _parse(text: str) -> Method:
             )
         values[key] = _typed(label, key, value)
     method = Method(label, model, Settings(**values))
-    if method.is_baseline:
+    if method.is_automatic or method.is_baseline:
         if values:
             raise UserError(f"`methods`: {label} has no settings, received {text!r}")
-        if model and not needs_extractor(label):
+        if model and (method.is_automatic or not needs_extractor(label)):
             raise UserError(f"`methods`: {label} needs no model, received {model!r}")
     elif not label or not model:
         raise UserError(
-            f"`methods`: expected one of {', '.join(BASELINES)}, or "
+            f"`methods`: expected one of {', '.join(_NAMED)}, or "
             f"LABEL=MODEL; received {text!r}"
         )
     return method
@@ -148,7 +155,9 @@ def comparable(
             f"{method.label}: batch_norm must be running or support, received query: "
             "the queries would inform each other"
         )
-    segmenter = at_size(loaded.segmenter(), loaded.model.size, (eval_size, eval_size))
+    segmenter = loaded.segmenter()
+    if not loaded.model.any_size:
+        segmenter = at_size(segmenter, loaded.model.size, (eval_size, eval_size))
     return segmenter, loaded.model.resolve(method.settings).about
 
 

@@ -1,0 +1,123 @@
+"""How good a method is on pictures of their own sizes, class by class.
+
+    python -m benchmarks.own_pictures --data=DIR --method=auto --shots=5 \\
+        --output=results.json
+
+DIR holds a folder a class, with pictures 1.jpg and masks 1.png. A draw takes so many
+labelled pictures of a class and segments the others, or `--queries` of them; IoU is
+that of each picture at its own size. Prints a line a class, and writes all numbers.
+The same command again goes on with what the file holds.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.stats import pearsonr
+
+import efficientlab_tf as el
+from efficientlab_tf.files import write_text
+from efficientlab_tf.metrics import Interval
+
+
+def read(folder: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, uint8 [H, W, 3], and its mask, uint8 [H, W]."""
+    image = np.asarray(Image.open(folder / f"{stem}.jpg").convert("RGB"))
+    mask = np.asarray(Image.open(folder / f"{stem}.png").convert("L")) > 127
+    return image, mask.astype(np.uint8)
+
+
+def measure(model, folder: Path, shots: int, queries: int, draw: int, options) -> dict:
+    """One draw of one class: IoU of each query, the estimate, seconds."""
+    rng = np.random.default_rng(draw)
+    stems = sorted(path.stem for path in folder.glob("*.jpg"))
+    stems = [stems[i] for i in rng.permutation(len(stems))]
+    support = [read(folder, stem) for stem in stems[:shots]]
+    others = [read(folder, stem) for stem in stems[shots:][: queries or None]]
+    start = time.perf_counter()
+    adapted = model.adapt(*map(list, zip(*support, strict=True)), seed=draw, **options)
+    seconds = time.perf_counter() - start
+    found = adapted.predict([image for image, _ in others])
+    ious = []
+    for mask, (_, truth) in zip(found, others, strict=True):
+        both, either = (mask & truth).sum(), (mask | truth).sum()
+        ious.append(float(both / either) if either else 1.0)
+    result = {"class": folder.name, "draw": draw, "iou": ious, "seconds": seconds}
+    if estimate := getattr(adapted, "estimate", None):
+        result |= {"expected": [estimate.iou, estimate.low, estimate.high]}
+    if found := getattr(adapted, "found", None):
+        names = {one.name: one.score for one in found.judged}
+        result |= {"candidates": names, "out_of_time": found.out_of_time}
+        if found.choice:
+            chosen = [one.name for one in found.choice.candidates]
+            result |= {"chosen": chosen, "borders": found.choice.borders}
+    return result
+
+
+def summary(results: list[dict]) -> str:
+    """Means over classes and draws, and how honest the estimates were."""
+    ious = [float(np.mean(r["iou"])) for r in results]
+    text = f"{Interval.of(ious)} % IoU of {len(ious)} tasks"
+    told = [r for r in results if "expected" in r]
+    if len(told) > 2:
+        measured = np.array([np.mean(r["iou"]) for r in told])
+        expected, low, high = np.array([r["expected"] for r in told]).T
+        inside = np.mean((low <= measured) & (measured <= high))
+        text += (
+            f"; expected {100 * expected.mean():.1f} %, measured inside the interval "
+            f"{100 * inside:.0f} %, correlation {pearsonr(expected, measured)[0]:.2f}"
+        )
+    seconds = np.median([r["seconds"] for r in results])
+    return f"{text}; {seconds:.1f} s to adapt (median)"
+
+
+def main() -> None:
+    """Measures as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--classes", type=Path, help="a file of names, one a line")
+    parser.add_argument("--method", default="auto", help="whatever el.load takes")
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="take every nth class")
+    parser.add_argument("--budget", type=float, help="seconds a task")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    names = sorted(path.name for path in args.data.iterdir() if path.is_dir())
+    if args.classes:
+        wanted = set(args.classes.read_text().split())
+        names = [name for name in names if name in wanted]
+    settings = {
+        key: value if isinstance(value, int | float) else str(value)
+        for key, value in vars(args).items()
+        if key != "output" and value is not None
+    }
+    document = {"settings": settings, "results": []}
+    if args.output.exists():
+        document = json.loads(args.output.read_text())
+    results = document["results"]
+    done = {(r["class"], r["draw"]) for r in results}
+    options = {} if args.budget is None else {"budget": args.budget}
+    model = el.load(args.method)
+    for name in names[:: args.every]:
+        for draw in range(args.draws):
+            if (name, draw) in done:
+                continue
+            own = args.shots, args.queries, draw, options
+            results.append(measure(model, args.data / name, *own))
+            last = results[-1]
+            print(
+                f"{100 * np.mean(last['iou']):5.1f} %  {name}, draw {draw}, "
+                f"{last['seconds']:.1f} s",
+                flush=True,
+            )
+            write_text(args.output, json.dumps(document, indent=1))
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The automatic method from Python and from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import efficientlab_tf as el
+from efficientlab_tf.adapt import AdaptConfig
+from efficientlab_tf.adapt import adapt as command
+from efficientlab_tf.api import automatic
+from efficientlab_tf.errors import UserError
+from tests.models.test_heads import squares
+
+
+def discs(count: int, seed: int = 0):
+    """Blue discs on green, of different sizes of pictures, and their masks."""
+    rng = np.random.default_rng(seed)
+    images, masks = [], []
+    for _ in range(count):
+        size = rng.integers(90, 160, 2)
+        rows, columns = np.indices(size)
+        center, radius = size / 2 + rng.uniform(-15, 15, 2), rng.uniform(18, 30)
+        mask = np.hypot(rows - center[0], columns - center[1]) < radius
+        image = np.where(mask[..., np.newaxis], (60, 80, 200), (70, 160, 60))
+        image = image + rng.normal(0, 15, (*size, 3))
+        images.append(image.clip(0, 255).astype(np.uint8))
+        masks.append(mask.astype(np.uint8))
+    return images, masks
+
+
+def iou(found, truth):
+    return np.mean(
+        [
+            ((a == 1) & (b == 1)).sum() / ((a == 1) | (b == 1)).sum()
+            for a, b in zip(found, truth, strict=True)
+        ]
+    )
+
+
+def test_five_pictures_are_enough():
+    images, masks = discs(8)
+    seen = []
+    adapted = el.load("linear").adapt(
+        images[:5], masks[:5], budget=np.inf, on_progress=seen.append
+    )
+    assert iou(adapted.predict(images[5:]), masks[5:]) > 0.9
+    assert seen and not adapted.found.out_of_time
+    assert 0.8 < adapted.estimate.iou and adapted.estimate.low < adapted.estimate.high
+    again = el.load("linear").adapt(images[:5], masks[:5], budget=np.inf)
+    for a, b in zip(
+        adapted.probabilities(images[5:]), again.probabilities(images[5:]), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_picture_whose_object_has_no_halves():
+    images, masks = discs(1)
+    masks[0][:] = 0
+    masks[0][40, 50] = 1
+    adapted = el.load("linear").adapt(images, masks)
+    assert adapted.estimate is None
+    assert adapted.predict(images)[0].shape == masks[0].shape
+
+
+def test_networks_are_tried_beside(monkeypatch):
+    tried = ["icons_guided_product_lite0"]
+    monkeypatch.setattr(automatic, "shipped", lambda: dict.fromkeys(tried, ""))
+    images, masks = discs(3)
+    adapted = el.adapt(images, masks, budget=np.inf)
+    names = [one.name for one in adapted.found.judged]
+    assert any(name.startswith(tried[0]) for name in names)
+    assert any(name.startswith("linear") for name in names)
+    el.adapt(images, masks, budget=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 0}, "`budget` must be above 0 seconds, received 0"),
+        ({"threshold": 1.5}, "`threshold` must be below 1"),
+        ({"batch_norm": "support"}, "`batch_norm` has no effect: auto looks for"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        el.adapt(*discs(1), **options)
+
+
+def write(folder, images, masks):
+    folder.mkdir()
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        Image.fromarray(image).save(folder / f"{i}.jpg")
+        Image.fromarray(mask * 255).save(folder / f"{i}.png")
+    return str(folder)
+
+
+def run(tmp_path, images, masks, support=5, **options):
+    config = AdaptConfig(
+        support=write(tmp_path / "support", images[:support], masks[:support]),
+        query=write(tmp_path / "query", images[support:], masks[support:]),
+        output=str(tmp_path / "output"),
+        method="linear",
+        **options,
+    )
+    assert command(config) == 0
+    return json.loads((tmp_path / "output" / "summary.json").read_text())
+
+
+def test_the_command_says_what_it_chose_and_what_to_expect(tmp_path, capsys):
+    save = str(tmp_path / "mine.keras")
+    images, masks = discs(8)
+    summary = run(tmp_path, images, masks, save=save, budget="none")
+    printed = capsys.readouterr().out
+    search = summary["search"]
+    assert not search["out_of_time"] and len(search["chosen"]) == 4
+    assert search["expected_iou"]["low"] <= search["expected_iou"]["iou"]
+    assert len(search["judged"]) == 5 and search["from"] == "leave-one-out"
+    assert summary["scores"]["mean_iou"] > 0.9
+    for text in ("chosen: the mean of 4", "expected IoU on new pictures", "saved:"):
+        assert text in printed
+    assert "warning" not in printed
+    listed = (tmp_path / "output" / "label_next.txt").read_text().splitlines()
+    sure = {q["file"]: q["confidence"] for q in summary["queries"]}
+    assert listed == sorted(listed, key=sure.get) and len(listed) == 3
+    loaded = el.load(save).predict([str(tmp_path / "query" / "0.jpg")])[0]
+    written = np.asarray(Image.open(tmp_path / "output" / "masks" / "0.png"))
+    np.testing.assert_array_equal(loaded, written)
+
+
+def test_a_picture_that_the_others_do_not_explain_is_named(tmp_path, capsys):
+    images, masks = discs(6)
+    masks[2] = 1 - masks[2]
+    summary = run(tmp_path, images, masks)
+    printed = capsys.readouterr().out
+    assert "warning: what the other pictures teach finds" in printed
+    assert "2.jpg; look whether its label is right" in printed
+    assert min(summary["search"]["judged"], key=lambda j: j["iou"])["file"] == "2.jpg"
+
+
+def test_classes_have_their_own_estimates(tmp_path, capsys):
+    images, masks = squares(5, 0)
+    adapted = el.load("linear").adapt(list(images[:4]), list(masks[:4]))
+    assert adapted.classes == ("1", "2")
+    (found,) = adapted.predict([images[4]])
+    assert set(np.unique(found)) == {0, 1, 2}
