@@ -146,10 +146,13 @@ class AutomaticAdaptedModel(AdaptedModel):
     def estimate(self) -> Estimate | None:
         """What to expect of new pictures.
 
-        None if no picture could be kept aside, or the model was loaded.
+        None if no picture could be kept aside, labels are points alone, or the model
+        was loaded.
         """
         choice = self.found and self.found.choice
-        return choice and estimate(choice.scores)
+        if not choice or self.found.task.is_sparse:
+            return None
+        return estimate(choice.scores)
 
     def _found(self, pictures: Sequence[Picture]):
         for image in read_pictures("pictures", pictures):

@@ -5,7 +5,12 @@ import dataclasses
 from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import MAX_STEPS, check
 
-MODELS = ("icons_guided_product_lite0", "icons_fomaml_lite0", "logistic_regression")
+MODELS = (
+    "logistic_regression",
+    "linear",
+    "icons_guided_product_lite0",
+    "icons_fomaml_lite0",
+)
 """What is offered if nothing is named: shipped models, and one that needs none."""
 
 

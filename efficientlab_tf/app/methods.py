@@ -46,7 +46,7 @@ class Method:
         self.size = model.size
         self.steps = self._segmenter.steps
         self.live = self._segmenter.live
-        self.about = _about(self._segmenter)
+        self.about = _about(model, self._segmenter)
 
     def read(self, images: np.ndarray) -> list[Any]:
         """What can be known of images uint8 [n, H, W, 3] before they are marked."""
@@ -131,7 +131,13 @@ def warm_up(method: Method) -> None:
         method.predict(adapted, features)
 
 
-def _about(segmenter: Segmenter) -> str:
+def _about(model: Model, segmenter: Segmenter) -> str:
+    if model.any_size:
+        return (
+            "Tries linear classifiers and draws what they find to the pictures' edges: "
+            "mark the object and some background on two to five pictures, then press "
+            "Adapt."
+        )
     if segmenter.steps:
         return (
             "Learns by gradient steps: paint the object and some background, or "

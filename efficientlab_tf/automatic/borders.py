@@ -22,8 +22,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from efficientlab_tf.serving.images import resize
-
 MOST_SIDE = 384
 """Longer side at which it is done, in pixels; larger pictures are reduced for it."""
 _BINS, _BLUR, _FLOOR = 16, 1.0, 1e-4
@@ -62,8 +60,8 @@ def _refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     scale = tf.minimum(1.0, MOST_SIDE / tf.cast(tf.reduce_max(size), tf.float32))
     small = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
     small = tf.maximum(small, _REACH)  # `_padded` mirrors so many.
-    colors = resize(image[tf.newaxis], small[0], small[1])[0] / 255.0
-    p = resize(probabilities[tf.newaxis], small[0], small[1])[0]
+    colors = tf.image.resize(image, small, antialias=True) / 255.0
+    p = tf.image.resize(probabilities, small, antialias=True)
     prior = tf.math.log(tf.clip_by_value(p, 1e-6, 1.0))
     prior = tf.maximum(prior - tf.reduce_max(prior, -1, True), -_MOST_LOG_ODDS)
     bins = tf.cast(tf.minimum(colors * _BINS, _BINS - 1.0), tf.int32)
@@ -82,7 +80,7 @@ def _refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         return _repeated(_STEPS, lambda q: step(unary, q), q)
 
     q = _repeated(_ROUNDS, round_, p)
-    return resize(q[tf.newaxis], size[0], size[1])[0]
+    return tf.image.resize(q, size)
 
 
 def _repeated(times: int, function: Callable, q: tf.Tensor) -> tf.Tensor:

@@ -41,7 +41,8 @@ def sides(task: Task) -> tuple[int, ...]:
     large = [side for side in LARGE_SIDES if side <= longest]
     needed = [side for side in large if side < wanted] if wanted > max(usual) else []
     needed += [side for side in large if side >= wanted > max(usual)][:1]
-    return (*usual, *needed[-2:])
+    # What is too small at the usual sizes is not looked for there.
+    return (usual[0], *needed[-2:]) if needed else tuple(usual)
 
 
 def _object_side(task: Task) -> float:

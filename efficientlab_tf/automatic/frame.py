@@ -12,7 +12,6 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientlab_tf.episode import IGNORE
-from efficientlab_tf.serving.images import resize
 
 MULTIPLE = 32
 """What the sides of a canvas are multiples of: the largest stride of an encoder."""
@@ -54,7 +53,7 @@ def frame(image: tf.Tensor, side: int | tf.Tensor, square: bool = False) -> Fram
       square: whether the canvas is a square of that side.
     """
     inner = inner_size(tf.shape(image)[:2], side)
-    image = resize(image[tf.newaxis], inner[0], inner[1])[0]
+    image = tf.image.resize(image, inner, antialias=True)
     canvas = tf.stack([side, side]) if square else -(-inner // MULTIPLE) * MULTIPLE
     for axis in (0, 1):
         repeated = tf.minimum(tf.range(canvas[axis]), inner[axis] - 1)

@@ -28,8 +28,26 @@ from efficientlab_tf.segmenters.baselines.support import one_thread
 MOST_ROWS = 8000
 """Cells that a classifier is fitted to, at most; of each label equally many."""
 MOST_WEIGHT = 5120
+MOST_MIRRORED = 16
+"""Support sets of more pictures are not also learned from mirrored."""
+MIRRORED_SIDE = 768
+"""Larger pictures are not looked at mirrored, which would double the time."""
+_LEAST_ROWS = 50
 _SHARPNESS = 4
 _LEAST = 0.25**_SHARPNESS
+
+
+def _drawn(weights: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Cells that are mostly of a label: at most so many, drawn at random, in order.
+
+    If there are none, the one that is most of it.
+    """
+    own = np.flatnonzero(weights > _LEAST)
+    if not len(own) and weights.any():
+        own = weights.argmax(keepdims=True)
+    if len(own) > most:
+        own = np.sort(rng.choice(own, most, replace=False))
+    return own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,31 +88,40 @@ class FittedLinear:
 class Cells:
     """The labelled cells of a support set at one size.
 
+    Of each entry and label some are kept, drawn at random, so that many pictures need
+    little memory.
+
     Args:
-      read: what was read of each picture, as it is and mirrored.
-      masks: uint8 [H, W] each; 0..K, 255 unknown.
+      entries: how many entries there will be.
       classes: K.
-      side: that the pictures were read at.
+      side: that the pictures are read at.
+      seed: decides which cells are kept.
     """
 
-    def __init__(
-        self,
-        read: Sequence[tuple[Read, Read]],
-        masks: Sequence[np.ndarray],
-        classes: int,
-        side: int,
-    ):
-        self.features, self.weights = [], []
-        for pair, mask in zip(read, masks, strict=True):
-            features = np.concatenate([one.features for one in pair])
-            both = mask, mask[:, ::-1]
-            share = [shares(one, classes, side, CELL) for one in both]
-            share = np.concatenate(share)
-            known = share.sum(-1, keepdims=True)
-            share = (share / np.maximum(known, 1e-6)) ** _SHARPNESS
-            used = share.max(-1) > _LEAST
-            self.features.append(features[used])
-            self.weights.append(share[used])
+    def __init__(self, entries: int, classes: int, side: int, seed: int):
+        self.features: list[np.ndarray] = []
+        self.weights: list[np.ndarray] = []
+        self._classes, self._side = classes, side
+        self._most = max(_LEAST_ROWS, 2 * MOST_ROWS // ((classes + 1) * entries))
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, read: Sequence[Read], mask: np.ndarray) -> None:
+        """Takes an entry.
+
+        Args:
+          read: what was read of its picture, as it is and perhaps mirrored.
+          mask: uint8 [H, W]; 0..K, 255 unknown.
+        """
+        seen = (mask, mask[:, ::-1])[: len(read)]
+        share = [shares(one, self._classes, self._side, CELL) for one in seen]
+        share = np.concatenate(share).reshape(-1, self._classes + 1)
+        share /= np.maximum(share.sum(-1, keepdims=True), 1e-6)
+        share **= _SHARPNESS
+        kept = [_drawn(column, self._most, self._rng) for column in share.T]
+        kept = np.unique(np.concatenate(kept))
+        features = np.concatenate([one.features for one in read])
+        self.features.append(features.reshape(len(share), -1)[kept])
+        self.weights.append(share[kept])
 
     def fit(
         self, kind: Linear, chosen: Sequence[int], reader: Reader, seed: int
@@ -115,15 +142,11 @@ class Cells:
         labels = weights.shape[-1]
         rng = np.random.default_rng(seed)
         rows, y, w = [], [], []
-        for label in range(labels):
-            own = np.flatnonzero(weights[:, label] > _LEAST)
-            if not len(own) and weights[:, label].any():
-                own = weights[:, label].argmax(keepdims=True)
-            if len(own) > MOST_ROWS // labels:
-                own = np.sort(rng.choice(own, MOST_ROWS // labels, replace=False))
+        for label, column in enumerate(weights.T):
+            own = _drawn(column, MOST_ROWS // labels, rng)
             rows.append(own)
             y.append(np.full(len(own), label))
-            share = weights[own, label]
+            share = column[own]
             w.append(share / max(share.sum(), 1e-9))
         rows, y, w = map(np.concatenate, (rows, y, w))
         kernel = np.zeros([reader.channels, labels], np.float32)
@@ -153,7 +176,8 @@ class Cells:
 class LinearFamily(Family):
     """Linear classifiers of features that are read at one size.
 
-    A picture is seen as it is and mirrored, to learn from and to segment.
+    A picture is seen as it is and mirrored, to learn from and to segment. A family
+    serves one task.
 
     Args:
       side: that pictures are read at, in pixels.
@@ -164,7 +188,9 @@ class LinearFamily(Family):
     def __init__(self, side: int, kinds: Sequence[Linear], reader: Reader):
         self.side, self.variants = side, tuple(kinds)
         self._reader = reader
-        self._read: dict[int, tuple[Read, Read]] = {}
+        self._read: dict[int, tuple[Read, ...]] = {}
+        self._known: Cells | None = None
+        self._mirrors = side <= MIRRORED_SIDE
 
     def name(self, variant: Linear) -> str:
         """See `Family`."""
@@ -191,26 +217,33 @@ class LinearFamily(Family):
         )
         return LinearMember(self._reader, self.side, tensors)
 
-    def _pair(self, task: Task, picture: int) -> tuple[Read, Read]:
-        if picture not in self._read:
-            image = task.pictures[picture]
-            both = image, image[:, ::-1]
-            self._read[picture] = tuple(self._reader(x, self.side) for x in both)
-        return self._read[picture]
-
     def _cells(self, task: Task) -> Cells:
-        pairs = [self._pair(task, entry.picture) for entry in task.entries]
-        masks = [entry.mask for entry in task.entries]
-        return Cells(pairs, masks, task.classes, self.side)
+        """The cells of all entries; what was read of judged ones is kept, too."""
+        if self._known is None:
+            kinds = len(task.entries), task.classes, self.side, task.seed
+            self._known, judged = Cells(*kinds), set(task.judged)
+            for number, entry in enumerate(task.entries):
+                read = self._read.get(entry.picture) or self._pair(task, entry.picture)
+                self._known.add(read, entry.mask)
+                if number in judged:
+                    self._read[entry.picture] = read
+        return self._known
+
+    def _pair(self, task: Task, picture: int) -> tuple[Read, ...]:
+        image = task.pictures[picture]
+        both = image, image[:, ::-1]
+        if len(task.pictures) > MOST_MIRRORED or not self._mirrors:
+            both = both[:1]
+        return tuple(self._reader(x, self.side) for x in both)
 
     def _judged(self, task: Task, entry: int, fitted: FittedLinear) -> Probabilities:
-        own, mirrored = self._pair(task, task.entries[entry].picture)
+        read = self._read[task.entries[entry].picture]
         size = tf.constant(judged_size(task.entries[entry].mask.shape))
         found = 0
-        for read, step in ((own, 1), (mirrored, -1)):
-            cells = fitted.probabilities(read.features)
-            found += unframe(cells, read.inner, CELL, size).numpy()[:, ::step]
-        return (found / 2).astype(np.float16)
+        for one, step in zip(read, (1, -1), strict=False):
+            cells = fitted.probabilities(one.features)
+            found += unframe(cells, one.inner, CELL, size).numpy()[:, ::step]
+        return (found / len(read)).astype(np.float16)
 
 
 class LinearMember(Member):
@@ -231,12 +264,13 @@ class LinearMember(Member):
         """See `Member`."""
         kernels, biases, weights = tensors
         size, found = tf.shape(image)[:2], 0.0
-        for mirror in (False, True):
+        views = (False, True) if self.side <= MIRRORED_SIDE else (False,)
+        for mirror in views:
             seen = image[:, ::-1] if mirror else image
             read = self.reader.graph(seen, self.side)
             scores = tf.einsum("hwc,nck->nhwk", read.features, kernels)
             scores = tf.nn.softmax(scores + biases[:, tf.newaxis, tf.newaxis])
-            cells = tf.einsum("n,nhwk->hwk", weights, scores) / 2
+            cells = tf.einsum("n,nhwk->hwk", weights, scores) / len(views)
             pixels = unframe(cells, read.inner, CELL, size)
             found += pixels[:, ::-1] if mirror else pixels
         return found

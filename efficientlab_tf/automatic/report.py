@@ -104,6 +104,8 @@ def odd_ones(found: Found, support: Support) -> list[tuple[str, float]]:
 
 def _sentence(found: Found) -> str:
     kind = _kind(found.task)
+    if found.task.is_sparse:
+        return "not known: points are judged by points; give a mask of a picture or two"
     text = f"{estimate(found.choice.scores)}, from {kind}"
     if found.task.is_single:
         text += "; one picture cannot tell how much others differ: label a second"

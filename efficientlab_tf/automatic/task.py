@@ -15,6 +15,8 @@ MOST_LEFT_OUT = 8
 FOLDS = 5
 MOST_JUDGED = 40
 """Pictures that candidates are judged by, at most."""
+SPARSE = 0.05
+"""Masks with a smaller known part are points."""
 JUDGED_SIDE = 384
 """Longer side of the pictures that candidates are judged on, in pixels, at most."""
 
@@ -78,6 +80,12 @@ class Task:
     def is_single(self) -> bool:
         """Whether there is one picture alone."""
         return len(self.pictures) == 1
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether hardly any pixels are labelled, as with points."""
+        known = [np.mean(entry.mask != IGNORE) for entry in self.entries]
+        return bool(np.median(known) < SPARSE)
 
     @property
     def judged(self) -> tuple[int, ...]:
