@@ -182,6 +182,7 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
     assert foreground.per_image_iou.mean == pytest.approx(expected.mean, abs=1e-6)
     assert foreground.per_image_iou.half_width == pytest.approx(expected.half_width)
     assert foreground.fb_iou.mean == pytest.approx(np.mean(pixels) / 2, abs=1e-6)
+    assert foreground.positive_iou.mean == pytest.approx(np.mean(pixels), abs=1e-6)
     assert background.class_iou.mean == pytest.approx(0, abs=1e-6)
     assert background.fb_iou.mean == pytest.approx((1 - np.mean(pixels)) / 2, abs=1e-6)
     assert all(row.tasks == 2 and row.seconds > 0 for row in rows)
@@ -190,9 +191,33 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
         table = list(csv.DictReader(file))
     assert [r["method"] for r in table] == ["all_foreground", "all_background"]
     assert float(table[0]["per_image_iou"]) == pytest.approx(expected.mean, abs=1e-5)
+    positive = float(table[0]["positive_iou"])
+    assert positive == pytest.approx(np.mean(pixels), abs=1e-5)
     assert (tmp_path / "out" / "table.md").read_text() == markdown(rows)
     for name in ("bars.png", "units/all_foreground-1shot.png"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
+
+
+def test_several_ways(config, model):
+    config = dataclasses.replace(config, ways=2)
+    floor, _ = measuring.measure(Unit(Method("all_background"), 1, DENSE, None, config))
+    names = set(Manifest.load("sample:icons").with_splits(config.splits).split("test"))
+    assert len(floor.results) == 2
+    for result in floor.results:
+        assert set(result.name.split("+")) == names
+        assert result.counts.shape == (4, 3, 3)
+    # A network for one class gets a head for two.
+    unit = Unit(Method("own", str(model)), 1, DENSE, None, config)
+    measured, _ = measuring.measure(unit)
+    assert Row.of("own", 1, DENSE, "test", measured).positive_iou.mean >= 0
+    neighbour = Unit(Method("nearest_neighbour"), 1, DENSE, None, config)
+    measured, _ = measuring.measure(neighbour)
+    assert Summary.of(measured.results).positive_iou > 0
+
+
+def test_pairs_of_folds_are_of_one_class(config):
+    with pytest.raises(UserError, match="`folds` needs `ways`=1, received `ways`=2"):
+        dataclasses.replace(config, folds="0", ways=2)
 
 
 def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):

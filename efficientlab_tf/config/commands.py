@@ -6,6 +6,7 @@ from typing import Any
 
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import (
+    MAX_CLASSES,
     MAX_STEPS,
     check,
     require,
@@ -155,6 +156,12 @@ class CompareConfig:
         "`eval_split`.",
     )
     shots: str = setting("1,5", "Numbers of support examples.")
+    ways: int = setting(
+        1,
+        "Foreground classes of a task; not with `folds`, whose pairs are of one.",
+        least=1,
+        most=MAX_CLASSES,
+    )
     points: str = setting(
         DENSE,
         "Numbers of annotated pixels of each label in a support mask, such as 1,5,25; "
@@ -193,6 +200,11 @@ class CompareConfig:
             bool(self.point_numbers),
             "`points` must be different numbers from 1, or -1 for dense masks, "
             f"joined by commas, such as 1,5,25,-1; received {self.points!r}",
+        )
+        require(
+            self.ways == 1 or not self.folds,
+            f"`folds` needs `ways`=1, received `ways`={self.ways}: leave one of them "
+            "out",
         )
         require(
             not self.folds or bool(self.fold_numbers),

@@ -55,6 +55,13 @@ class DataConfig:
         "annotated: its class (interactive) or one object (instance).",
         FAMILIES,
     )
+    draw: str = setting(
+        "class",
+        "What a training task is drawn by: class, each as often as any other; or "
+        "image: a picture, each as often as any other, and one of its classes; it is "
+        "a query, of other images of the class (Shaban et al., section 4.3).",
+        ("class", "image"),
+    )
     label_swap_rate: float = setting(
         0.0,
         "Chance that a training episode has foreground and background exchanged, in "
@@ -90,6 +97,16 @@ class DataConfig:
             self.ways == 1 or not self.label_swap_rate,
             f"`label_swap_rate` needs `ways`=1, received `ways`={self.ways}: leave it "
             "out",
+        )
+        require(
+            self.draw == "class" or self.ways == 1,
+            f"`draw`=image needs `ways`=1, received `ways`={self.ways}: an image is of "
+            "one task",
+        )
+        require(
+            self.family != "instance" or self.ways == 1,
+            f"`family`=instance needs `ways`=1, received `ways`={self.ways}: an object "
+            "is a task of its own",
         )
         parse_points(self.points)
 
@@ -290,6 +307,12 @@ class LearnerConfig:
     momentum: float = setting(
         0.0, "Momentum of `meta_optimizer`=sgd.", least=0, below=1
     )
+    weight_decay: float = setting(
+        0.004,
+        "Weight decay of `meta_optimizer`=adamw: each step takes this part of every "
+        "weight away, times the meta-learning rate.",
+        least=0,
+    )
     conditioning_rate: float = setting(
         1.0,
         "feedforward: factor on the meta-learning rate of the branch that sees the "
@@ -344,6 +367,13 @@ class TrainConfig:
         20,
         "Fixed validation episodes of each dataset (fewer classes: fewer).",
         least=1,
+    )
+    best_by: str = setting(
+        "per_image_iou",
+        "Measure of the validation that chooses the best checkpoint, and that "
+        "`halve_after` goes by: per_image_iou, or soft_iou, which is not thresholded "
+        "and steadier (Banerjee 2020, section V).",
+        ("per_image_iou", "soft_iou"),
     )
     log_every: int = setting(20, "Meta-steps between TensorBoard scalars.", least=1)
     save_every: int = setting(500, "Meta-steps between checkpoints.", least=1)

@@ -137,6 +137,7 @@ def tasks_of(unit: Unit) -> Tasks:
         *(manifest, names),
         queries=config.eval_queries or None,
         splits_per_task=config.splits_per_task,
+        ways=config.ways,
         **common,
     )
     return Tasks(episodes, len(names) * config.splits_per_task)
@@ -146,8 +147,12 @@ def measure(unit: Unit) -> tuple[Measured, list[Row]]:
     """Evaluates and times; returns a few pictures, too."""
     process = psutil.Process()
     before = process.memory_info().rss
+    config = unit.config
     segmenter, adaptation = comparable(
-        unit.method, backbone=unit.config.backbone, eval_size=unit.config.eval_size
+        unit.method,
+        backbone=config.backbone,
+        eval_size=config.eval_size,
+        ways=config.ways,
     )
     tasks = tasks_of(unit)
     rows: list[Row] = []
@@ -160,9 +165,7 @@ def measure(unit: Unit) -> tuple[Measured, list[Row]]:
                 rows.append(row)
             bar.update()
 
-        results = evaluate(
-            segmenter, tasks.episodes, seed=unit.config.seed, on_task=on_task
-        )
+        results = evaluate(segmenter, tasks.episodes, seed=config.seed, on_task=on_task)
     seconds = _times(segmenter, unit)
     measured = Measured(
         *(tuple(results), float(np.median(seconds)), len(seconds)),

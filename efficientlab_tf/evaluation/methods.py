@@ -13,7 +13,6 @@ from efficientlab_tf.api.model import Model
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import require_one_way
 from efficientlab_tf.segmenters.baselines import BASELINES, needs_extractor
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
@@ -138,9 +137,9 @@ def _typed(label: str, name: str, value: str) -> Any:
 
 
 def comparable(
-    method: Method, *, backbone: str, eval_size: int
+    method: Method, *, backbone: str, eval_size: int, ways: int = 1
 ) -> tuple[Segmenter, str]:
-    """Builds a method for one class and pictures of side `eval_size`, in pixels.
+    """Builds a method for `ways` classes and pictures of side `eval_size`, in pixels.
 
     Returns:
       The method, and how it adapts, in words.
@@ -149,13 +148,12 @@ def comparable(
       UserError: it cannot be compared with others.
     """
     loaded = method.load(backbone=backbone, image_size=eval_size)
-    require_one_way(f"{method.label}: a comparison", loaded.model.classes)
     if method.settings.batch_norm == "query":
         raise UserError(
             f"{method.label}: batch_norm must be running or support, received query: "
             "the queries would inform each other"
         )
-    segmenter = loaded.segmenter()
+    segmenter = loaded.segmenter(ways)
     if not loaded.model.any_size:
         segmenter = at_size(segmenter, loaded.model.size, (eval_size, eval_size))
     return segmenter, loaded.model.resolve(method.settings).about

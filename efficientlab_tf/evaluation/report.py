@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,19 @@ from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.evaluation.measure import Measured, kind_of
 from efficientlab_tf.files import save_figure, write_text
-from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from efficientlab_tf.metrics import (
+    Interval,
+    Summary,
+    TaskResult,
+    both_iou,
+    foreground_background,
+)
 
 MEAN = "mean"
 _RESAMPLES = 1000
 _GIB = 2**30
 _MOST = 10**9
-_MEASURES = ("class_iou", "fb_iou", "per_image_iou")
+_MEASURES = ("class_iou", "fb_iou", "positive_iou", "per_image_iou")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +35,9 @@ class Row:
       shots: number of support examples.
       points: annotated pixels of each label in a support mask; "-1" for dense masks.
       fold: the fold's number as text, the split's name, or "mean".
-      class_iou: see `metrics`, as the next two, with 95% intervals.
-      fb_iou: its interval is a bootstrap over tasks.
+      class_iou: see `metrics`, as the next three, with 95% intervals.
+      fb_iou: its interval is a bootstrap over tasks, as that of
+      positive_iou.
       per_image_iou: its interval is over tasks.
       tasks: number of tasks.
       seconds: see `Measured`, as the rest.
@@ -44,6 +51,7 @@ class Row:
     fold: str
     class_iou: Interval
     fb_iou: Interval
+    positive_iou: Interval
     per_image_iou: Interval
     tasks: int
     seconds: float
@@ -58,14 +66,15 @@ class Row:
         summary = Summary.of(measured.results)
         return cls(
             *(method, shots, points, fold, summary.class_iou),
-            *(fb_iou_interval(measured.results), summary.per_image_iou, summary.tasks),
+            *(fb_iou_interval(measured.results), positive_interval(measured.results)),
+            *(summary.per_image_iou, summary.tasks),
             *(measured.seconds, measured.peak_bytes, measured.adaptation),
         )
 
     @classmethod
     def diverged(cls, method: str, shots: int, points: str, fold: str) -> "Row":
         """The row of a method that diverged on one fold or split: not a number."""
-        unknown = (Interval(math.nan, math.nan),) * 3
+        unknown = (Interval(math.nan, math.nan),) * len(_MEASURES)
         return cls(method, shots, points, fold, *unknown, 0, math.nan, 0)
 
     @classmethod
@@ -90,15 +99,24 @@ class Row:
 def fb_iou_interval(results: Sequence[TaskResult]) -> Interval:
     """FB-IoU with the 95% interval of a bootstrap over tasks (always the same)."""
     ordered = sorted(results, key=lambda r: (r.name, r.draw))
-    counts = np.stack([r.counts.sum(0) for r in ordered])
+    counts = [foreground_background(r.counts.sum(0)) for r in ordered]
+    return _bootstrapped(counts, lambda total: both_iou(total).mean(-1))
+
+
+def positive_interval(results: Sequence[TaskResult]) -> Interval:
+    """Positive IoU, as `fb_iou_interval`."""
+    ordered = sorted(results, key=lambda r: (r.name, r.draw))
+    counts = [sum(c.sum(0) for c in r.of_classes().values()) for r in ordered]
+    return _bootstrapped(counts, lambda total: both_iou(total)[..., 1])
+
+
+def _bootstrapped(counts, measure: Callable[[np.ndarray], np.ndarray]) -> Interval:
+    """A measure of summed counts [2, 2] of tasks, which are drawn again and again."""
+    counts = np.stack(counts)
     rng = np.random.Generator(np.random.Philox(0))
     chosen = rng.integers(0, len(counts), (_RESAMPLES, len(counts)))
-    total = counts[chosen].sum(1)
-    both = np.diagonal(total, axis1=1, axis2=2)
-    union = total.sum(1) + total.sum(2) - both
-    values = (both / np.maximum(union, 1)).mean(-1)
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(Summary.of(results).fb_iou, float(high - low) / 2)
+    low, high = np.percentile(measure(counts[chosen].sum(1)), [2.5, 97.5])
+    return Interval(float(measure(counts.sum(0))), float(high - low) / 2)
 
 
 def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
@@ -130,7 +148,7 @@ def markdown(rows: Sequence[Row]) -> str:
     sparse = any(row.points != DENSE for row in rows)
     heads = [
         *("method", "shots", *(["points"] if sparse else []), *columns),
-        *("class-wise mIoU", "FB-IoU", "per-image IoU"),
+        *("class-wise mIoU", "FB-IoU", "positive IoU", "per-image IoU"),
         *("s / task", "peak GiB", "adaptation"),
     ]
     lines = []

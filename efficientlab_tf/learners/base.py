@@ -109,7 +109,8 @@ class Learner(abc.ABC):
             config.meta_optimizer,
             self._meta_variables(),
             self.displacement_scale,
-            config.momentum,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
         self._seed = seed
 

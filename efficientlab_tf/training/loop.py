@@ -17,6 +17,7 @@ from efficientlab_tf.checkpoint.run import (
     build_functions,
     build_network,
 )
+from efficientlab_tf.config import TrainConfig
 from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.mixture import Mixture
@@ -25,7 +26,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import Row, evaluate
 from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
-from efficientlab_tf.metrics import Summary
+from efficientlab_tf.metrics import Interval, Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.segmenter import Diverged
 from efficientlab_tf.training.checkpoints import Checkpoints
@@ -64,6 +65,7 @@ class Validation:
                 image_size=config.model.image_size,
                 points=data.point_range,
                 family=data.family,
+                ways=data.ways,
             )
         ]
 
@@ -122,11 +124,6 @@ def check(config: RunConfig) -> None:
         raise UserError(
             f"`halve_after`={config.learner.halve_after} goes by validation: give "
             "`val_split`, or leave it out"
-        )
-    if config.data.ways > 1 and config.data.val_split:
-        raise UserError(
-            f"validation is one-way, received `ways`={config.data.ways}: give "
-            "`val_split`= (empty)"
         )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
@@ -224,8 +221,8 @@ def _train(config: RunConfig, resume: bool) -> bool:
         score = "not validated"
         if checkpoints.best_score >= 0:
             score = (
-                f"best validation IoU {100 * checkpoints.best_score:.2f} % at step "
-                f"{best[1]}"
+                f"best validation {name_of(config.train)} "
+                f"{100 * checkpoints.best_score:.2f} % at step {best[1]}"
             )
         print(
             f"finished {step} meta-steps; {score}; initialization in "
@@ -249,10 +246,16 @@ def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
         cache_bytes=data.cache_bytes,
         points=data.point_range,
         family=data.family,
+        draw=data.draw,
         augment=EpisodeAugment(
             data.label_swap_rate, data.zoom_out_rate, data.paste_rate
         ),
     ).prefetch(2)
+
+
+def name_of(config: TrainConfig) -> str:
+    """What the best checkpoint is chosen by, in words."""
+    return "IoU" if config.best_by == "per_image_iou" else "IoU without a threshold"
 
 
 def use_jit(mode: str) -> bool:
@@ -342,10 +345,10 @@ def _loop(
                     # Meta-training may still come to a rate that suits the network.
                     score, text = -1.0, f"validation of {error}"
                 else:
-                    iou = summary.per_image_iou
-                    score, text = iou.mean, f"validation IoU {iou} %"
+                    iou: Interval = getattr(summary, settings.best_by)
+                    score, text = iou.mean, f"validation {name_of(settings)} {iou} %"
                     scalars = {
-                        "validation/per_image_iou": iou.mean,
+                        "validation/per_image_iou": summary.per_image_iou.mean,
                         "validation/soft_iou": summary.soft_iou.mean,
                     }
                     summaries.scalars(scalars, step)
