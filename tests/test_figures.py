@@ -75,7 +75,7 @@ def test_colours_of_a_comparison():
 def test_minutes_of_an_epoch(tmp_path):
     flags = tmp_path / "run.flags"
     lines = ["--network=meta_drn", "--image_size=32", "--width=0.0625", "--shots=1"]
-    lines += ["--queries=1", "--meta_batch=2", "--inner_batch=0", "--inner_steps=1"]
+    lines += ["--queries=1", "--meta_batch=2", "--inner_batch=0", "--inner_steps=2"]
     flags.write_text("\n".join(lines) + "\n")
     # In a process of its own, as it defines the flags of a training.
     command = [sys.executable, "tools/benchmark.py", "epoch", str(flags)]

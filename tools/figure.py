@@ -149,7 +149,7 @@ def _conditioning(model: Model, args):
             f"no picture of {args.dataset_dir}/{args.split} shows two classes, as the "
             "query must; give a dataset like PASCAL VOC"
         )
-    both = np.flatnonzero(shared[0] >= 0)[:2]
+    both = np.flatnonzero(shared[0] >= 0)[:2].tolist()
     more = shared[1:][(shared[1:, both] >= 0).all(1)]
     rng = np.random.default_rng(args.seed)
     rows, captions = [], []

@@ -16,14 +16,14 @@ instance      as interactive, and the foreground of each image is one of its obj
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from efficientlab_tf.config.run import FAMILIES, SAME_IMAGES
+from efficientlab_tf.config.data import FAMILIES, SAME_IMAGES
+from efficientlab_tf.data.draws import choose, name_key
 from efficientlab_tf.data.episode_augment import (
     UNCHANGED,
     EpisodeAugment,
@@ -53,6 +53,7 @@ class _Kind(NamedTuple):
     family: str
     augment: EpisodeAugment = UNCHANGED
     draw: str = "class"
+    labels: str = "episode"
 
     @property
     def examples(self) -> int:
@@ -77,6 +78,7 @@ def episode_dataset(
     family: str = "class",
     augment: EpisodeAugment = UNCHANGED,
     draw: str = "class",
+    labels: str = "episode",
 ) -> tf.data.Dataset:
     """Returns an endless dataset of episodes for meta-training.
 
@@ -109,6 +111,8 @@ def episode_dataset(
       draw: "class"; or "image", for one way: each episode has a picture among its
         queries that is drawn uniformly from all pictures of the split, and is of a
         class that is drawn uniformly from those that the picture shows.
+      labels: "episode"; or "dataset", for one way: masks show all classes of the split,
+        numbered from 1 in the order of their names.
 
     Returns:
       A dataset of `Episode`s with ways * shots support images and ways * queries
@@ -125,7 +129,7 @@ def episode_dataset(
         raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
     if not isinstance(dataset_dir, Mixture):
         dataset_dir = Mixture((_manifest(dataset_dir, splits),), (1.0,))
-    kind = _Kind(ways, shots, queries, points, family, augment, draw)
+    kind = _Kind(ways, shots, queries, points, family, augment, draw, labels)
     tasks = meta_batch or 1
     draws = []
     for manifest, share in zip(*dataset_dir, strict=True):
@@ -158,10 +162,10 @@ def _drawer(store: ImageStore, kind: _Kind, seed: int, tasks: int):
             episode = _episode(store, index[tf.newaxis], task_key, kind, example)
             return _swapped(episode, kind, task_key)
         if tasks * ways <= len(names):
-            step_classes = _choose(_fold_in(step_key, 0), len(names), tasks * ways)
+            step_classes = choose(_fold_in(step_key, 0), len(names), tasks * ways)
             classes = tf.reshape(step_classes, [tasks, ways])[position]
         else:
-            classes = _choose(_fold_in(task_key, 0), len(names), ways)
+            classes = choose(_fold_in(task_key, 0), len(names), ways)
         episode = _episode(store, classes, task_key, kind)
         return _swapped(episode, kind, task_key)
 
@@ -238,12 +242,10 @@ def fixed_episodes(
     store = ImageStore(manifest, names, image_size, cache_bytes)
 
     def fixed_episode(index: int, draw: int) -> Episode:
-        digest = hashlib.sha256(names[index].encode()).digest()
-        name_key = int.from_bytes(digest[:8], "little", signed=True)
-        key = _fold_in(tf.constant([seed, name_key], tf.int64), draw)
+        key = _fold_in(name_key(seed, names[index]), draw)
         own, classes = kind, [index]
         if ways > 1:
-            drawn = _choose(_fold_in(key, _OTHERS), len(names), ways).numpy()
+            drawn = choose(_fold_in(key, _OTHERS), len(names), ways).numpy()
             classes += [other for other in drawn if other != index]
             classes = classes[:ways]
         if queries is None and family not in SAME_IMAGES:
@@ -260,17 +262,6 @@ def fixed_episodes(
     return (
         (episode, episode.name.numpy().decode(), draw) for episode, draw in episodes
     )
-
-
-def _choose(
-    key: tf.Tensor, count: int | tf.Tensor, chosen: int, last: tf.Tensor | None = None
-) -> tf.Tensor:
-    """Draws `chosen` of `count` indices; those that `last` marks if there is need."""
-    # The generator is named, so that no version or device chooses another.
-    draws = tf.random.stateless_uniform([count], key, alg="philox")
-    if last is not None:
-        draws = tf.where(last, draws - 1, draws)
-    return tf.math.top_k(draws, chosen).indices
 
 
 def _episode(
@@ -292,10 +283,10 @@ def _episode(
             for drawn in seen:
                 last |= tf.reduce_any(pictures[:, tf.newaxis] == drawn, axis=1)
         if chosen is None:
-            examples = _choose(_fold_in(key, way + 1), count, kind.examples, last)
+            examples = choose(_fold_in(key, way + 1), count, kind.examples, last)
         else:
             last = tf.range(count) == chosen
-            others = _choose(_fold_in(key, way + 1), count, kind.examples - 1, last)
+            others = choose(_fold_in(key, way + 1), count, kind.examples - 1, last)
             place = 0 if kind.family in SAME_IMAGES else kind.shots
             examples = tf.concat(
                 [others[:place], chosen[tf.newaxis], others[place:]], axis=0
@@ -303,12 +294,13 @@ def _episode(
         if store.shares:
             seen.append(tf.gather(pictures, examples))
         images, masks = store.images(class_index, examples)
-        if kind.ways > 1:
-            masks = numbered(masks, way + 1)
-        for other in range(kind.ways if store.shares else 0):
-            if other != way:
-                theirs = store.masks_of(classes[other], class_index, examples)
-                masks = tf.where(masks == 0, numbered(theirs, other + 1), masks)
+        everything = kind.labels == "dataset"
+        shown = tf.range(len(store.class_names)) if everything else classes
+        if kind.ways > 1 or everything:
+            masks = numbered(masks, class_index + 1 if everything else way + 1)
+            for number in range(shown.shape[0] if store.shares else 0):
+                theirs = store.masks_of(shown[number], class_index, examples)
+                masks = tf.where(masks == 0, numbered(theirs, number + 1), masks)
         if kind.augment.paste_rate:
             backdrops = _backdrops(store, classes, way, kind, key)
             rate = kind.augment.paste_rate
@@ -320,7 +312,7 @@ def _episode(
             images, masks = zoom_out(images, masks, rate, _fold_in(key, _POSE + way))
         if kind.family == "instance":
             masks = one_instance(masks, _fold_in(key, _INSTANCE + way))
-        if kind.ways == 1:
+        if kind.ways == 1 and not everything:
             masks = numbered(masks, 1)
         support.append((images[: kind.shots], masks[: kind.shots]))
         first = 0 if kind.family in SAME_IMAGES else kind.shots
@@ -339,7 +331,7 @@ def _episode(
 def _backdrops(store, classes, way: int, kind: _Kind, key):
     """Draws images and masks of a class that the episode is not about."""
     key = _fold_in(key, _BACKDROP + way)
-    drawn = _choose(key, len(store.class_names), kind.ways + 1)
+    drawn = choose(key, len(store.class_names), kind.ways + 1)
     foreign = tf.reduce_all(drawn[:, tf.newaxis] != classes, axis=1)
     other = drawn[tf.argmax(foreign)]
     count = tf.gather(tf.constant(store.counts), other)

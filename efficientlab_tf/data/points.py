@@ -114,10 +114,10 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(other, tf.zeros_like(masks), masks)
 
 
-def numbered(masks: tf.Tensor, number: int) -> tf.Tensor:
+def numbered(masks: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     """Gives the whole foreground of masks, uint8, one number; 0 and 255 stay."""
     foreground = (masks > 0) & (masks < IGNORE)
-    return tf.where(foreground, tf.constant(number, tf.uint8), masks)
+    return tf.where(foreground, tf.cast(number, tf.uint8), masks)
 
 
 def keep_unknown(augment: Callable) -> Callable:

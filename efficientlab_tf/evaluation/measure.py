@@ -14,6 +14,7 @@ from tqdm import tqdm
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE, parse_points
+from efficientlab_tf.data.across_splits import across_splits
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.fold_episodes import Tasks, fold_episodes
 from efficientlab_tf.data.manifest import Manifest
@@ -133,13 +134,16 @@ def tasks_of(unit: Unit) -> Tasks:
     if config.splits:
         manifest = manifest.with_splits(config.splits)
     names = manifest.split(config.eval_split)
-    episodes = fixed_episodes(
-        *(manifest, names),
-        queries=config.eval_queries or None,
-        splits_per_task=config.splits_per_task,
-        ways=config.ways,
-        **common,
-    )
+    common |= {
+        "queries": config.eval_queries or None,
+        "splits_per_task": config.splits_per_task,
+    }
+    if config.support_split:
+        splits = config.eval_split, config.support_split
+        episodes = across_splits(manifest, *splits, **common)
+    else:
+        kind = {"ways": config.ways, "family": config.family}
+        episodes = fixed_episodes(manifest, names, **kind, **common)
     return Tasks(episodes, len(names) * config.splits_per_task)
 
 
@@ -165,7 +169,13 @@ def measure(unit: Unit) -> tuple[Measured, list[Row]]:
                 rows.append(row)
             bar.update()
 
-        results = evaluate(segmenter, tasks.episodes, seed=config.seed, on_task=on_task)
+        results = evaluate(
+            segmenter,
+            tasks.episodes,
+            seed=config.seed,
+            disjoint=not config.same_images,
+            on_task=on_task,
+        )
     seconds = _times(segmenter, unit)
     measured = Measured(
         *(tuple(results), float(np.median(seconds)), len(seconds)),
@@ -183,7 +193,7 @@ def _times(segmenter: Segmenter, unit: Unit) -> list[float]:
         query = np.asarray(episode.query_images[:1])
         seed = task_seed(name, draw, unit.config.seed)
         start = time.perf_counter()
-        segmenter.adapt(*support, seed=seed).predict(query)
+        segmenter.for_task(name).adapt(*support, seed=seed).predict(query)
         seconds.append(time.perf_counter() - start)
     return seconds[WARM_UP:] or seconds[-1:]
 

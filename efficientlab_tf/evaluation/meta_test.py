@@ -98,7 +98,7 @@ def evaluate(
         if disjoint:
             require_disjoint(episode, name)
         try:
-            adapted = segmenter.adapt(
+            adapted = segmenter.for_task(name).adapt(
                 episode.support_images,
                 episode.support_masks,
                 seed=task_seed(name, draw, seed),

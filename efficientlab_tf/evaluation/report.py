@@ -120,9 +120,10 @@ def _bootstrapped(counts, measure: Callable[[np.ndarray], np.ndarray]) -> Interv
 
 
 def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
-    """Writes table.md, results.csv, bars.png and points.png; returns the table.
+    """Writes table.md, results.csv, bars.png, points.png and shots.png.
 
-    The last is for rows with different numbers of points.
+    The last two are for rows with different numbers of points, and with more than two
+    of shots. Returns the table.
 
     Args:
       output_dir: exists.
@@ -137,7 +138,9 @@ def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
         return table
     _draw_bars(output_dir / "bars.png", measured, title)
     if len({row.points for row in rows}) > 1:
-        _draw_points(output_dir / "points.png", measured, title)
+        _draw_curve(output_dir / "points.png", measured, title, "points")
+    if len({row.shots for row in rows}) > 2:
+        _draw_curve(output_dir / "shots.png", measured, title, "shots")
     return table
 
 
@@ -241,30 +244,39 @@ def _order(points: str) -> int:
     return _MOST if points == DENSE else int(points)
 
 
-def _draw_points(path: Path, rows: Sequence[Row], title: str) -> None:
+def _draw_curve(path: Path, rows: Sequence[Row], title: str, along: str) -> None:
+    """Draws positive IoU along "points" or "shots", a panel for each of the other."""
     from matplotlib.figure import Figure
 
-    shots = sorted({row.shots for row in rows})
-    numbers = sorted({_order(row.points) for row in rows})
-    figure = Figure(figsize=(1.5 + 4.5 * len(shots), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for axes, k in zip(panels, shots, strict=True):
+    def place(row: Row, name: str) -> int:
+        return row.shots if name == "shots" else _order(row.points)
+
+    other = "points" if along == "shots" else "shots"
+    numbers, others = (sorted({place(r, n) for r in rows}) for n in (along, other))
+    figure = Figure(figsize=(1.5 + 4.5 * len(others), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
+    for axes, value in zip(panels, others, strict=True):
         for method in dict.fromkeys(row.method for row in rows):
-            own = [row for row in rows if (row.method, row.shots) == (method, k)]
-            own.sort(key=lambda row: _order(row.points))
+            own = [r for r in rows if (r.method, place(r, other)) == (method, value)]
+            own.sort(key=lambda row: place(row, along))
             axes.errorbar(
-                [numbers.index(_order(row.points)) for row in own],
-                [100 * row.per_image_iou.mean for row in own],
-                yerr=[100 * row.per_image_iou.half_width for row in own],
+                [numbers.index(place(row, along)) for row in own],
+                [100 * row.positive_iou.mean for row in own],
+                yerr=[100 * row.positive_iou.half_width for row in own],
                 marker="o",
                 capsize=3,
                 label=method,
             )
-        names = ["dense" if n == _MOST else str(n) for n in numbers]
-        axes.set_xticks(range(len(numbers)), names)
-        axes.set_xlabel("annotated points of each label and support picture")
-        axes.set_title(f"{title}, {k}-shot", fontsize=10)
+        axes.set_xticks(range(len(numbers)), map(_shown, numbers))
+        names = {"points": "annotated points of each label and support picture"}
+        axes.set_xlabel(names.get(along, "support pictures"))
+        unit = "-shot" if other == "shots" else " points"
+        axes.set_title(f"{title}, {_shown(value)}{unit}", fontsize=10)
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel("mean per-image IoU, %, with 95% intervals")
+    panels[0].set_ylabel("positive IoU, %, with 95% intervals over tasks")
     panels[-1].legend(loc="best", fontsize=8)
     save_figure(figure, path)
+
+
+def _shown(number: int) -> str:
+    return "dense" if number == _MOST else str(number)

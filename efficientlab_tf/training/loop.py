@@ -115,7 +115,9 @@ def check(config: RunConfig) -> None:
             f"and this machine has {there / 2**30:.1f} GiB: lower `meta_batch`, "
             "`shots`, `queries` or `image_size`"
         )
-    if config.data.ways != config.model.num_classes:
+    if config.data.labels == "dataset":
+        _check_joint(config)
+    elif config.data.ways != config.model.num_classes:
         raise UserError(
             f"`ways`={config.data.ways} needs `num_classes`={config.data.ways}, "
             f"received `num_classes`={config.model.num_classes}"
@@ -130,6 +132,23 @@ def check(config: RunConfig) -> None:
             f"`family`={config.data.family} needs `episode_augment_rate`=0, received "
             f"{config.learner.episode_augment_rate}: it would change support and query "
             "apart"
+        )
+
+
+def _check_joint(config: RunConfig) -> None:
+    if config.learner.learner != "joint" or config.data.val_split:
+        raise UserError(
+            "`labels`=dataset needs `learner`=joint and `val_split`= (empty), received "
+            f"{config.learner.learner} and {config.data.val_split!r}: other classes "
+            "have no labels to validate by"
+        )
+    mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
+    classes = mixture.class_count(config.data.train_split)
+    if len(mixture.manifests) > 1 or classes != config.model.num_classes:
+        raise UserError(
+            f"`labels`=dataset needs one dataset and `num_classes`={classes}, as many "
+            f"as it has training classes, received {len(mixture.manifests)} and "
+            f"{config.model.num_classes}"
         )
 
 
@@ -247,6 +266,7 @@ def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
         points=data.point_range,
         family=data.family,
         draw=data.draw,
+        labels=data.labels,
         augment=EpisodeAugment(
             data.label_swap_rate, data.zoom_out_rate, data.paste_rate
         ),

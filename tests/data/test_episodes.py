@@ -215,6 +215,20 @@ def test_pictures_may_be_drawn_before_their_class(tmp_path, cache_bytes):
     assert_equal([again], draw(manifest, 8, **options)[7:])
 
 
+def test_labels_of_the_dataset(tmp_path):
+    manifest = shared_dataset(tmp_path)
+    options = {"shots": 1, "queries": 1, "labels": "dataset"}
+    for episode in draw(manifest, 6, **options):
+        for image, mask in (
+            (episode.support_images[0], episode.support_masks[0]),
+            (episode.query_images[0], episode.query_masks[0]),
+        ):
+            ((_, picture),) = sources(image[tf.newaxis])
+            assert (mask[:16, :10] == (1 if picture < 5 else 0)).numpy().all()
+            assert (mask[16:, :10] == (2 if picture > 0 else 0)).numpy().all()
+            assert (mask[:, 40:] == 255).numpy().all()
+
+
 def test_fixed_episodes_of_several_ways(manifest):
     episodes = fixed(manifest, "train", ways=3, queries=1, splits_per_task=2)
     assert len(episodes) == 8

@@ -310,6 +310,20 @@ def test_the_best_checkpoint_by_iou_without_a_threshold(config, monkeypatch, cap
     assert said in capsys.readouterr().out
 
 
+def test_labels_of_the_dataset_are_those_of_one_network(config):
+    data = dataclasses.replace(config.data, labels="dataset", val_split="")
+    learner = dataclasses.replace(config.learner, learner="joint")
+    whole = dataclasses.replace(config, data=data, learner=learner)
+    with pytest.raises(UserError, match="`num_classes`=4, as many .* received 1 and 1"):
+        loop.train(whole)
+    with pytest.raises(UserError, match="and `val_split`= .empty., received fomaml"):
+        loop.train(dataclasses.replace(config, data=data))
+    with pytest.raises(UserError, match="`labels`=dataset needs `points`=-1"):
+        dataclasses.replace(data, points="5")
+    model = dataclasses.replace(config.model, num_classes=4)
+    assert loop.train(dataclasses.replace(whole, model=model))
+
+
 def test_several_ways_are_validated_so(config, monkeypatch):
     seen = []
 
