@@ -116,7 +116,12 @@ def check(config: RunConfig) -> None:
             "`shots`, `queries` or `image_size`"
         )
     if config.data.labels == "dataset":
-        _check_joint(config)
+        if config.learner.learner != "joint" or config.data.val_split:
+            raise UserError(
+                "`labels`=dataset needs `learner`=joint and `val_split`= (empty), "
+                f"received {config.learner.learner} and {config.data.val_split!r}: "
+                "other classes have no labels to validate by"
+            )
     elif config.data.ways != config.model.num_classes:
         raise UserError(
             f"`ways`={config.data.ways} needs `num_classes`={config.data.ways}, "
@@ -135,14 +140,8 @@ def check(config: RunConfig) -> None:
         )
 
 
-def _check_joint(config: RunConfig) -> None:
-    if config.learner.learner != "joint" or config.data.val_split:
-        raise UserError(
-            "`labels`=dataset needs `learner`=joint and `val_split`= (empty), received "
-            f"{config.learner.learner} and {config.data.val_split!r}: other classes "
-            "have no labels to validate by"
-        )
-    mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
+def _check_labels(config: RunConfig, mixture: Mixture) -> None:
+    """Checks that a network of all classes of a dataset has as many as this."""
     classes = mixture.class_count(config.data.train_split)
     if len(mixture.manifests) > 1 or classes != config.model.num_classes:
         raise UserError(
@@ -174,6 +173,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
 def _train(config: RunConfig, resume: bool) -> bool:
     run_dir = Path(config.train.run_dir)
     mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
+    if config.data.labels == "dataset":
+        _check_labels(config, mixture)
 
     network = build_network(config.model, config.train.seed)
     learner = build_run_learner(config, network)
