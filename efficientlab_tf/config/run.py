@@ -34,7 +34,7 @@ class ModelConfig:
     backbone: str = setting(
         "EfficientNetB0",
         "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, guided, oslsm "
-        "and siamese: also VGG16.",
+        "and siamese: also VGG16 and AlexNet.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
@@ -51,9 +51,13 @@ class ModelConfig:
     drop_connect: float = setting(
         0.2, "Drop-connect rate of the last encoder block.", least=0, below=1
     )
-    weights: str = setting("", "Initial encoder weights.", ("", "imagenet"))
+    weights: str = setting(
+        "",
+        "Initial encoder weights: imagenet; of AlexNet an .npz file, see "
+        "models/alexnet.py; empty: random.",
+    )
     width: float = setting(
-        1.0, "VGG16: factor on all numbers of channels.", above=0, most=16
+        1.0, "VGG16, AlexNet: factor on all numbers of channels.", above=0, most=16
     )
     dilated: bool = setting(
         False, "guided, oslsm, siamese: VGG16 at stride 8 instead of 32."

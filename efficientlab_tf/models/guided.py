@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import vgg
+from efficientlab_tf.models import alexnet, vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import (
@@ -260,7 +260,7 @@ def guided(
         downloaded.
     """
     size = parse_image_size(image_size)
-    check_common(weights, dtype)
+    check_common(weights, dtype, files=backbone == alexnet.NAME)
     check(fusion in FUSIONS, "fusion", f"one of {', '.join(FUSIONS)}", fusion)
     early = fusion.startswith("early")
     relations = ("stack",) if early else RELATIONS
@@ -351,7 +351,7 @@ def _early_guide(backbone: str, size, options: dict, images, masks, mean: type):
     network = dense_features(backbone, size, prefix=CONDITIONING, **options)
     preprocessing = keras.Model(*network).get_layer(f"{CONDITIONING}preprocessing")
     # As large as the image's channels are behind their preprocessing.
-    scale = 128.0 if backbone == vgg.NAME else 1.0
+    scale = 128.0 if backbone in (vgg.NAME, alexnet.NAME) else 1.0
     maps = AnnotationMaps(*size, scale, name="annotation_maps")(masks)
     x = keras.layers.Concatenate(name="stack")([preprocessing(images), maps])
     narrow = keras.Model(preprocessing.output, network[1])

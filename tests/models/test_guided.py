@@ -263,7 +263,6 @@ def test_an_unlabelled_shot_changes_nothing(network):
     np.testing.assert_allclose(both, network(alone), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("backbone", ["VGG16", "EfficientNetLite0"])
 def test_early_fusion_with_places_averages_annotated_shots_there():
     features = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)
     maps = np.zeros((3, 8, 8, 2), np.float32)
@@ -273,6 +272,7 @@ def test_early_fusion_with_places_averages_annotated_shots_there():
     np.testing.assert_array_equal(AnnotatedPlaces()([features, 0 * maps]), 0)
 
 
+@pytest.mark.parametrize("backbone", ["VGG16", "EfficientNetLite0"])
 def test_early_fusion_stacks_both_maps_behind_the_image(backbone):
     options = OPTIONS if backbone == "VGG16" else {"image_size": 64}
     model = guided(fusion="early", backbone=backbone, **options)
