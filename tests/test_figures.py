@@ -18,7 +18,7 @@ from tools.figure import compared, main
 def saved(path, network="meta_drn", **learner):
     config = RunConfig(
         DataConfig(),
-        ModelConfig(network=network, image_size=32, width=1 / 16),
+        ModelConfig(network=network, image_size=32),
         LearnerConfig(augment_rate=0.0, **learner),
     )
     built = build_network(config.model)
@@ -74,13 +74,15 @@ def test_colours_of_a_comparison():
 
 def test_minutes_of_an_epoch(tmp_path):
     flags = tmp_path / "run.flags"
-    lines = ["--network=meta_drn", "--image_size=32", "--width=0.0625", "--shots=1"]
+    lines = ["--network=meta_drn", "--image_size=32", "--shots=1"]
     lines += ["--queries=1", "--meta_batch=2", "--inner_batch=0", "--inner_steps=2"]
     flags.write_text("\n".join(lines) + "\n")
     # In a process of its own, as it defines the flags of a training.
     command = [sys.executable, "tools/benchmark.py", "epoch", str(flags)]
     command += ["--classes=9", "--repeats=1", "--meta_steps=7"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    said = run.stdout
     assert "meta_drn with " in said
     assert "an epoch of 9 classes, 5 meta-steps" in said
     assert "all 7 meta-steps" in said
