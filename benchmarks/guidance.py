@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--weights", default="imagenet", help="empty: random")
     add("--image_size", type=int, default=224)
     add("--channels", type=int, default=256, help="of the scoring head")
-    add("--fusion", choices=FUSIONS[:-1], default=FUSIONS[0])
+    add("--fusion", choices=FUSIONS[:2], default=FUSIONS[0])
     add("--pictures", type=int, default=10)
     add("--repeats", type=int, default=20, help="clicks behind a median")
     options = parser.parse_args(argv)

@@ -18,7 +18,8 @@ from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners import build_learner
 
 
-def _random_episodes(tasks: int, shots: int, queries: int, size: int) -> Episode:
+def random_episodes(tasks: int, shots: int, queries: int, size: int) -> Episode:
+    """A meta-batch of one-way episodes of noise."""
     rng = np.random.default_rng(0)
 
     def images(count):
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     learner = build_learner(network, config, meta_steps=100)
     state = learner.init()
     # As many queries as an inner batch, so that all passes are of one size.
-    episodes = _random_episodes(options.meta_batch, batch, batch, options.image_size)
+    episodes = random_episodes(options.meta_batch, batch, batch, options.image_size)
     meta_step = tf.function(learner.meta_step)
 
     @tf.function

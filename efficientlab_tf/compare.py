@@ -5,7 +5,7 @@
         --output=results/compare
 
 Every method sees the same tasks, at --eval_size, in a process of its own. Writes
-table.md, results.csv, bars.png, with several --points points.png, and for each
+table.md, results.csv, bars.png, curves with several --points and --shots, and for each
 method, fold and kind of support sets its tasks' counts and some pictures in units/.
 What was measured is not measured again: a comparison that was stopped goes on, and one
 with more methods measures only these.

@@ -6,16 +6,19 @@ says which one it shows:
   per_image_iou   IoU of each image, averaged over a task's images, then over
                   tasks, with a 95% confidence interval over tasks (Hendryx et
                   al., table 2; an image with neither truth nor prediction
-                  counts as 1).
+                  counts as 1). With several classes that of an image is the mean
+                  over those that its truth or prediction holds.
   class_iou       per class: summed intersections over summed unions of all its
                   images; then the mean over classes (Shaban et al., HSNet).
   fb_iou          mean of the foreground's and the background's IoU, both
                   summed over everything, classes ignored.
-  positive_iou    the foreground part of fb_iou (Rakelly et al.'s "IU of the
-                  positives").
+  positive_iou    summed intersections over summed unions of all masks; several
+                  classes are a binary task each (Rakelly et al., section 7.3, "IU of
+                  the positives"). With one class the foreground part of fb_iou.
 
   soft_iou        as per_image_iou, with probabilities in the place of a mask: not
-                  thresholded (Banerjee 2020, equation 9).
+                  thresholded (Banerjee 2020, equation 9). With several classes the
+                  mean over those that an image's truth holds, all if none.
 
 All but the last are computed from confusion counts of single images, and none
 depends on the order of tasks or on how they are batched. Pixels labelled 255 count
@@ -70,14 +73,20 @@ def _intersection_union(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_iou(counts: np.ndarray) -> np.ndarray:
-    """IoU of each image [n], averaged over its foreground classes."""
-    intersection, union = _intersection_union(counts)
+    """IoU of each image [n], averaged over the classes of its truth or prediction."""
+    intersection, union = (part[:, 1:] for part in _intersection_union(counts))
     iou = (intersection + EPSILON) / (union + EPSILON)
-    return iou[:, 1:].mean(-1)
+    return _mean_over(union > 0, iou)
+
+
+def _mean_over(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Means of values [n, K] over the chosen ones of each row, over all if none is."""
+    chosen = chosen | ~chosen.any(-1, keepdims=True)
+    return (values * chosen).sum(-1) / chosen.sum(-1)
 
 
 def soft_image_iou(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """IoU of each image [n] without a threshold, averaged over foreground classes.
+    """IoU of each image [n] without a threshold, see the top of the module.
 
     For each class sum(p t) / sum(p + t - p t) over the known pixels (Banerjee 2020,
     equation 9).
@@ -91,8 +100,9 @@ def soft_image_iou(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     target = (truth[..., np.newaxis] == classes) & known
     p = probabilities[..., 1:] * known
     both = np.sum(p * target, axis=(1, 2), dtype=np.float64)
-    total = np.sum(p, axis=(1, 2), dtype=np.float64) + np.sum(target, axis=(1, 2))
-    return ((both + EPSILON) / (total - both + EPSILON)).mean(-1)
+    there = np.sum(target, axis=(1, 2))
+    total = np.sum(p, axis=(1, 2), dtype=np.float64) + there
+    return _mean_over(there > 0, (both + EPSILON) / (total - both + EPSILON))
 
 
 def present_iou(counts: np.ndarray) -> dict[int, float]:
@@ -204,6 +214,17 @@ class TaskResult:
         """The task's mean per-image IoU."""
         return float(image_iou(self.counts).mean())
 
+    def of_classes(self) -> dict[str, np.ndarray]:
+        """Each class against all else: its name to int64 [queries, 2, 2]."""
+        own, total = {}, self.counts.sum((1, 2))
+        for index, name in enumerate(self.name.split("+"), start=1):
+            both = self.counts[:, index, index]
+            truth, predicted = (self.counts.sum(a)[:, index] for a in (2, 1))
+            neither = total - truth - predicted + both
+            cells = [neither, predicted - both, truth - both, both]
+            own[name] = np.stack(cells, axis=-1).reshape(-1, 2, 2)
+        return own
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -233,12 +254,9 @@ class Summary:
         # Sorted, so that the sums and so the last digits do not depend on order.
         ordered = sorted(results, key=lambda r: (r.name, r.draw))
         for result in ordered:
-            pairs = np.stack(_intersection_union(result.counts.sum(0)), axis=-1)
-            for name, pair in zip(result.name.split("+"), pairs[1:], strict=True):
-                by_class[name] = by_class.get(name, 0) + pair
-        binary = sum(_foreground_background(r.counts.sum(0)) for r in ordered)
-        intersection, union = _intersection_union(binary)
-        both = (intersection + EPSILON) / (union + EPSILON)
+            for name, counts in result.of_classes().items():
+                by_class[name] = by_class.get(name, 0) + counts.sum(0)
+        binary = sum(foreground_background(r.counts.sum(0)) for r in ordered)
         return cls(
             per_image_iou=Interval.of([r.iou for r in ordered]),
             per_image_iou_at={
@@ -246,11 +264,9 @@ class Summary:
                 for threshold in ordered[0].iou_at
             },
             soft_iou=Interval.of([r.soft_iou for r in ordered]),
-            class_iou=Interval.of(
-                [(i + EPSILON) / (u + EPSILON) for i, u in by_class.values()]
-            ),
-            fb_iou=float(both.mean()),
-            positive_iou=float(both[1]),
+            class_iou=Interval.of([both_iou(c)[1] for c in by_class.values()]),
+            fb_iou=float(both_iou(binary).mean()),
+            positive_iou=float(both_iou(sum(by_class.values()))[1]),
             tasks=len(results),
         )
 
@@ -273,6 +289,12 @@ class Summary:
         return "\n".join(f"  {label:<40}{value} %" for label, value in rows)
 
 
-def _foreground_background(counts: np.ndarray) -> np.ndarray:
+def both_iou(counts: np.ndarray) -> np.ndarray:
+    """IoU [..., 2] of background and foreground, of counts [..., 2, 2]."""
+    intersection, union = _intersection_union(counts)
+    return (intersection + EPSILON) / (union + EPSILON)
+
+
+def foreground_background(counts: np.ndarray) -> np.ndarray:
     """Merges all foreground classes: [K+1, K+1] to [2, 2]."""
     return np.add.reduceat(np.add.reduceat(counts, [0, 1], axis=0), [0, 1], axis=1)

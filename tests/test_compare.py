@@ -33,8 +33,10 @@ from efficientlab_tf.evaluation.methods import (
     comparable,
     parse_methods,
 )
+from efficientlab_tf.evaluation.oracle import Oracle
 from efficientlab_tf.evaluation.report import Row, fb_iou_interval, markdown
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from tests.data.tiny_dataset import class_number, sources, tiny_dataset
 
 
 @pytest.fixture
@@ -182,6 +184,7 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
     assert foreground.per_image_iou.mean == pytest.approx(expected.mean, abs=1e-6)
     assert foreground.per_image_iou.half_width == pytest.approx(expected.half_width)
     assert foreground.fb_iou.mean == pytest.approx(np.mean(pixels) / 2, abs=1e-6)
+    assert foreground.positive_iou.mean == pytest.approx(np.mean(pixels), abs=1e-6)
     assert background.class_iou.mean == pytest.approx(0, abs=1e-6)
     assert background.fb_iou.mean == pytest.approx((1 - np.mean(pixels)) / 2, abs=1e-6)
     assert all(row.tasks == 2 and row.seconds > 0 for row in rows)
@@ -190,9 +193,119 @@ def test_the_floors_have_the_numbers_that_they_must(config, tmp_path):
         table = list(csv.DictReader(file))
     assert [r["method"] for r in table] == ["all_foreground", "all_background"]
     assert float(table[0]["per_image_iou"]) == pytest.approx(expected.mean, abs=1e-5)
+    positive = float(table[0]["positive_iou"])
+    assert positive == pytest.approx(np.mean(pixels), abs=1e-5)
     assert (tmp_path / "out" / "table.md").read_text() == markdown(rows)
     for name in ("bars.png", "units/all_foreground-1shot.png"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
+
+
+def test_several_ways(config, model):
+    config = dataclasses.replace(config, ways=2)
+    floor, _ = measuring.measure(Unit(Method("all_background"), 1, DENSE, None, config))
+    names = set(Manifest.load("sample:icons").with_splits(config.splits).split("test"))
+    assert len(floor.results) == 2
+    for result in floor.results:
+        assert set(result.name.split("+")) == names
+        assert result.counts.shape == (4, 3, 3)
+    # A network for one class gets a head for two.
+    unit = Unit(Method("own", str(model)), 1, DENSE, None, config)
+    measured, _ = measuring.measure(unit)
+    assert Row.of("own", 1, DENSE, "test", measured).positive_iou.mean >= 0
+    neighbour = Unit(Method("nearest_neighbour"), 1, DENSE, None, config)
+    measured, _ = measuring.measure(neighbour)
+    assert Summary.of(measured.results).positive_iou > 0
+
+
+def test_interactive_tasks_ask_about_their_own_pictures(config):
+    config = dataclasses.replace(config, family="interactive", eval_queries=0)
+    unit = Unit(Method("all_foreground"), 1, "5", None, config)
+    for episode, _, _ in measuring.tasks_of(unit).episodes:
+        np.testing.assert_array_equal(episode.support_images, episode.query_images)
+        assert (np.asarray(episode.support_masks) != 255).sum() == 10
+    measured, _ = measuring.measure(unit)
+    assert len(measured.results) == 2
+
+
+def test_support_from_another_split(tmp_path):
+    counts = {"train-a": 4, "val-a": 3, "train-b": 2, "val-b": 5}
+    splits = {"all_train": ("train-a", "train-b"), "all_val": ("val-a", "val-b")}
+    tiny_dataset(tmp_path / "data", counts, splits, (32, 32))
+    config = CompareConfig(
+        methods="all_foreground",
+        dataset_dir=str(tmp_path / "data"),
+        eval_split="all_val",
+        support_split="all_train",
+        shots="1,3,99",
+        points="2",
+        eval_size=32,
+        splits_per_task=1,
+        timed_tasks=1,
+    )
+    unit = Unit(Method("all_foreground"), 3, "2", None, config)
+    for (episode, name, _), shots, queries in zip(
+        measuring.tasks_of(unit).episodes, (3, 2), (3, 5), strict=True
+    ):
+        support, query = map(sources, (episode.support_images, episode.query_images))
+        assert len(set(support)) == shots and len(set(query)) == queries
+        assert {c for c, _ in query} == {class_number(name)}
+        assert {c for c, _ in support} == {class_number(name.replace("val", "train"))}
+        assert all((m == 1).sum() == 2 for m in np.asarray(episode.support_masks))
+    rows = compare(config, tmp_path / "out")
+    assert [row.shots for row in rows] == [1, 3, 99]
+    assert (tmp_path / "out" / "shots.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="`support_split` needs `family`=class"):
+        dataclasses.replace(config, ways=2)
+
+
+def test_pairs_of_folds_are_of_one_class(config):
+    with pytest.raises(UserError, match="`folds` needs `ways`=1, received `ways`=2"):
+        dataclasses.replace(config, folds="0", ways=2)
+
+
+class Sure:
+    """Predicts the same probabilities of three classes everywhere."""
+
+    def predict(self, images):
+        return np.broadcast_to([0.3, 0.2, 0.4, 0.1], (*images.shape[:3], 4))
+
+
+def test_an_oracle_knows_the_class_of_a_task():
+    oracle = Oracle(Sure(), ("a", "b", "c"))
+    images, masks = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.uint8)
+
+    def found(name):
+        return oracle.for_task(name).adapt(images, masks).predict(images)[0, 0, 0]
+
+    np.testing.assert_allclose(found("val-b"), [0.3 / 0.7, 0.4 / 0.7])
+    np.testing.assert_allclose(found("a"), [0.4 / 0.6, 0.2 / 0.6])
+    np.testing.assert_allclose(found("c+b"), [0.3 / 0.8, 0.1 / 0.8, 0.4 / 0.8])
+    with pytest.raises(UserError, match="trained on class d, received one of a, b, c"):
+        oracle.for_task("d")
+
+
+def test_an_oracle_is_a_network_of_many_classes(config, model):
+    oracle = Method("oracle", str(model))
+    with pytest.raises(UserError, match="oracle: .* trained with `labels`=dataset"):
+        comparable(oracle, backbone="", eval_size=32)
+    names = Manifest.load("sample:icons").with_splits(config.splits).split("test")
+    run = RunConfig(
+        DataConfig(
+            dataset_dir="sample:icons",
+            splits=config.splits,
+            train_split="test",
+            labels="dataset",
+            val_split="",
+        ),
+        ModelConfig(image_size=32, backbone="EfficientNetLite0", num_classes=2),
+        LearnerConfig(learner="joint", inner_steps=0, batch_norm="running"),
+    )
+    network = build_network(run.model)
+    path = model.parent / "joint.keras"
+    save_keras(path, network, network.weights(), run)
+    unit = Unit(Method("oracle", str(path)), 1, DENSE, None, config)
+    measured, _ = measuring.measure(unit)
+    assert {result.name for result in measured.results} == set(names)
 
 
 def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):

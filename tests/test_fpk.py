@@ -126,13 +126,15 @@ def test_initializations_are_of_one_network():
 
 def test_every_k_is_checked_before_the_first_adaptation(study):
     study.check()
-    count = study.manifest.classes[study.classes[0]].count
-    more = dataclasses.replace(study, steps={1: 1, count - 2: 1, count: 1})
-    sentence = (
-        f"has {count} examples: .* k up to {count - 3}, not {count - 2}, {count};"
-    )
-    with pytest.raises(UserError, match=sentence):
-        more.check()
+    counts = [study.manifest.classes[name].count for name in study.classes]
+    ks = {1: 1, min(counts) - 2: 1, max(counts): 1}
+    sentences = [
+        f"{name} serves k up to {count - 3}, not "
+        + ", ".join(str(k) for k in ks if k > count - 3)
+        for name, count in zip(study.classes, counts, strict=True)
+    ]
+    with pytest.raises(UserError, match="with 3 test examples " + "; ".join(sentences)):
+        dataclasses.replace(study, steps=ks).check()
     with pytest.raises(UserError, match="has no class 'dragon'"):
         dataclasses.replace(study, classes=("dragon",)).check()
 

@@ -88,8 +88,21 @@ def test_several_classes():
     np.testing.assert_allclose(image_iou(task.counts), [1 / 2], atol=1e-6)
     own = Summary.of([task])
     np.testing.assert_allclose(own.class_iou.mean, (1 / 2 + 1 / 2) / 2, atol=1e-6)
-    # Confusing one foreground class with another is no error of FB-IoU.
+    # Confusing one foreground class with another is no error of FB-IoU, but one of
+    # positive IoU: both classes' intersections, 1 + 1, over their unions, 2 + 2.
     np.testing.assert_allclose(own.fb_iou, 1.0)
+    np.testing.assert_allclose(own.positive_iou, 2 / 4, atol=1e-6)
+    np.testing.assert_array_equal(task.of_classes()["cat"], [[[2, 1], [0, 1]]])
+
+
+def test_a_class_that_an_image_does_not_show_counts_only_if_predicted():
+    truth = np.array([[[1, 0, 0]], [[1, 0, 0]]], np.uint8)
+    predicted = np.array([[[1, 0, 0]], [[1, 2, 0]]], np.uint8)
+    found = image_iou(confusion(truth, predicted, 2))
+    np.testing.assert_allclose(found, [1, 1 / 2], atol=1e-6)
+    # Not thresholded only the classes of the truth count, as no probability is 0.
+    soft = soft_image_iou(truth, np.eye(3)[predicted])
+    np.testing.assert_allclose(soft, [1, 1], atol=1e-6)
 
 
 def test_predicted_masks():

@@ -22,7 +22,8 @@ from efficientlab_tf.pictures import PALETTE, palette_image
 from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.video import benchmark, clip, segment
 from efficientlab_tf.video.__main__ import run
-from efficientlab_tf.video.annotation import Annotation, Point, read_annotation
+from efficientlab_tf.video.annotation import Annotation, Point, Truths, read_annotation
+from efficientlab_tf.video.benchmark import annotate
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames, natural_key
 from efficientlab_tf.video.methods import methods_of
@@ -658,6 +659,33 @@ def test_another_number_of_objects_gets_a_head_of_its_own(model):  # noqa: F811
 
 def _arrays():
     return [np.asarray(image) for image in video(2)[0]]
+
+
+def test_points_and_frames_of_davis(davis, started):
+    folder = Path(davis["davis"])
+    masks = folder / "Annotations" / "480p" / "two"
+    frames = folder / "JPEGImages" / "480p" / "two"
+    frames = Frames(frames)
+    truths = Truths(masks, frames)
+    sparse = annotate(truths, frames, 2, 3, ("two", 0))
+    assert sparse.frames == (0, len(frames) // 2)
+    assert sparse == annotate(truths, frames, 2, 3, ("two", 0))
+    for frame, mask in sparse.point_masks().items():
+        truth = truths.read(frame)
+        known = mask != 255
+        np.testing.assert_array_equal(mask[known], truth[known])
+        for value in (0, *sparse.objects):
+            assert (mask == value).sum() == min(3, (truth == value).sum())
+    several = {"shots": "1,2", "points": "3,-1"}
+    run(VideoConfig(**davis, methods="all_foreground", sequences="two", **several))
+    labels = ["all_foreground, 3 points", "all_foreground"]
+    labels += ["all_foreground, 2 frames, 3 points", "all_foreground, 2 frames"]
+    assert list(table(davis)) == labels
+    assert (Path(davis["output"]) / "annotations.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="`points` must be numbers from 1, or -1"):
+        VideoConfig(**davis, model="m", points="0")
+    with pytest.raises(UserError, match="they need `davis`"):
+        VideoConfig(model="m", sequence="s", annotation="a", output="o", points="5")
 
 
 def test_a_sequence_without_a_first_mask(davis, started):

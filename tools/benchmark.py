@@ -1,6 +1,7 @@
 """Measures the package: python tools/benchmark.py NAME [options]
 
 meta_step     a FOMAML meta-step beside the isolated passes that it consists of
+epoch         weights, and minutes an epoch, of the training of a flagfile
 second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "second_order", "episodes", "guidance")
+BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "guidance")
 
 
 def main(argv: list[str]) -> int:

@@ -29,6 +29,7 @@ from efficientlab_tf.data.sources.fpk import fpk_jobs
 from efficientlab_tf.data.sources.fss1000 import fss1000_jobs
 from efficientlab_tf.data.sources.jobs import ClassJob, read_classes
 from efficientlab_tf.data.sources.pascal5i import pascal5i
+from efficientlab_tf.data.sources.pascal5i_guided import pascal5i_guided
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError, run_command
 
@@ -148,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
     voc = "VOC2012's folder, with JPEGImages"
     add = source(_pascal5i, "--input_dir", "--voc", help=voc, folds=True)
     add("--sbd", type=Path, help="train on SBD, too: benchmark_RELEASE/dataset")
+    protocol = "how pictures are divided: as Shaban et al., or as Rakelly et al. do"
+    add("--protocol", choices=("shaban", "rakelly"), default="shaban", help=protocol)
+    objects = (
+        "store each object by a number, from SegmentationObject and SBD's inst, for "
+        "--family=instance"
+    )
+    add("--instances", action="store_true", help=objects)
     coco = "COCO's folder, with annotations"
     add = source(_coco20i, "--input_dir", "--coco", help=coco, folds=True)
     add("--year", help="2014 or 2017 (the one that is there)")
@@ -159,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add = source(_fpk, splits="fpk")
     add("--fss1000", type=Path, required=True, help="FSS-1000's folder")
     add("--voc", type=Path, required=True, help=voc)
+    add("--sbd", type=Path, help="join SBD, too: benchmark_RELEASE/dataset")
     return parser
 
 
@@ -257,8 +266,20 @@ def _pascal5i(args: argparse.Namespace) -> int:
     Classes are written as train-CLASS (VOC's train.txt, and SBD without VOC's val.txt)
     and val-CLASS (VOC's val.txt). In their masks the class is 1, all other classes are
     background, and VOC's void is unknown.
+
+    With --protocol=rakelly (section 7.1 of the paper) train-CLASS and val-CLASS are
+    VOC's and SBD's own lists, for tasks that hold no class out
+    (--train_split=all_train, --eval_split=all_val). The folds have entries of their
+    own, fold0-CLASS to train on and held-CLASS to test on: a picture that shows a
+    held-out class, too, is no training picture, and all folds are equally large.
     """
-    return _convert_folds(args, lambda: pascal5i(args.input_dir, args.sbd))
+    if args.protocol == "shaban":
+        return _convert_folds(args, lambda: pascal5i(args.input_dir, args.sbd))
+    if args.sbd is None:
+        raise UserError("`protocol`=rakelly needs `sbd`, whose lists it joins")
+    return _convert_folds(
+        args, lambda: pascal5i_guided(args.input_dir, args.sbd, args.seed)
+    )
 
 
 def _coco20i(args: argparse.Namespace) -> int:
@@ -306,12 +327,13 @@ def _mliis(args: argparse.Namespace) -> int:
 
 
 def _fpk(args: argparse.Namespace) -> int:
-    """FP-k: five classes of FSS-1000 and PASCAL VOC 2012, hundreds of examples each.
+    """FP-k: five classes of FSS-1000, PASCAL VOC 2012 and SBD, hundreds of examples.
 
-    Joins the pictures of both sets that show the same thing (Hendryx et al., appendix
-    D) under FSS-1000's names: airliner, bus, motorbike, potted_plant, television.
+    Joins the pictures of the sets that show the same thing (Hendryx et al., appendix
+    D) under FSS-1000's names: airliner, bus, motorbike, potted_plant, television. VOC
+    alone has fewer than 200 pictures of some: give --sbd, too.
     """
-    return _convert_jobs(args, fpk_jobs(args.fss1000, args.voc))
+    return _convert_jobs(args, fpk_jobs(args.fss1000, args.voc, args.sbd))
 
 
 def _convert_jobs(
@@ -393,9 +415,12 @@ def _convert_folds(args: argparse.Namespace, read: Callable[[], FoldedSource]) -
     source = read()
     for note in source.notes:
         print(note)
+    options = CleaningOptions(
+        args.image_size, instances=getattr(args, "instances", False)
+    )
     return _convert(
         args,
-        read_classes(source.jobs, CleaningOptions(args.image_size), args.workers),
+        read_classes(source.jobs, options, args.workers),
         source.names,
         folds=FoldPlan(source.folds, args.pairs, args.seed),
         rows=source.rows,

@@ -12,12 +12,8 @@ from efficientlab_tf.config.commands import (
     ExportConfig,
     TuneConfig,
 )
-from efficientlab_tf.config.run import (
-    DataConfig,
-    LearnerConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from efficientlab_tf.config.data import DataConfig
+from efficientlab_tf.config.run import LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.config.settings import setting
 
 __all__ = [

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from efficientlab_tf.config.data import FAMILIES, SAME_IMAGES
 from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import (
+    MAX_CLASSES,
     MAX_STEPS,
     check,
     require,
@@ -142,19 +144,37 @@ class CompareConfig:
         "",
         "Methods joined by commas: names of baselines, or LABEL=MODEL for a run's "
         "folder or .keras file, with settings behind colons, such as "
-        "fine_tuning=runs/x:inner_steps=20:adapt=decoder.",
+        "fine_tuning=runs/x:inner_steps=20:adapt=decoder; BASELINE=MODEL for the "
+        "model's features, oracle=MODEL for a network with `labels`=dataset.",
     )
     dataset_dir: str = setting(
         "", "Folder with dataset.json and shards, or sample:icons, sample:nuclei."
     )
     splits: str = setting("", "Class lists to use instead of the dataset's own.")
     eval_split: str = setting("test", "Split to compare on.")
+    support_split: str = setting(
+        "",
+        "Split that support pictures are drawn from, such as all_train with "
+        "`eval_split`=all_val; of a class with fewer than `shots`, all. Empty: "
+        "`eval_split` itself.",
+    )
     folds: str = setting(
         "",
         "Folds to compare on, such as 0,1,2,3, by their lists of test pairs; empty: "
         "`eval_split`.",
     )
     shots: str = setting("1,5", "Numbers of support examples.")
+    ways: int = setting(
+        1,
+        "Foreground classes of a task; not with `folds`, whose pairs are of one.",
+        least=1,
+        most=MAX_CLASSES,
+    )
+    family: str = setting(
+        "class",
+        "What a task asks about, see train --help; interactive is clicks against IU.",
+        FAMILIES,
+    )
     points: str = setting(
         DENSE,
         "Numbers of annotated pixels of each label in a support mask, such as 1,5,25; "
@@ -176,7 +196,9 @@ class CompareConfig:
     )
     seed: int = seed("Seed of draws and adaptations.")
     backbone: str = setting(
-        "EfficientNetLite0", "Features of the baselines, with ImageNet's weights."
+        "EfficientNetLite0",
+        "Features of the baselines, with ImageNet's weights: an EfficientNet's, or "
+        "VGG16's fc7.",
     )
     timed_tasks: int = setting(
         15, "Tasks with one query that the time of a task is the median of.", least=1
@@ -194,11 +216,34 @@ class CompareConfig:
             "`points` must be different numbers from 1, or -1 for dense masks, "
             f"joined by commas, such as 1,5,25,-1; received {self.points!r}",
         )
+        alone = self.family == "class" and self.ways == 1 and not self.folds
+        require(
+            alone or not self.support_split,
+            "`support_split` needs `family`=class and `ways`=1, and no `folds`",
+        )
+        require(
+            self.family == "class" or not self.folds,
+            f"`folds` needs `family`=class, received {self.family}: leave one out",
+        )
+        require(
+            self.family == "class" or self.ways == 1,
+            f"`family`={self.family} needs `ways`=1, received {self.ways}",
+        )
+        require(
+            self.ways == 1 or not self.folds,
+            f"`folds` needs `ways`=1, received `ways`={self.ways}: leave one of them "
+            "out",
+        )
         require(
             not self.folds or bool(self.fold_numbers),
             f"`folds` must be different numbers joined by commas, such as 0,1,2,3; "
             f"received {self.folds!r}",
         )
+
+    @property
+    def same_images(self) -> bool:
+        """Whether the query images are the support images."""
+        return self.family in SAME_IMAGES
 
     @property
     def shot_numbers(self) -> tuple[int, ...]:

@@ -1,8 +1,7 @@
-"""What describes a run: its data, network, learner and outer loop."""
+"""What describes a run: its network, learner and outer loop; see also `data`."""
 
 import dataclasses
 
-from efficientlab_tf.config.points import DENSE, parse_points
 from efficientlab_tf.config.settings import (
     MAX_CLASSES,
     MAX_STEPS,
@@ -12,101 +11,6 @@ from efficientlab_tf.config.settings import (
     setting,
     side,
 )
-
-FAMILIES = ("class", "interactive", "instance")
-"""What a task asks about; see `efficientlab_tf.data.episodes`."""
-SAME_IMAGES = ("interactive", "instance")
-"""Families whose query images are the support images."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which examples an episode is drawn from, and how many."""
-
-    dataset_dir: str = setting(
-        "",
-        "Folder with dataset.json and shards, or sample:icons, sample:nuclei; to train "
-        "on several, with how often one is drawn: datasets/icons:1,datasets/caltech:2.",
-    )
-    splits: str = setting(
-        "",
-        "Class lists to use instead of the dataset's own: fss1000, fss1000_520, "
-        "fss1000_700, icons, fpk, train=FILE,val=FILE,test=FILE, or fold0 to fold3 of "
-        "a dataset with folds.",
-    )
-    train_split: str = setting("train", "Split to meta-train on.")
-    val_split: str = setting("val", "Split for validation; empty for none.")
-    shots: int = setting(5, "Support examples per class and episode.", least=1)
-    queries: int = setting(
-        5,
-        "Query examples per class and episode in meta-training (FOMAML's tail).",
-        least=1,
-    )
-    ways: int = setting(1, "Foreground classes per episode.", least=1, most=MAX_CLASSES)
-    points: str = setting(
-        DENSE,
-        "Annotated pixels of each class and of the background in a support mask, the "
-        "rest unknown: 5, or 1-100 for a number drawn for each episode; -1: all.",
-    )
-    family: str = setting(
-        "class",
-        "What a task asks about: other images of the support's class (video: classes "
-        "are sequences), or the support images themselves, of which a part is "
-        "annotated: its class (interactive) or one object (instance).",
-        FAMILIES,
-    )
-    label_swap_rate: float = setting(
-        0.0,
-        "Chance that a training episode has foreground and background exchanged, in "
-        "support and query alike, so that the support set must be read.",
-        least=0,
-        most=1,
-    )
-    zoom_out_rate: float = setting(
-        0.0,
-        "Chance for each image of a training episode that it is shrunk and surrounded "
-        "by its mirror images: many small objects.",
-        least=0,
-        most=1,
-    )
-    paste_rate: float = setting(
-        0.0,
-        "Chance for each image of a training episode that its objects are cut out, "
-        "shrunk and put onto an image of another class.",
-        least=0,
-        most=1,
-    )
-    cache_gb: float = setting(
-        -1.0,
-        "Memory for decoded images, in GB; -1 is half of what is free. What does not "
-        "fit is decoded again at each draw.",
-        least=-1,
-        most=1e6,
-    )
-
-    def __post_init__(self):
-        check(self)
-        require(
-            self.ways == 1 or not self.label_swap_rate,
-            f"`label_swap_rate` needs `ways`=1, received `ways`={self.ways}: leave it "
-            "out",
-        )
-        parse_points(self.points)
-
-    @property
-    def point_range(self) -> tuple[int, int] | None:
-        """Smallest and largest number of points; None for dense masks."""
-        return parse_points(self.points)
-
-    @property
-    def same_images(self) -> bool:
-        """Whether the query images are the support images."""
-        return self.family in SAME_IMAGES
-
-    @property
-    def cache_bytes(self) -> int | None:
-        """The cache budget in bytes; None stands for half of the free memory."""
-        return None if self.cache_gb < 0 else int(self.cache_gb * 2**30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +34,7 @@ class ModelConfig:
     backbone: str = setting(
         "EfficientNetB0",
         "EfficientNetB0 to EfficientNetB7, or EfficientNetLite0; fcn, guided, oslsm "
-        "and siamese: also VGG16.",
+        "and siamese: also VGG16 and AlexNet.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
@@ -147,9 +51,13 @@ class ModelConfig:
     drop_connect: float = setting(
         0.2, "Drop-connect rate of the last encoder block.", least=0, below=1
     )
-    weights: str = setting("", "Initial encoder weights.", ("", "imagenet"))
+    weights: str = setting(
+        "",
+        "Initial encoder weights: imagenet; of AlexNet an .npz file, see "
+        "models/alexnet.py; empty: random.",
+    )
     width: float = setting(
-        1.0, "VGG16: factor on all numbers of channels.", above=0, most=16
+        1.0, "VGG16, AlexNet: factor on all numbers of channels.", above=0, most=16
     )
     dilated: bool = setting(
         False, "guided, oslsm, siamese: VGG16 at stride 8 instead of 32."
@@ -157,9 +65,9 @@ class ModelConfig:
     hash_seed: int = seed("oslsm: seed of the weight hashing.")
     fusion: str = setting(
         "late_global",
-        "guided: late_global; late keeps places, for `family`=interactive; early "
-        "stacks images and annotations.",
-        ("late_global", "late", "early"),
+        "guided: late_global; early stacks images and annotations; late and "
+        "early_local keep places, for `family`=interactive.",
+        ("late_global", "late", "early", "early_local"),
     )
     relation: str = setting(
         "stack",
@@ -290,6 +198,12 @@ class LearnerConfig:
     momentum: float = setting(
         0.0, "Momentum of `meta_optimizer`=sgd.", least=0, below=1
     )
+    weight_decay: float = setting(
+        0.004,
+        "Weight decay of `meta_optimizer`=adamw: each step takes this part of every "
+        "weight away, times the meta-learning rate.",
+        least=0,
+    )
     conditioning_rate: float = setting(
         1.0,
         "feedforward: factor on the meta-learning rate of the branch that sees the "
@@ -344,6 +258,13 @@ class TrainConfig:
         20,
         "Fixed validation episodes of each dataset (fewer classes: fewer).",
         least=1,
+    )
+    best_by: str = setting(
+        "per_image_iou",
+        "Measure of the validation that chooses the best checkpoint, and that "
+        "`halve_after` goes by: per_image_iou, or soft_iou, which is not thresholded "
+        "and steadier (Banerjee 2020, section V).",
+        ("per_image_iou", "soft_iou"),
     )
     log_every: int = setting(20, "Meta-steps between TensorBoard scalars.", least=1)
     save_every: int = setting(500, "Meta-steps between checkpoints.", least=1)

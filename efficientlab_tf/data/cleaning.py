@@ -54,6 +54,8 @@ class CleaningOptions:
       mask_values: what masks hold, see `mask_readings`.
       index: of masks of numbers the one that is stored, as 1; all others become
         background, and 255 stays. None stores the numbers.
+      instances: of VOC's and SBD's masks of classes, whether the objects of class
+        `index` are stored as 2, 3, ..., see `data.points.one_instance`.
       jpeg_quality: of JPEG images that have to be encoded again, 1 to 95. At 95
         chroma is not subsampled; below it is, for smaller files.
     """
@@ -61,6 +63,7 @@ class CleaningOptions:
     image_size: int | None = None
     mask_values: str = OBJECT
     index: int | None = None
+    instances: bool = False
     jpeg_quality: int = JPEG_QUALITY
 
 

@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from efficientlab_tf.data.example import LEFT_OUT, ClassData, Example, ReportRow
 from efficientlab_tf.data.fold_lists import draw_pairs, pairs_filename, write_pairs
-from efficientlab_tf.data.folds import TEST, Fold, FoldPlan, plain_name
+from efficientlab_tf.data.folds import (
+    TEST,
+    TEST_PREFIX,
+    TRAIN_PREFIX,
+    Fold,
+    FoldPlan,
+    plain_name,
+)
 from efficientlab_tf.data.manifest import FILENAME, ClassEntry, Manifest
 from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.data.split_lists import load_splits, resolve_splits
@@ -24,6 +31,8 @@ from efficientlab_tf.files import writing
 REPORT = "report.csv"
 REPORT_COLUMNS = ("class", "file", "action", "reason")
 STAGING = ".partial"
+ALL_CLASSES = {"all_train": TRAIN_PREFIX, "all_val": TEST_PREFIX}
+"""Splits of a dataset with folds that hold nothing out, to the prefix of entries."""
 SHARD_SUFFIX = ".tfrecord"
 
 
@@ -69,7 +78,8 @@ def convert(
       overwrite: replaces a dataset that is already there.
       folds: writes a dataset with folds and their lists of test pairs. Second copies
         of a picture in a class are left out, since a query must not be a copy of its
-        support. Classes that are not written are dropped from the folds.
+        support. Classes that are not written are dropped from the folds. Two splits
+        hold nothing out, see `ALL_CLASSES`.
       rows: the report on files that belong to no class.
 
     Raises:
@@ -106,6 +116,11 @@ def convert(
             drawn = draw_pairs(pictures, folds.pairs, seed=folds.seed, fold=number)
             write_pairs(staging / pairs_filename(number), drawn)
             pairs.append(len(drawn))
+        if folds:
+            split_lists = {
+                split: tuple(n for n in class_names if n.startswith(prefix))
+                for split, prefix in ALL_CLASSES.items()
+            }
         name, splits_left = output_dir.resolve().name, written(split_lists)
         manifest = Manifest(name, entries, splits_left, output_dir, usable_folds)
         _publish(manifest, staging)

@@ -10,20 +10,20 @@ Task families (Rakelly et al., sections 3 and 5) say which images are the query:
 class         other images of the support's class. With a dataset whose classes are
               videos this is video object segmentation: one frame guides another.
 interactive   the support images themselves, of which some pixels are annotated.
-instance      as interactive, and the foreground of each image is one of its objects: a
-              connected component of the class's mask. Other objects are background.
+instance      as interactive, and the foreground of each image is one of its objects,
+              see `points.one_instance`. Other objects are background.
               (Section 5.2 trains on such tasks before tasks of the family "class".)
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from efficientlab_tf.config.run import FAMILIES, SAME_IMAGES
+from efficientlab_tf.config.data import FAMILIES, SAME_IMAGES
+from efficientlab_tf.data.draws import choose, name_key
 from efficientlab_tf.data.episode_augment import (
     UNCHANGED,
     EpisodeAugment,
@@ -34,7 +34,7 @@ from efficientlab_tf.data.episode_augment import (
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.mixture import Mixture
-from efficientlab_tf.data.points import annotate, one_instance
+from efficientlab_tf.data.points import annotate, numbered, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError, check_at_least
 
@@ -42,7 +42,7 @@ _fold_in = tf.random.experimental.stateless_fold_in
 
 # Salts of a task's random streams; those up to 255 are its ways. See also `points` and
 # `episode_augment`.
-_INSTANCE, _POSE, _BACKDROP, _DATASET = 2000, 4000, 5000, 6000
+_INSTANCE, _POSE, _BACKDROP, _DATASET, _OTHERS = 2000, 4000, 5000, 6000, 7000
 
 
 class _Kind(NamedTuple):
@@ -52,6 +52,8 @@ class _Kind(NamedTuple):
     points: tuple[int, int] | None
     family: str
     augment: EpisodeAugment = UNCHANGED
+    draw: str = "class"
+    labels: str = "episode"
 
     @property
     def examples(self) -> int:
@@ -75,6 +77,8 @@ def episode_dataset(
     points: tuple[int, int] | None = None,
     family: str = "class",
     augment: EpisodeAugment = UNCHANGED,
+    draw: str = "class",
+    labels: str = "episode",
 ) -> tf.data.Dataset:
     """Returns an endless dataset of episodes for meta-training.
 
@@ -88,7 +92,8 @@ def episode_dataset(
         mixture, of which one is drawn for each episode.
       split: which classes, see `Manifest.split`.
       ways: number of foreground classes K of an episode. The foreground of the
-        w-th class has the value w in its masks; 255 stays 255.
+        w-th class has the value w, also in a picture that was drawn for another class
+        of the episode; 255 stays 255.
       shots, queries: support and query examples of each class.
       seed: of the draws.
       image_size: side of a square, or (height, width), in pixels.
@@ -103,6 +108,11 @@ def episode_dataset(
       family: see the top of the module; of "interactive" and "instance", whose query
         images are the support images, `queries` must equal `shots`.
       augment: how often episodes are changed, before points are drawn.
+      draw: "class"; or "image", for one way: each episode has a picture among its
+        queries that is drawn uniformly from all pictures of the split, and is of a
+        class that is drawn uniformly from those that the picture shows.
+      labels: "episode"; or "dataset", for one way: masks show all classes of the split,
+        numbered from 1 in the order of their names.
 
     Returns:
       A dataset of `Episode`s with ways * shots support images and ways * queries
@@ -119,7 +129,7 @@ def episode_dataset(
         raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
     if not isinstance(dataset_dir, Mixture):
         dataset_dir = Mixture((_manifest(dataset_dir, splits),), (1.0,))
-    kind = _Kind(ways, shots, queries, points, family, augment)
+    kind = _Kind(ways, shots, queries, points, family, augment, draw, labels)
     tasks = meta_batch or 1
     draws = []
     for manifest, share in zip(*dataset_dir, strict=True):
@@ -147,17 +157,24 @@ def _drawer(store: ImageStore, kind: _Kind, seed: int, tasks: int):
         step, position = task_number // tasks, task_number % tasks
         step_key = tf.stack([tf.constant(seed, tf.int64), step])
         task_key = _fold_in(step_key, position + 1)
+        if kind.draw == "image":
+            index, example = store.draw(_fold_in(task_key, 0))
+            episode = _episode(store, index[tf.newaxis], task_key, kind, example)
+            return _swapped(episode, kind, task_key)
         if tasks * ways <= len(names):
-            step_classes = _choose(_fold_in(step_key, 0), len(names), tasks * ways)
+            step_classes = choose(_fold_in(step_key, 0), len(names), tasks * ways)
             classes = tf.reshape(step_classes, [tasks, ways])[position]
         else:
-            classes = _choose(_fold_in(task_key, 0), len(names), ways)
+            classes = choose(_fold_in(task_key, 0), len(names), ways)
         episode = _episode(store, classes, task_key, kind)
-        if kind.augment.label_swap_rate:
-            episode = swap_labels(episode, kind.augment.label_swap_rate, task_key)
-        return episode
+        return _swapped(episode, kind, task_key)
 
     return draw_episode
+
+
+def _swapped(episode: Episode, kind: _Kind, key: tf.Tensor) -> Episode:
+    rate = kind.augment.label_swap_rate
+    return swap_labels(episode, rate, key) if rate else episode
 
 
 def _one_of(draws, shares: Sequence[float], seed: int, task_number: tf.Tensor):
@@ -183,6 +200,7 @@ def fixed_episodes(
     splits: str | None = None,
     points: tuple[int, int] | None = None,
     family: str = "class",
+    ways: int = 1,
 ) -> Iterator[tuple[Episode, str, int]]:
     """Returns the episodes of a meta-test: every class, in the order of names.
 
@@ -195,56 +213,94 @@ def fixed_episodes(
       seed: of the draws. An episode is a function of the seed, the name of its class
         and the number of its draw alone.
       image_size, cache_bytes, splits, points, family: as in `episode_dataset`.
+      ways: number of foreground classes K. The first is the class that the episode is
+        of; the others are drawn from `classes`, so that it depends on these, too.
 
     Returns:
-      An iterator of (one-way episode, class name, number of the draw).
+      An iterator of (episode, class name, number of the draw); for K > 1 the names of
+      its classes joined by "+".
 
     Raises:
       UserError: unknown dataset, split, class or family, a class with too few
         examples, or a damaged shard. All this is found before the first episode.
     """
-    check_at_least(1, shots=shots, splits_per_task=splits_per_task, queries=queries)
+    check_at_least(
+        1, ways=ways, shots=shots, splits_per_task=splits_per_task, queries=queries
+    )
     manifest = _manifest(dataset_dir, splits)
     if isinstance(classes, str):
         classes = manifest.split(classes)
     names = tuple(sorted(classes))
     least = shots if family in SAME_IMAGES else 1
-    kind = _Kind(1, shots, least if queries is None else queries, points, family)
+    kind = _Kind(ways, shots, least if queries is None else queries, points, family)
+    if len(names) < ways:
+        raise UserError(
+            f"a task needs `ways`={ways} classes, and there are {len(names)}; lower it "
+            "or choose another split"
+        )
     _check(manifest, names, kind)
     store = ImageStore(manifest, names, image_size, cache_bytes)
 
     def fixed_episode(index: int, draw: int) -> Episode:
-        digest = hashlib.sha256(names[index].encode()).digest()
-        name_key = int.from_bytes(digest[:8], "little", signed=True)
-        key = _fold_in(tf.constant([seed, name_key], tf.int64), draw)
-        own = kind
+        key = _fold_in(name_key(seed, names[index]), draw)
+        own, classes = kind, [index]
+        if ways > 1:
+            drawn = choose(_fold_in(key, _OTHERS), len(names), ways).numpy()
+            classes += [other for other in drawn if other != index]
+            classes = classes[:ways]
         if queries is None and family not in SAME_IMAGES:
-            own = kind._replace(queries=store.counts[index] - shots)
+            fewest = min(store.counts[i] for i in classes)
+            own = kind._replace(queries=fewest - shots)
         with tf.device("CPU:0"):
-            return _episode(store, tf.constant([index]), key, own)
+            return _episode(store, tf.constant(classes), key, own)
 
-    return (
-        (fixed_episode(index, draw), name, draw)
-        for index, name in enumerate(names)
+    episodes = (
+        (fixed_episode(index, draw), draw)
+        for index in range(len(names))
         for draw in range(splits_per_task)
+    )
+    return (
+        (episode, episode.name.numpy().decode(), draw) for episode, draw in episodes
     )
 
 
-def _choose(key: tf.Tensor, count: int | tf.Tensor, chosen: int) -> tf.Tensor:
-    # The generator is named, so that no version or device chooses another.
-    draws = tf.random.stateless_uniform([count], key, alg="philox")
-    return tf.math.top_k(draws, chosen).indices
-
-
 def _episode(
-    store: ImageStore, classes: tf.Tensor, key: tf.Tensor, kind: _Kind
+    store: ImageStore,
+    classes: tf.Tensor,
+    key: tf.Tensor,
+    kind: _Kind,
+    chosen: tf.Tensor | None = None,
 ) -> Episode:
-    support, query = [], []
+    """Draws an episode of some classes; of the only one a query may be `chosen`."""
+    support, query, seen = [], [], []
     for way in range(kind.ways):
         class_index = classes[way]
         count = tf.gather(tf.constant(store.counts), class_index)
-        examples = _choose(_fold_in(key, way + 1), count, kind.examples)
+        last = None
+        if store.shares:
+            pictures = store.pictures(class_index)
+            last = tf.zeros_like(pictures, tf.bool)
+            for drawn in seen:
+                last |= tf.reduce_any(pictures[:, tf.newaxis] == drawn, axis=1)
+        if chosen is None:
+            examples = choose(_fold_in(key, way + 1), count, kind.examples, last)
+        else:
+            last = tf.range(count) == chosen
+            others = choose(_fold_in(key, way + 1), count, kind.examples - 1, last)
+            place = 0 if kind.family in SAME_IMAGES else kind.shots
+            examples = tf.concat(
+                [others[:place], chosen[tf.newaxis], others[place:]], axis=0
+            )
+        if store.shares:
+            seen.append(tf.gather(pictures, examples))
         images, masks = store.images(class_index, examples)
+        everything = kind.labels == "dataset"
+        shown = tf.range(len(store.class_names)) if everything else classes
+        if kind.ways > 1 or everything:
+            masks = numbered(masks, class_index + 1 if everything else way + 1)
+            for number in range(shown.shape[0] if store.shares else 0):
+                theirs = store.masks_of(shown[number], class_index, examples)
+                masks = tf.where(masks == 0, numbered(theirs, number + 1), masks)
         if kind.augment.paste_rate:
             backdrops = _backdrops(store, classes, way, kind, key)
             rate = kind.augment.paste_rate
@@ -254,10 +310,10 @@ def _episode(
         if kind.augment.zoom_out_rate:
             rate = kind.augment.zoom_out_rate
             images, masks = zoom_out(images, masks, rate, _fold_in(key, _POSE + way))
-        value = tf.constant(way + 1, tf.uint8)
-        masks = tf.where((masks > 0) & (masks < IGNORE), value, masks)
         if kind.family == "instance":
             masks = one_instance(masks, _fold_in(key, _INSTANCE + way))
+        if kind.ways == 1 and not everything:
+            masks = numbered(masks, 1)
         support.append((images[: kind.shots], masks[: kind.shots]))
         first = 0 if kind.family in SAME_IMAGES else kind.shots
         query.append((images[first:], masks[first:]))
@@ -275,7 +331,7 @@ def _episode(
 def _backdrops(store, classes, way: int, kind: _Kind, key):
     """Draws images and masks of a class that the episode is not about."""
     key = _fold_in(key, _BACKDROP + way)
-    drawn = _choose(key, len(store.class_names), kind.ways + 1)
+    drawn = choose(key, len(store.class_names), kind.ways + 1)
     foreign = tf.reduce_all(drawn[:, tf.newaxis] != classes, axis=1)
     other = drawn[tf.argmax(foreign)]
     count = tf.gather(tf.constant(store.counts), other)

@@ -27,7 +27,9 @@ from efficientlab_tf.data.mask_readings import (
     require_class,
 )
 from efficientlab_tf.data.picture_files import Refused, count_values, read_bytes
-from efficientlab_tf.data.sbd_masks import SBD_SUFFIX, read_sbd_mask
+from efficientlab_tf.data.sbd_masks import INSTANCES, SBD_SUFFIX, read_sbd_mask
+
+VOC_OBJECTS, SBD_INSTANCES = "SegmentationObject", "inst"
 
 
 def load_example(
@@ -52,7 +54,8 @@ def load_example(
     """
 
     def read() -> tuple[np.ndarray, list[str]]:
-        if mask_path.suffix.lower() == SBD_SUFFIX:
+        of_sbd = mask_path.suffix.lower() == SBD_SUFFIX
+        if of_sbd:
             mask, notes = read_sbd_mask(read_bytes(mask_path)), []
         else:
             mask, notes = (reading or Reading(options.mask_values)).read(mask_path)
@@ -61,7 +64,10 @@ def load_example(
             elif reading and reading.is_binary and options.index is None:
                 mask[(mask > 0) & (mask != UNKNOWN)] = 1
         if options.index is not None:
-            mask = np.where(mask == UNKNOWN, mask, mask == options.index)
+            own = mask == options.index
+            mask = np.where(mask == UNKNOWN, mask, own)
+            if options.instances:
+                mask[own] = _objects(mask_path, of_sbd, own)
         return mask.astype(np.uint8), notes
 
     return make_example(
@@ -72,6 +78,27 @@ def load_example(
         options,
         must_mark=options.index is not None,
     )
+
+
+def _objects(mask_path: Path, of_sbd: bool, own: np.ndarray) -> np.ndarray:
+    """Returns the objects of the pixels `own`, bool [H, W]: 2, 3, ..., 1 for none.
+
+    VOC has them in SegmentationObject beside SegmentationClass, SBD in inst beside cls.
+    """
+    folder = mask_path.parent.parent
+    if of_sbd:
+        data = read_bytes(folder / SBD_INSTANCES / mask_path.name)
+        objects = read_sbd_mask(data, INSTANCES)
+    else:
+        objects, _ = Reading(INDEX).read(folder / VOC_OBJECTS / mask_path.name)
+    if objects.shape != own.shape:
+        raise Refused("its mask of objects has another size")
+    objects = np.where(objects == UNKNOWN, 0, objects)[own]
+    values, numbers = np.unique(objects, return_inverse=True)
+    first = 1 if 0 in values else 2
+    if len(values) + first > UNKNOWN:
+        raise Refused(f"{len(values)} objects of one class are too many")
+    return numbers + first
 
 
 def make_example(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from efficientlab_tf.data.fold_lists import PairRow, pairs_filename, read_pairs
 from efficientlab_tf.data.folds import TEST, plain_name
 from efficientlab_tf.data.manifest import Manifest
-from efficientlab_tf.data.points import annotate
+from efficientlab_tf.data.points import annotate, numbered
 from efficientlab_tf.data.records import (
     DAMAGED,
     FRAME_BYTES,
@@ -93,6 +93,7 @@ def fold_episodes(
         with tf.device("CPU:0"):
             examples = [pictures(row.class_name, n) for n in (*row.support, row.query)]
             images, masks = map(tf.stack, zip(*examples, strict=True))
+            masks = numbered(masks, 1)
             key = tf.constant([seed, name_key], tf.int64)
             return Episode(
                 *(images[:-1], annotate(masks[:-1], points, 1, key)),

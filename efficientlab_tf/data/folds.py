@@ -2,7 +2,9 @@
 
 One dataset folder holds all folds. A class has two entries: train-NAME with its
 training pictures and val-NAME with those kept for testing. A fold trains on the train-
-entries of some classes and tests on the val- entries of the others.
+entries of some classes and tests on the val- entries of the others. Where each fold has
+pictures of its own, they are entries fold0-NAME, fold1-NAME, ... to train on and
+held-NAME to test on.
 """
 
 import re
@@ -13,6 +15,7 @@ TRAIN = "train"
 TEST = "test"
 TRAIN_PREFIX = "train-"
 TEST_PREFIX = "val-"
+HELD_PREFIX = "held-"
 
 Fold = Mapping[str, tuple[str, ...]]
 """Split ("train", "test") to entries."""
@@ -28,7 +31,8 @@ class FoldPlan(NamedTuple):
 
 def plain_name(entry: str) -> str:
     """Returns the class of an entry: val-bus is bus."""
-    return re.sub(f"^({TRAIN_PREFIX}|{TEST_PREFIX})", "", entry)
+    prefixes = f"{TRAIN_PREFIX}|{TEST_PREFIX}|{HELD_PREFIX}|fold[0-9]+-"
+    return re.sub(f"^({prefixes})", "", entry)
 
 
 def fold_number(spec: str) -> int | None:

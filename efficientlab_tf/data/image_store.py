@@ -6,6 +6,8 @@ the places of the records are kept, and the examples that are drawn are read aga
 dataset may be of any size.
 """
 
+import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +20,7 @@ from efficientlab_tf.data.records import (
     DAMAGED,
     FRAME_BYTES,
     FRAME_HEADER,
+    IMAGE_FEATURE,
     decode_example,
     read_shard,
 )
@@ -37,6 +40,9 @@ class ImageStore:
       counts: number of examples of each class.
       image_size: (height, width) in pixels.
       cached_classes: how many classes are in memory.
+      examples: int32 [pictures, classes]: the number of the example that shows a
+        picture among those of a class, -1 if none does.
+      shares: whether a picture is there under several classes.
     """
 
     def __init__(
@@ -94,15 +100,19 @@ class ImageStore:
             fits.append(count * example_bytes <= cache_bytes)
             cache_bytes -= count * example_bytes * fits[-1]
         decoded = self._decoded_classes(np.flatnonzero(fits))
+        identities: list[np.ndarray] = []
         # Class index to the places of its records, (first byte, length).
         self._records: dict[int, np.ndarray] = {}
         for index, count in enumerate(self.counts):
             if not fits[index]:
-                self._records[index] = self._checked_records(index)
+                self._records[index], identity = self._checked_records(index)
+                identities.append(identity)
                 places.append(None)
                 continue
             places.append((len(self._chunks), rows))
-            parts.append(next(decoded))
+            *examples, identity = next(decoded)
+            identities.append(identity.numpy())
+            parts.append(tuple(examples))
             rows += count
             if rows * example_bytes >= _CHUNK_BYTES:
                 close_chunk()
@@ -116,6 +126,58 @@ class ImageStore:
         )
         signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)]
         self._lookup = tf.function(self._lookup_in_graph, input_signature=signature)
+        self._match(identities)
+
+    def _match(self, identities: Sequence[np.ndarray]) -> None:
+        """Finds the pictures that are there under several classes."""
+        _, pictures = np.unique(np.concatenate(identities), return_inverse=True)
+        shape = pictures.max(initial=-1) + 1, len(self.counts)
+        self.examples = np.full(shape, -1, np.int32)
+        first = np.cumsum([0, *self.counts])
+        for index, (a, b) in enumerate(itertools.pairwise(first)):
+            self.examples[pictures[a:b], index] = np.arange(b - a)
+        self._first, self._pictures = first[:-1], pictures
+        self.shares = bool(((self.examples >= 0).sum(1) > 1).any())
+
+    def draw(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws a picture, each as often as any other, and one of its classes.
+
+        Returns:
+          The class's index and the number of the example, int32 scalars.
+        """
+        uniform = functools.partial(tf.random.stateless_uniform, alg="philox")
+        count, classes = self.examples.shape
+        picture = uniform([], key, maxval=count, dtype=tf.int32)
+        examples = tf.gather(tf.constant(self.examples), picture)
+        draws = uniform([classes], tf.random.experimental.stateless_fold_in(key, 1))
+        index = tf.argmax(tf.where(examples >= 0, draws, -1.0), output_type=tf.int32)
+        return index, examples[index]
+
+    def pictures(self, class_index: tf.Tensor) -> tf.Tensor:
+        """Returns a number for each example of a class, equal for equal pictures."""
+        first, count = (
+            tf.gather(tf.constant(values, tf.int32), class_index)
+            for values in (self._first, self.counts)
+        )
+        return tf.constant(self._pictures, tf.int32)[first : first + count]
+
+    def masks_of(
+        self, other: tf.Tensor, class_index: tf.Tensor, example_indices: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns what another class's masks say of some pictures of a class.
+
+        Args:
+          other: int32 scalar, the other class.
+          class_index, example_indices: see `images`.
+
+        Returns:
+          uint8 [k, H, W]; 0 where the other class does not have the picture.
+        """
+        pictures = tf.gather(self.pictures(class_index), example_indices)
+        examples = tf.gather(tf.constant(self.examples), pictures)
+        examples = tf.gather(examples, other, axis=1)
+        _, masks = self.images(other, tf.maximum(examples, 0))
+        return tf.where(examples[:, tf.newaxis, tf.newaxis] >= 0, masks, 0)
 
     def images(
         self, class_index: tf.Tensor, example_indices: tf.Tensor
@@ -166,35 +228,38 @@ class ImageStore:
                 records.append(file.read(length))
         return np.array(records, object)
 
-    def _checked_records(self, index: int) -> np.ndarray:
-        """Decodes a class one by one; returns the places of its records."""
+    def _checked_records(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes a class one by one; returns its records' places and identities."""
 
         def check(record):
             image, mask = decode_example(record, self.image_size)
             # Returned, since TensorFlow computes nothing that is not used.
-            return tf.strings.length(record), tf.reduce_max(image), tf.reduce_max(mask)
+            identity = _identities(record[tf.newaxis])[0]
+            length = tf.strings.length(record)
+            return length, identity, tf.reduce_max(image), tf.reduce_max(mask)
 
         records = tf.data.TFRecordDataset(self._paths[index])
         checked = records.map(check, num_parallel_calls=tf.data.AUTOTUNE)
         try:
-            lengths = [length for length, _, _ in checked.as_numpy_iterator()]
+            seen = [values[:2] for values in checked.as_numpy_iterator()]
         except DAMAGED as error:
             raise self._fault(index, error) from error
-        if len(lengths) != self.counts[index]:
+        if len(seen) != self.counts[index]:
             raise self._fault(index)
-        frames = np.array(lengths, np.int64) + FRAME_BYTES
+        lengths, identities = np.array(seen, np.int64).reshape(-1, 2).T
+        frames = lengths + FRAME_BYTES
         first = np.cumsum(frames) - frames + FRAME_HEADER
-        return np.stack([first, np.array(lengths)], axis=1)
+        return np.stack([first, lengths], axis=1), identities
 
     def _decoded_classes(self, indices: np.ndarray) -> Iterator[tuple]:
-        """Yields images and masks of some classes, decoded in parallel, in order."""
+        """Yields images, masks and identities of classes, decoded in parallel."""
 
         def decode_class(path, count):
             records = tf.data.TFRecordDataset(path).batch(count + 1)
             records = records.get_single_element()
             expected = tf.debugging.assert_equal(tf.size(records, tf.int64), count)
             with tf.control_dependencies([expected]):
-                return self._decoded(records)
+                return *self._decoded(records), _identities(records)
 
         if not len(indices):
             return
@@ -229,6 +294,13 @@ class ImageStore:
         return UserError(
             f"shard {path}: {what}; copy the file again or convert the dataset again"
         )
+
+
+def _identities(records: tf.Tensor) -> tf.Tensor:
+    """Numbers int64 [n] that are equal where the encoded images of records are."""
+    wanted = {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
+    images = tf.io.parse_example(records, wanted)[IMAGE_FEATURE]
+    return tf.strings.to_hash_bucket_fast(images, tf.int64.max)
 
 
 def _reason(error: Exception) -> str:

@@ -75,10 +75,12 @@ def annotate(
 
 
 def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Keeps one object of each mask: a connected component of its foreground.
+    """Keeps one object of each mask.
 
-    A pixel of the foreground is drawn uniformly, so large components are drawn more
-    often than specks. Neighbours are eight.
+    A pixel of the foreground is drawn uniformly, so large objects are drawn more often
+    than specks. Pixels of a value from 2 are an object, wherever they are; those of the
+    value 1 belong to objects that are not known, and a connected component of the
+    foreground (neighbours are eight) takes an object's place.
 
     Args:
       masks: uint8 [k, H, W]; 0 background, 255 unknown, all else foreground.
@@ -105,8 +107,17 @@ def one_instance(masks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         grow,
         (tf.ensure_shape(start, [*masks.shape, 1]), tf.constant(True)),
     )
-    other = foreground & (reached[..., 0] == 0)
+    drawn = tf.gather(tf.reshape(masks, tf.shape(flat)), first, axis=1, batch_dims=1)
+    drawn = drawn[:, tf.newaxis, tf.newaxis]
+    kept = tf.where(drawn > 1, masks == drawn, reached[..., 0] > 0)
+    other = foreground & ~kept
     return tf.where(other, tf.zeros_like(masks), masks)
+
+
+def numbered(masks: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
+    """Gives the whole foreground of masks, uint8, one number; 0 and 255 stay."""
+    foreground = (masks > 0) & (masks < IGNORE)
+    return tf.where(foreground, tf.cast(number, tf.uint8), masks)
 
 
 def keep_unknown(augment: Callable) -> Callable:

@@ -37,8 +37,9 @@ FRAME_HEADER = 12
 FRAME_BYTES = FRAME_HEADER + 4
 """Bytes around a record: the header before it and the record's checksum after it."""
 
+IMAGE_FEATURE = "image/encoded"
 _FEATURES = {
-    "image": ("image/encoded", tf.string),
+    "image": (IMAGE_FEATURE, tf.string),
     "image_format": ("image/format", tf.string),
     "filename": ("image/filename", tf.string),
     "mask": ("image/segmentation/class/encoded", tf.string),

@@ -1,4 +1,7 @@
-"""Masks of the Semantic Boundaries Dataset: MATLAB files of one struct, GTcls."""
+"""Masks of the Semantic Boundaries Dataset: MATLAB files of one struct.
+
+GTcls is that of cls/NAME.mat, with classes; GTinst that of inst/NAME.mat, with objects.
+"""
 
 import io
 
@@ -8,13 +11,15 @@ from efficientlab_tf.data.mask_readings import UNKNOWN
 from efficientlab_tf.data.picture_files import Refused
 
 SBD_SUFFIX = ".mat"
+CLASSES, INSTANCES = "GTcls", "GTinst"
 
 
-def read_sbd_mask(data: bytes) -> np.ndarray:
-    """Returns GTcls.Segmentation of a cls/NAME.mat file.
+def read_sbd_mask(data: bytes, struct: str = CLASSES) -> np.ndarray:
+    """Returns the field Segmentation of a struct, GTcls or GTinst.
 
     Returns:
-      uint8 [H, W]: 0 background, 1.. classes with VOC's indices. SBD has no void.
+      uint8 [H, W]: 0 background, 1.. classes with VOC's indices, or the numbers of
+      objects. SBD has no void.
 
     Raises:
       Refused: not such a file, or a damaged one.
@@ -24,18 +29,18 @@ def read_sbd_mask(data: bytes) -> np.ndarray:
 
     try:
         contents = loadmat(io.BytesIO(data), struct_as_record=False)
-        values = contents["GTcls"][0, 0].Segmentation
+        values = contents[struct][0, 0].Segmentation
     except (KeyError, IndexError, AttributeError):
-        raise Refused("a .mat file without GTcls.Segmentation") from None
+        raise Refused(f"a .mat file without {struct}.Segmentation") from None
     except Exception as error:  # scipy has no common error for damaged files.
         what = str(error) or type(error).__name__
         raise Refused(f"not a .mat file that can be read ({what})") from None
     values = np.asarray(values)
     if values.ndim != 2 or values.dtype.kind not in "ui" or not values.size:
         raise Refused(
-            f"GTcls.Segmentation is {values.dtype} {list(values.shape)}, expected "
+            f"{struct}.Segmentation is {values.dtype} {list(values.shape)}, expected "
             "integers [height, width]"
         )
     if values.min() < 0 or values.max() > UNKNOWN:
-        raise Refused(f"GTcls.Segmentation holds {values.min()} to {values.max()}")
+        raise Refused(f"{struct}.Segmentation holds {values.min()} to {values.max()}")
     return values.astype(np.uint8)

@@ -88,24 +88,27 @@ class Study:
         """Checks that every class has enough examples, before the first adaptation.
 
         Raises:
-          UserError: it names the largest k that a class can serve.
+          UserError: it names the classes, and the largest k that each can serve.
         """
+        most: dict[str, int] = {}
         for name in self.classes:
             if name not in self.manifest.classes:
                 raise UserError(
                     f"`classes`: {self.manifest.name} has no class {name!r}; it has "
                     f"{', '.join(sorted(self.manifest.classes))}"
                 )
-            count = self.manifest.classes[name].count
-            served = count - self.test_examples
-            lacking = [k for k in self.steps if k > served]
-            if lacking:
-                raise UserError(
-                    f"class {name} has {count} examples: with {self.test_examples} "
-                    f"test examples it serves k up to {max(served, 0)}, not "
-                    f"{', '.join(map(str, lacking))}; give smaller `ks`, fewer "
-                    "`test_examples`, or `classes` without it"
-                )
+            most[name] = self.manifest.classes[name].count - self.test_examples
+        lacking = [
+            f"{name} serves k up to {max(served, 0)}, not "
+            f"{', '.join(str(k) for k in self.steps if k > served)}"
+            for name, served in most.items()
+            if served < max(self.steps)
+        ]
+        if lacking:
+            raise UserError(
+                f"with {self.test_examples} test examples {'; '.join(lacking)}: give "
+                "smaller `ks`, fewer `test_examples`, or `classes` without these"
+            )
 
     def run(
         self,

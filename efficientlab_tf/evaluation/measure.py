@@ -14,6 +14,7 @@ from tqdm import tqdm
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.config import CompareConfig
 from efficientlab_tf.config.points import DENSE, parse_points
+from efficientlab_tf.data.across_splits import across_splits
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.fold_episodes import Tasks, fold_episodes
 from efficientlab_tf.data.manifest import Manifest
@@ -133,12 +134,16 @@ def tasks_of(unit: Unit) -> Tasks:
     if config.splits:
         manifest = manifest.with_splits(config.splits)
     names = manifest.split(config.eval_split)
-    episodes = fixed_episodes(
-        *(manifest, names),
-        queries=config.eval_queries or None,
-        splits_per_task=config.splits_per_task,
-        **common,
-    )
+    common |= {
+        "queries": config.eval_queries or None,
+        "splits_per_task": config.splits_per_task,
+    }
+    if config.support_split:
+        splits = config.eval_split, config.support_split
+        episodes = across_splits(manifest, *splits, **common)
+    else:
+        kind = {"ways": config.ways, "family": config.family}
+        episodes = fixed_episodes(manifest, names, **kind, **common)
     return Tasks(episodes, len(names) * config.splits_per_task)
 
 
@@ -146,8 +151,12 @@ def measure(unit: Unit) -> tuple[Measured, list[Row]]:
     """Evaluates and times; returns a few pictures, too."""
     process = psutil.Process()
     before = process.memory_info().rss
+    config = unit.config
     segmenter, adaptation = comparable(
-        unit.method, backbone=unit.config.backbone, eval_size=unit.config.eval_size
+        unit.method,
+        backbone=config.backbone,
+        eval_size=config.eval_size,
+        ways=config.ways,
     )
     tasks = tasks_of(unit)
     rows: list[Row] = []
@@ -161,7 +170,11 @@ def measure(unit: Unit) -> tuple[Measured, list[Row]]:
             bar.update()
 
         results = evaluate(
-            segmenter, tasks.episodes, seed=unit.config.seed, on_task=on_task
+            segmenter,
+            tasks.episodes,
+            seed=config.seed,
+            disjoint=not config.same_images,
+            on_task=on_task,
         )
     seconds = _times(segmenter, unit)
     measured = Measured(
@@ -180,7 +193,7 @@ def _times(segmenter: Segmenter, unit: Unit) -> list[float]:
         query = np.asarray(episode.query_images[:1])
         seed = task_seed(name, draw, unit.config.seed)
         start = time.perf_counter()
-        segmenter.adapt(*support, seed=seed).predict(query)
+        segmenter.for_task(name).adapt(*support, seed=seed).predict(query)
         seconds.append(time.perf_counter() - start)
     return seconds[WARM_UP:] or seconds[-1:]
 

@@ -5,7 +5,6 @@ name, so neither the order of tasks nor what else is evaluated changes a number.
 """
 
 import dataclasses
-import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,13 @@ from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import replacing, write_text, writing
-from efficientlab_tf.metrics import Summary, TaskResult, image_iou, predicted_masks
+from efficientlab_tf.metrics import (
+    Summary,
+    TaskResult,
+    both_iou,
+    image_iou,
+    predicted_masks,
+)
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.segmenters.segmenter import Diverged, Segmenter
 
@@ -46,7 +51,7 @@ def require_one_way(what: str, classes: int) -> None:
     if classes > 1:
         raise UserError(
             f"{what} is one-way, but the model tells {classes} classes apart; give one "
-            "that was trained with `num_classes`=1"
+            "that was trained with `num_classes`=1, or use evaluate or compare"
         )
 
 
@@ -93,7 +98,7 @@ def evaluate(
         if disjoint:
             require_disjoint(episode, name)
         try:
-            adapted = segmenter.adapt(
+            adapted = segmenter.for_task(name).adapt(
                 episode.support_images,
                 episode.support_masks,
                 seed=task_seed(name, draw, seed),
@@ -101,6 +106,9 @@ def evaluate(
             probabilities = adapted.predict(np.asarray(episode.query_images))
         except Diverged as error:
             raise Diverged(f"{name}: {error}") from error
+        # A method may know nothing of a last class that no support mask shows.
+        unknown = len(name.split("+")) + 1 - probabilities.shape[-1]
+        probabilities = np.pad(probabilities, [(0, 0)] * 3 + [(0, max(0, unknown))])
         query_masks = np.asarray(episode.query_masks)
         result = TaskResult.of(name, draw, query_masks, probabilities, thresholds)
         results.append(result)
@@ -149,6 +157,7 @@ class Protocol:
     tuned: bool
     points: str
     family: str
+    ways: int
 
 
 def meta_test(
@@ -174,7 +183,6 @@ def meta_test(
       The protocol, one result a task, and a row for `sheet` a class.
     """
     own = model.resolve(settings)
-    require_one_way("a meta-test", model.classes)
     manifest = open_dataset(data.dataset_dir, data.splits)
     names = manifest.split(config.eval_split)
     protocol = Protocol(
@@ -192,8 +200,9 @@ def meta_test(
         tuned=model.tuned is not None,
         points=data.points,
         family=data.family,
+        ways=data.ways,
     )
-    segmenter = model.segmenter(settings=settings)
+    segmenter = model.segmenter(data.ways, settings)
     tasks = fixed_episodes(
         *(manifest, names),
         shots=protocol.shots,
@@ -203,6 +212,7 @@ def meta_test(
         image_size=model.size,
         points=data.point_range,
         family=data.family,
+        ways=data.ways,
     )
     rows = []
     total = len(names) * config.splits_per_task
@@ -237,13 +247,15 @@ def write_results(
     """
     summary = Summary.of(results)
     document = {"protocol": dataclasses.asdict(protocol), "metrics": summary.to_dict()}
+    of_class: dict[str, list[np.ndarray]] = {}
+    for result in results:
+        for name, counts in result.of_classes().items():
+            of_class.setdefault(name, []).append(counts)
     rows = []
-    ordered = sorted(results, key=lambda result: (result.name, result.draw))
-    for name, of_class in itertools.groupby(ordered, key=lambda result: result.name):
-        of_class = list(of_class)
-        own = Summary.of(of_class)
-        iou, class_iou = own.per_image_iou.mean, own.class_iou.mean
-        rows.append([name, len(of_class), f"{iou:.4f}", f"{class_iou:.4f}"])
+    for name, tasks in sorted(of_class.items()):
+        iou = np.mean([image_iou(counts).mean() for counts in tasks])
+        class_iou = both_iou(sum(counts.sum(0) for counts in tasks))[1]
+        rows.append([name, len(tasks), f"{iou:.4f}", f"{class_iou:.4f}"])
     with writing(f"to {output_dir}"):
         output_dir.mkdir(parents=True, exist_ok=True)
         write_text(output_dir / "summary.json", json.dumps(document, indent=2))

@@ -10,13 +10,18 @@ import tensorflow as tf
 from efficientlab_tf.api.automatic import METHODS
 from efficientlab_tf.api.loading import BACKBONE, load
 from efficientlab_tf.api.model import Model
+from efficientlab_tf.api.networks import NetworkModel
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.data.annotations import resize_annotations
+from efficientlab_tf.data.folds import plain_name
+from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import require_one_way
+from efficientlab_tf.evaluation.oracle import Oracle
 from efficientlab_tf.segmenters.baselines import BASELINES, needs_extractor
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Segmenter
 
+ORACLE = "oracle"
+"""Label of a method that is told which class a task is about, see `Oracle`."""
 _OLD_NAMES = {"inner_steps": "steps", "inner_learning_rate": "learning_rate"}
 _NAMED = (*METHODS, *BASELINES)
 _FIELDS = {field.name: field.type for field in dataclasses.fields(Settings)}
@@ -138,9 +143,9 @@ def _typed(label: str, name: str, value: str) -> Any:
 
 
 def comparable(
-    method: Method, *, backbone: str, eval_size: int
+    method: Method, *, backbone: str, eval_size: int, ways: int = 1
 ) -> tuple[Segmenter, str]:
-    """Builds a method for one class and pictures of side `eval_size`, in pixels.
+    """Builds a method for `ways` classes and pictures of side `eval_size`, in pixels.
 
     Returns:
       The method, and how it adapts, in words.
@@ -149,16 +154,29 @@ def comparable(
       UserError: it cannot be compared with others.
     """
     loaded = method.load(backbone=backbone, image_size=eval_size)
-    require_one_way(f"{method.label}: a comparison", loaded.model.classes)
     if method.settings.batch_norm == "query":
         raise UserError(
             f"{method.label}: batch_norm must be running or support, received query: "
             "the queries would inform each other"
         )
-    segmenter = loaded.segmenter()
+    segmenter = loaded.segmenter(ways)
+    if method.label == ORACLE:
+        segmenter = _oracle(loaded.model)
     if not loaded.model.any_size:
         segmenter = at_size(segmenter, loaded.model.size, (eval_size, eval_size))
     return segmenter, loaded.model.resolve(method.settings).about
+
+
+def _oracle(model: Model) -> Oracle:
+    if not isinstance(model, NetworkModel) or model.run.data.labels != "dataset":
+        raise UserError(
+            f"{ORACLE}: expected a network that was trained with `labels`=dataset, "
+            f"received {model.name}; give it another label if it is no oracle"
+        )
+    data = model.run.data
+    (manifest,) = Mixture.load(data.dataset_dir, data.splits).manifests
+    names = tuple(map(plain_name, sorted(manifest.split(data.train_split))))
+    return Oracle(model.adapted.adapted, names)
 
 
 def at_size(segmenter: Segmenter, own: tuple, wanted: tuple) -> Segmenter:
@@ -173,6 +191,10 @@ class ResizingSegmenter(Segmenter):
     segmenter: Segmenter
     own: tuple[int, int]
     wanted: tuple[int, int]
+
+    def for_task(self, name: str) -> "ResizingSegmenter":
+        """See `Segmenter`."""
+        return dataclasses.replace(self, segmenter=self.segmenter.for_task(name))
 
     def adapt(
         self, images: np.ndarray, masks: np.ndarray, *, seed: int = 0

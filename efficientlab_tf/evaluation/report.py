@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,19 @@ from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.evaluation.measure import Measured, kind_of
 from efficientlab_tf.files import save_figure, write_text
-from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from efficientlab_tf.metrics import (
+    Interval,
+    Summary,
+    TaskResult,
+    both_iou,
+    foreground_background,
+)
 
 MEAN = "mean"
 _RESAMPLES = 1000
 _GIB = 2**30
 _MOST = 10**9
-_MEASURES = ("class_iou", "fb_iou", "per_image_iou")
+_MEASURES = ("class_iou", "fb_iou", "positive_iou", "per_image_iou")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +35,9 @@ class Row:
       shots: number of support examples.
       points: annotated pixels of each label in a support mask; "-1" for dense masks.
       fold: the fold's number as text, the split's name, or "mean".
-      class_iou: see `metrics`, as the next two, with 95% intervals.
-      fb_iou: its interval is a bootstrap over tasks.
+      class_iou: see `metrics`, as the next three, with 95% intervals.
+      fb_iou: its interval is a bootstrap over tasks, as that of
+      positive_iou.
       per_image_iou: its interval is over tasks.
       tasks: number of tasks.
       seconds: see `Measured`, as the rest.
@@ -44,6 +51,7 @@ class Row:
     fold: str
     class_iou: Interval
     fb_iou: Interval
+    positive_iou: Interval
     per_image_iou: Interval
     tasks: int
     seconds: float
@@ -58,14 +66,15 @@ class Row:
         summary = Summary.of(measured.results)
         return cls(
             *(method, shots, points, fold, summary.class_iou),
-            *(fb_iou_interval(measured.results), summary.per_image_iou, summary.tasks),
+            *(fb_iou_interval(measured.results), positive_interval(measured.results)),
+            *(summary.per_image_iou, summary.tasks),
             *(measured.seconds, measured.peak_bytes, measured.adaptation),
         )
 
     @classmethod
     def diverged(cls, method: str, shots: int, points: str, fold: str) -> "Row":
         """The row of a method that diverged on one fold or split: not a number."""
-        unknown = (Interval(math.nan, math.nan),) * 3
+        unknown = (Interval(math.nan, math.nan),) * len(_MEASURES)
         return cls(method, shots, points, fold, *unknown, 0, math.nan, 0)
 
     @classmethod
@@ -90,21 +99,31 @@ class Row:
 def fb_iou_interval(results: Sequence[TaskResult]) -> Interval:
     """FB-IoU with the 95% interval of a bootstrap over tasks (always the same)."""
     ordered = sorted(results, key=lambda r: (r.name, r.draw))
-    counts = np.stack([r.counts.sum(0) for r in ordered])
+    counts = [foreground_background(r.counts.sum(0)) for r in ordered]
+    return _bootstrapped(counts, lambda total: both_iou(total).mean(-1))
+
+
+def positive_interval(results: Sequence[TaskResult]) -> Interval:
+    """Positive IoU, as `fb_iou_interval`."""
+    ordered = sorted(results, key=lambda r: (r.name, r.draw))
+    counts = [sum(c.sum(0) for c in r.of_classes().values()) for r in ordered]
+    return _bootstrapped(counts, lambda total: both_iou(total)[..., 1])
+
+
+def _bootstrapped(counts, measure: Callable[[np.ndarray], np.ndarray]) -> Interval:
+    """A measure of summed counts [2, 2] of tasks, which are drawn again and again."""
+    counts = np.stack(counts)
     rng = np.random.Generator(np.random.Philox(0))
     chosen = rng.integers(0, len(counts), (_RESAMPLES, len(counts)))
-    total = counts[chosen].sum(1)
-    both = np.diagonal(total, axis1=1, axis2=2)
-    union = total.sum(1) + total.sum(2) - both
-    values = (both / np.maximum(union, 1)).mean(-1)
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(Summary.of(results).fb_iou, float(high - low) / 2)
+    low, high = np.percentile(measure(counts[chosen].sum(1)), [2.5, 97.5])
+    return Interval(float(measure(counts.sum(0))), float(high - low) / 2)
 
 
 def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
-    """Writes table.md, results.csv, bars.png and points.png; returns the table.
+    """Writes table.md, results.csv, bars.png, points.png and shots.png.
 
-    The last is for rows with different numbers of points.
+    The last two are for rows with different numbers of points, and with more than two
+    of shots. Returns the table.
 
     Args:
       output_dir: exists.
@@ -119,7 +138,9 @@ def write_report(output_dir: Path, rows: Sequence[Row], title: str) -> str:
         return table
     _draw_bars(output_dir / "bars.png", measured, title)
     if len({row.points for row in rows}) > 1:
-        _draw_points(output_dir / "points.png", measured, title)
+        _draw_curve(output_dir / "points.png", measured, title, "points")
+    if len({row.shots for row in rows}) > 2:
+        _draw_curve(output_dir / "shots.png", measured, title, "shots")
     return table
 
 
@@ -130,7 +151,7 @@ def markdown(rows: Sequence[Row]) -> str:
     sparse = any(row.points != DENSE for row in rows)
     heads = [
         *("method", "shots", *(["points"] if sparse else []), *columns),
-        *("class-wise mIoU", "FB-IoU", "per-image IoU"),
+        *("class-wise mIoU", "FB-IoU", "positive IoU", "per-image IoU"),
         *("s / task", "peak GiB", "adaptation"),
     ]
     lines = []
@@ -223,30 +244,39 @@ def _order(points: str) -> int:
     return _MOST if points == DENSE else int(points)
 
 
-def _draw_points(path: Path, rows: Sequence[Row], title: str) -> None:
+def _draw_curve(path: Path, rows: Sequence[Row], title: str, along: str) -> None:
+    """Draws positive IoU along "points" or "shots", a panel for each of the other."""
     from matplotlib.figure import Figure
 
-    shots = sorted({row.shots for row in rows})
-    numbers = sorted({_order(row.points) for row in rows})
-    figure = Figure(figsize=(1.5 + 4.5 * len(shots), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for axes, k in zip(panels, shots, strict=True):
+    def place(row: Row, name: str) -> int:
+        return row.shots if name == "shots" else _order(row.points)
+
+    other = "points" if along == "shots" else "shots"
+    numbers, others = (sorted({place(r, n) for r in rows}) for n in (along, other))
+    figure = Figure(figsize=(1.5 + 4.5 * len(others), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
+    for axes, value in zip(panels, others, strict=True):
         for method in dict.fromkeys(row.method for row in rows):
-            own = [row for row in rows if (row.method, row.shots) == (method, k)]
-            own.sort(key=lambda row: _order(row.points))
+            own = [r for r in rows if (r.method, place(r, other)) == (method, value)]
+            own.sort(key=lambda row: place(row, along))
             axes.errorbar(
-                [numbers.index(_order(row.points)) for row in own],
-                [100 * row.per_image_iou.mean for row in own],
-                yerr=[100 * row.per_image_iou.half_width for row in own],
+                [numbers.index(place(row, along)) for row in own],
+                [100 * row.positive_iou.mean for row in own],
+                yerr=[100 * row.positive_iou.half_width for row in own],
                 marker="o",
                 capsize=3,
                 label=method,
             )
-        names = ["dense" if n == _MOST else str(n) for n in numbers]
-        axes.set_xticks(range(len(numbers)), names)
-        axes.set_xlabel("annotated points of each label and support picture")
-        axes.set_title(f"{title}, {k}-shot", fontsize=10)
+        axes.set_xticks(range(len(numbers)), map(_shown, numbers))
+        names = {"points": "annotated points of each label and support picture"}
+        axes.set_xlabel(names.get(along, "support pictures"))
+        unit = "-shot" if other == "shots" else " points"
+        axes.set_title(f"{title}, {_shown(value)}{unit}", fontsize=10)
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel("mean per-image IoU, %, with 95% intervals")
+    panels[0].set_ylabel("positive IoU, %, with 95% intervals over tasks")
     panels[-1].legend(loc="best", fontsize=8)
     save_figure(figure, path)
+
+
+def _shown(number: int) -> str:
+    return "dense" if number == _MOST else str(number)

@@ -84,6 +84,9 @@ class Learner(abc.ABC):
     metric_names: tuple[str, ...]
     """Names of the metrics of `task_update`; "loss" is among them."""
 
+    rate_factors: tuple[float, ...] = ()
+    """Factor on the meta-learning rate of each tensor of theta; () for all 1."""
+
     def __init__(
         self,
         network: Network,
@@ -106,7 +109,8 @@ class Learner(abc.ABC):
             config.meta_optimizer,
             self._meta_variables(),
             self.displacement_scale,
-            config.momentum,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
         self._seed = seed
 
@@ -241,6 +245,14 @@ class Learner(abc.ABC):
             rate,
         )
         theta, rates = moved[: len(state.theta)], moved[len(state.theta) :]
+        if self.rate_factors:
+            # On the step, since some optimizers cancel a factor on the gradient.
+            theta = tuple(
+                old + factor * (t - old)
+                for old, t, factor in zip(
+                    state.theta, theta, self.rate_factors, strict=True
+                )
+            )
         new = state._replace(
             theta=theta, statistics=update.statistics, optimizer=slots, rates=rates
         )

@@ -21,7 +21,7 @@ class Feedforward(Learner):
     """Trains a conditioned network on episodes.
 
     `conditioning_rate` is a factor on the meta-learning rate of the weights that see
-    the support set alone.
+    the support set alone, whatever the meta-optimizer.
 
     Raises:
       UserError: the network is not conditioned on a support set, `conditioning_rate` is
@@ -42,9 +42,8 @@ class Feedforward(Learner):
                 "it has no inner loop"
             )
         super().__init__(network, config, **options)
-        self._factors = (1.0,) * len(network.model.trainable_variables)
         if config.conditioning_rate != 1:
-            self._factors = tuple(
+            self.rate_factors = tuple(
                 config.conditioning_rate if conditioning else 1.0
                 for conditioning in conditioning_mask(network.model)
             )
@@ -66,10 +65,7 @@ class Feedforward(Learner):
         gradient = tape.gradient(
             loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        displacement = tuple(
-            -factor * g for factor, g in zip(self._factors, gradient, strict=True)
-        )
-        return TaskUpdate(displacement, statistics, metrics)
+        return TaskUpdate(tuple(-g for g in gradient), statistics, metrics)
 
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor

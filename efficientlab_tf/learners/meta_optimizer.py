@@ -77,7 +77,12 @@ class KerasOptimizer:
 
 
 def meta_optimizer(
-    name: str, variables, scale: float, momentum: float = 0.0
+    name: str,
+    variables,
+    scale: float,
+    *,
+    momentum: float = 0.0,
+    weight_decay: float = 0.004,
 ) -> Interpolation | KerasOptimizer:
     """Builds a meta-optimizer by name.
 
@@ -86,6 +91,7 @@ def meta_optimizer(
       variables: the model's trainable variables.
       scale: see `KerasOptimizer`.
       momentum: of sgd.
+      weight_decay: of adamw; theta <- (1 - rate * weight_decay) * theta at each step.
 
     Raises:
       UserError: no such optimizer.
@@ -98,6 +104,7 @@ def meta_optimizer(
             f"received {name!r}"
         )
     # A number, so that the optimizer keeps its rate in a variable that can be set.
-    config = {"learning_rate": 1.0} | ({"momentum": momentum} if momentum else {})
+    own = {"sgd": {"momentum": momentum}, "adamw": {"weight_decay": weight_decay}}
+    config = {"learning_rate": 1.0} | own.get(name, {})
     optimizer = keras.optimizers.get({"class_name": name, "config": config})
     return KerasOptimizer(optimizer, variables, scale)

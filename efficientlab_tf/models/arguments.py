@@ -11,13 +11,20 @@ def check(holds: bool, name: str, expected: str, received: object) -> None:
         raise UserError(f"`{name}` must be {expected}, received {received!r}")
 
 
-def check_common(weights: str | None, dtype: str, num_classes: int = 1) -> None:
+def check_common(
+    weights: str | None, dtype: str, num_classes: int = 1, *, files: bool = False
+) -> None:
     """Checks the options that every network has.
+
+    Args:
+      weights, dtype, num_classes: see the networks.
+      files: whether the backbone checks `weights` itself, as they are a file.
 
     Raises:
       UserError: see the networks.
     """
-    check(weights in (None, "imagenet"), "weights", 'None or "imagenet"', weights)
+    known = files or weights in (None, "imagenet")
+    check(known, "weights", 'None or "imagenet"', weights)
     check(dtype in DTYPES, "dtype", f"one of {', '.join(DTYPES)}", dtype)
     check(
         isinstance(num_classes, int) and num_classes >= 1,

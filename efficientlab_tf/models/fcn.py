@@ -2,6 +2,7 @@
 
 import keras
 
+from efficientlab_tf.models import alexnet
 from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.features import dense_features
@@ -55,7 +56,7 @@ def fcn(
         downloaded.
     """
     size = parse_image_size(image_size)
-    check_common(weights, dtype, num_classes)
+    check_common(weights, dtype, num_classes, files=backbone == alexnet.NAME)
     with dtype_scope(dtype):
         images, x = dense_features(
             backbone, size, weights, width=width, dilated=dilated, dropout=dropout

@@ -2,11 +2,11 @@
 
 import keras
 
-from efficientlab_tf.models import backbones, vgg
+from efficientlab_tf.models import alexnet, backbones, vgg
 from efficientlab_tf.models.arguments import check, parse_image_size
 from efficientlab_tf.models.layers import BatchNormalization
 
-BACKBONES = (vgg.NAME, *backbones.BACKBONES)
+BACKBONES = (vgg.NAME, alexnet.NAME, *backbones.BACKBONES)
 _LAST_STAGE = max(backbones.STAGES)
 
 
@@ -26,12 +26,14 @@ def dense_features(
     Args:
       backbone: one of `BACKBONES`.
       image_size: height and width, or one number for both; divisible by 32.
-      weights: None (random) or "imagenet".
+      weights: None (random) or "imagenet"; AlexNet: an .npz file.
       stage: where an EfficientNet ends, out of `backbones.STAGES`; None is stage 6,
-        at stride 16. VGG16 ends with fc7, at stride 32, or 8 if dilated.
-      width: VGG16's factor on the number of channels.
+        at stride 16. VGG16 ends with fc7, at stride 32, or 8 if dilated; AlexNet with
+        fc7 at stride 32.
+      width: VGG16's and AlexNet's factor on the number of channels.
       dilated: VGG16's smaller stride; see `vgg.vgg16_fcn`.
-      dropout: VGG16's rate behind fc6 and fc7. EfficientNets are without drop-connect.
+      dropout: VGG16's and AlexNet's rate behind fc6 and fc7. EfficientNets are without
+        drop-connect.
       prefix: of the name of every layer and variable.
       frozen_normalization: whether the batch normalization of an EfficientNet keeps its
         averages, scales and offsets in training: for networks that are trained on one
@@ -52,6 +54,10 @@ def dense_features(
         check(stage is None, "stage", f"None, {vgg.NAME} ends with fc7", stage)
         options = {"width": width, "dilated": dilated, "dropout": dropout}
         return vgg.vgg16_fcn(size, weights=weights, prefix=prefix, **options)
+    if backbone == alexnet.NAME:
+        check(stage is None, "stage", f"None, {alexnet.NAME} ends with fc7", stage)
+        options = {"width": width, "dropout": dropout, "weights": weights}
+        return alexnet.alexnet_fcn(size, prefix=prefix, **options)
     stage = _LAST_STAGE if stage is None else stage
     stages = f"one of {backbones.STAGES}"
     check(stage in backbones.STAGES, "stage", stages, stage)
@@ -72,7 +78,9 @@ def check_backbone(backbone: str, width: float = 1.0, dilated: bool = False) -> 
     """
     check(backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}", backbone)
     if backbone != vgg.NAME:
-        check(width == 1, "width", f"1, it is {vgg.NAME}'s alone", width)
+        own = width == 1 or backbone == alexnet.NAME
+        names = f"{vgg.NAME}'s and {alexnet.NAME}'s alone"
+        check(own, "width", f"1, it is {names}", width)
         check(not dilated, "dilated", f"False, it is {vgg.NAME}'s alone", dilated)
 
 

@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import vgg
+from efficientlab_tf.models import alexnet, vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import (
@@ -37,7 +37,7 @@ from efficientlab_tf.models.layers import BackgroundLogit, Resize
 
 RELATIONS = ("stack", "product")
 """How a guide and features are combined: the first score above, and the second."""
-FUSIONS = ("late_global", "late", "early")
+FUSIONS = ("late_global", "late", "early", "early_local")
 """See `guided`."""
 FEATURES = "features"
 SUPPORT_FEATURES = "support_features"
@@ -139,6 +139,21 @@ class AnnotatedMean(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
+class AnnotatedPlaces(keras.layers.Layer):
+    """As `AnnotatedMean`, the mean over shots at each place: [1, h, w, C]."""
+
+    def call(self, inputs):
+        features, maps = inputs
+        annotated = tf.reduce_max(maps, axis=[1, 2, 3]) > 0
+        weights = tf.cast(annotated, features.dtype)
+        total = tf.einsum("khwc,k->hwc", features, weights)
+        return tf.math.divide_no_nan(total, tf.reduce_sum(weights))[tf.newaxis]
+
+    def compute_output_shape(self, input_shape):
+        return (None, *input_shape[0][1:])
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
 class TileGuide(keras.layers.Layer):
     """Appends a guide to the channels of features [q, h, w, C].
 
@@ -213,9 +228,10 @@ def guided(
         images, as in interactive segmentation. See `LocalGuide`.
       - "early" (Xu et al., 2016): a second network phi_S, with weights of its own, gets
         the preprocessed image with both annotation maps as further channels. The guide
-        is the mean of its features over places and annotated shots, [1, C]. (That of
-        the authors, whose queries are the support images, keeps places.) The names of
-        layers and variables of phi_S start with "conditioning_".
+        is the mean of its features over places and annotated shots, [1, C]. The names
+        of layers and variables of phi_S start with "conditioning_".
+      - "early_local": the same with places, [1, h, w, C], as DIOS (Xu et al., 2016) has
+        it, whose queries are the support images.
 
     relation "stack" is the paper's score, "product" ours, with late fusion.
 
@@ -244,9 +260,10 @@ def guided(
         downloaded.
     """
     size = parse_image_size(image_size)
-    check_common(weights, dtype)
+    check_common(weights, dtype, files=backbone == alexnet.NAME)
     check(fusion in FUSIONS, "fusion", f"one of {', '.join(FUSIONS)}", fusion)
-    relations = ("stack",) if fusion == "early" else RELATIONS
+    early = fusion.startswith("early")
+    relations = ("stack",) if early else RELATIONS
     expected = f"one of {', '.join(relations)} (fusion {fusion})"
     check(relation in relations, "relation", expected, relation)
     whole = isinstance(channels, int) and channels >= 1
@@ -268,8 +285,9 @@ def guided(
         identity = keras.layers.Identity
         query = identity(name=QUERY_FEATURES)(features(query))
         masks = identity(name=ANNOTATIONS)(masks)
-        if fusion == "early":
-            guide = _early_guide(backbone, size, options, images, masks)
+        if early:
+            mean = AnnotatedMean if fusion == "early" else AnnotatedPlaces
+            guide = _early_guide(backbone, size, options, images, masks, mean)
         else:
             support = identity(name=SUPPORT_FEATURES)(features(images))
             maps = AnnotationMaps(*support.shape[1:3], name="annotation_maps")(masks)
@@ -329,11 +347,11 @@ def parts(model: keras.Model) -> Parts:
     return Parts(model.get_layer(FEATURES), guide, score, late)
 
 
-def _early_guide(backbone: str, size, options: dict, images, masks):
+def _early_guide(backbone: str, size, options: dict, images, masks, mean: type):
     network = dense_features(backbone, size, prefix=CONDITIONING, **options)
     preprocessing = keras.Model(*network).get_layer(f"{CONDITIONING}preprocessing")
     # As large as the image's channels are behind their preprocessing.
-    scale = 128.0 if backbone == vgg.NAME else 1.0
+    scale = 128.0 if backbone in (vgg.NAME, alexnet.NAME) else 1.0
     maps = AnnotationMaps(*size, scale, name="annotation_maps")(masks)
     x = keras.layers.Concatenate(name="stack")([preprocessing(images), maps])
     narrow = keras.Model(preprocessing.output, network[1])
@@ -353,4 +371,4 @@ def _early_guide(backbone: str, size, options: dict, images, masks):
                 value = tf.concat([value, added], axis=2)
             target.assign(value)
     encoder = keras.Model(wide.input, wide.output, name=f"{CONDITIONING}encoder")
-    return AnnotatedMean(name="fusion")([encoder(x), maps])
+    return mean(name="fusion")([encoder(x), maps])

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientlab_tf.models import vgg
+from efficientlab_tf.models import alexnet, vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import CONDITIONING, make_inputs, mark_guide
@@ -118,10 +118,10 @@ def oslsm(
     there are 272,618,088 parameters, all trainable: 138,357,544 in the conditioning
     branch, as many as in VGG-16, and 134,260,544 in the segmentation branch.
 
-    With an EfficientNet as backbone both branches end with stage 6. The conditioning
-    branch works at the size of the image, and the mean over positions and one dense
-    layer take the place of fc6 to fc8. Batch normalization is frozen, because a
-    training step may see a single image.
+    With AlexNet (section 7.1) both branches are AlexNet's. With an EfficientNet both
+    branches end with stage 6. The conditioning branch works at the size of the image,
+    and the mean over positions and one dense layer take the place of fc6 to fc8. Batch
+    normalization is frozen, because a training step may see a single image.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -149,7 +149,7 @@ def oslsm(
         downloaded.
     """
     size = parse_image_size(image_size)
-    check_common(weights, dtype)
+    check_common(weights, dtype, files=backbone == alexnet.NAME)
     check_backbone(backbone, width, dilated)
     for name, value, least in ("hashed", hashed, 1), ("hash_seed", hash_seed, 0):
         whole = isinstance(value, int) and value >= least
@@ -169,6 +169,9 @@ def oslsm(
         features = encode(preprocess(query))
         if backbone == vgg.NAME:
             network = vgg.vgg16_classifier(hashed, prefix=CONDITIONING, **options)
+        elif backbone == alexnet.NAME:
+            options |= {"prefix": CONDITIONING}
+            network = alexnet.alexnet_classifier(hashed, **options)
         else:
             network = _pooled_classifier(hashed, backbone, size, weights)
         preprocess, encode = _cut(*network, CONDITIONING)

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models import alexnet
 from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -199,7 +200,7 @@ def siamese(
         downloaded.
     """
     size = parse_image_size(image_size)
-    check_common(weights, dtype, num_classes)
+    check_common(weights, dtype, num_classes, files=backbone == alexnet.NAME)
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         network = dense_features(

@@ -155,13 +155,13 @@ class ForwardSegmenter(Segmenter):
     def adapt(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> "ForwardAdapted":
-        """Reads a support set, all its images in one batch, once for each class.
+        """Reads a support set, a guide for each class.
 
         See `Segmenter`; nothing is random here.
         """
-        read, masks = tf.convert_to_tensor(values_of(images)), np.asarray(masks)
         if not isinstance(images, Features):
-            read = self.functions.read(self.weights, read)
+            images = self.read(images)
+        read, masks = tf.convert_to_tensor(images.values), np.asarray(masks)
         ways = 1
         if self.functions.network.classes == 1:
             ways = max(1, int(masks[masks != IGNORE].max(initial=0)))

@@ -107,6 +107,13 @@ class Segmenter(abc.ABC):
           seed: decides everything that is random in the method.
         """
 
+    def for_task(self, name: str) -> "Segmenter":
+        """Returns the method for a task of the class of this name (joined by "+").
+
+        A method must not know it: only an oracle returns another than itself.
+        """
+        return self
+
     def walk(
         self, images: np.ndarray | Features, masks: np.ndarray, *, seed: int = 0
     ) -> Iterator[Adapted]:

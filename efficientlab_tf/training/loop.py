@@ -17,6 +17,7 @@ from efficientlab_tf.checkpoint.run import (
     build_functions,
     build_network,
 )
+from efficientlab_tf.config import TrainConfig
 from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.mixture import Mixture
@@ -25,7 +26,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import Row, evaluate
 from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
-from efficientlab_tf.metrics import Summary
+from efficientlab_tf.metrics import Interval, Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.segmenter import Diverged
 from efficientlab_tf.training.checkpoints import Checkpoints
@@ -64,6 +65,7 @@ class Validation:
                 image_size=config.model.image_size,
                 points=data.point_range,
                 family=data.family,
+                ways=data.ways,
             )
         ]
 
@@ -113,7 +115,14 @@ def check(config: RunConfig) -> None:
             f"and this machine has {there / 2**30:.1f} GiB: lower `meta_batch`, "
             "`shots`, `queries` or `image_size`"
         )
-    if config.data.ways != config.model.num_classes:
+    if config.data.labels == "dataset":
+        if config.learner.learner != "joint" or config.data.val_split:
+            raise UserError(
+                "`labels`=dataset needs `learner`=joint and `val_split`= (empty), "
+                f"received {config.learner.learner} and {config.data.val_split!r}: "
+                "other classes have no labels to validate by"
+            )
+    elif config.data.ways != config.model.num_classes:
         raise UserError(
             f"`ways`={config.data.ways} needs `num_classes`={config.data.ways}, "
             f"received `num_classes`={config.model.num_classes}"
@@ -123,16 +132,22 @@ def check(config: RunConfig) -> None:
             f"`halve_after`={config.learner.halve_after} goes by validation: give "
             "`val_split`, or leave it out"
         )
-    if config.data.ways > 1 and config.data.val_split:
-        raise UserError(
-            f"validation is one-way, received `ways`={config.data.ways}: give "
-            "`val_split`= (empty)"
-        )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
             f"`family`={config.data.family} needs `episode_augment_rate`=0, received "
             f"{config.learner.episode_augment_rate}: it would change support and query "
             "apart"
+        )
+
+
+def _check_labels(config: RunConfig, mixture: Mixture) -> None:
+    """Checks that a network of all classes of a dataset has as many as this."""
+    classes = mixture.class_count(config.data.train_split)
+    if len(mixture.manifests) > 1 or classes != config.model.num_classes:
+        raise UserError(
+            f"`labels`=dataset needs one dataset and `num_classes`={classes}, as many "
+            f"as it has training classes, received {len(mixture.manifests)} and "
+            f"{config.model.num_classes}"
         )
 
 
@@ -158,6 +173,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
 def _train(config: RunConfig, resume: bool) -> bool:
     run_dir = Path(config.train.run_dir)
     mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
+    if config.data.labels == "dataset":
+        _check_labels(config, mixture)
 
     network = build_network(config.model, config.train.seed)
     learner = build_run_learner(config, network)
@@ -224,8 +241,8 @@ def _train(config: RunConfig, resume: bool) -> bool:
         score = "not validated"
         if checkpoints.best_score >= 0:
             score = (
-                f"best validation IoU {100 * checkpoints.best_score:.2f} % at step "
-                f"{best[1]}"
+                f"best validation {name_of(config.train)} "
+                f"{100 * checkpoints.best_score:.2f} % at step {best[1]}"
             )
         print(
             f"finished {step} meta-steps; {score}; initialization in "
@@ -249,10 +266,17 @@ def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
         cache_bytes=data.cache_bytes,
         points=data.point_range,
         family=data.family,
+        draw=data.draw,
+        labels=data.labels,
         augment=EpisodeAugment(
             data.label_swap_rate, data.zoom_out_rate, data.paste_rate
         ),
     ).prefetch(2)
+
+
+def name_of(config: TrainConfig) -> str:
+    """What the best checkpoint is chosen by, in words."""
+    return "IoU" if config.best_by == "per_image_iou" else "IoU without a threshold"
 
 
 def use_jit(mode: str) -> bool:
@@ -342,10 +366,10 @@ def _loop(
                     # Meta-training may still come to a rate that suits the network.
                     score, text = -1.0, f"validation of {error}"
                 else:
-                    iou = summary.per_image_iou
-                    score, text = iou.mean, f"validation IoU {iou} %"
+                    iou: Interval = getattr(summary, settings.best_by)
+                    score, text = iou.mean, f"validation {name_of(settings)} {iou} %"
                     scalars = {
-                        "validation/per_image_iou": iou.mean,
+                        "validation/per_image_iou": summary.per_image_iou.mean,
                         "validation/soft_iou": summary.soft_iou.mean,
                     }
                     summaries.scalars(scalars, step)

@@ -8,7 +8,8 @@
 Adapts to the annotation once, then predicts each frame. The first form writes masks/,
 an overlay video, contact_sheet.png and summary.json into --output. The second runs over
 the sequences of a folder in DAVIS's layout, each method in a process of its own, and
-writes table.md, results.csv, per_frame.csv, accuracy_time.png and units/.
+writes table.md, results.csv, per_frame.csv, accuracy_time.png, with several --shots or
+--points annotations.png, and units/.
 """
 
 import dataclasses

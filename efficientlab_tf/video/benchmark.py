@@ -1,10 +1,13 @@
 """Methods over the sequences of a folder in DAVIS's layout, a process for each."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.data.sources.davis import find_sequences
@@ -19,7 +22,7 @@ from efficientlab_tf.evaluation.study import (
     units_folder,
 )
 from efficientlab_tf.pictures import contact_sheet
-from efficientlab_tf.video.annotation import Annotation, Truths, objects_of
+from efficientlab_tf.video.annotation import Annotation, Point, Truths, objects_of
 from efficientlab_tf.video.config import VideoConfig
 from efficientlab_tf.video.frames import Frames
 from efficientlab_tf.video.report import Row, write_report
@@ -45,23 +48,26 @@ def benchmark(
     for sequence in sequences:
         # Whether all of them can be measured, before the first is.
         frames = Frames(sequence.frames)
-        first_mask(Truths(sequence.masks, frames), frames)
+        truths = Truths(sequence.masks, frames)
+        for shots, points in config.supports:
+            annotate(truths, frames, shots, points, (sequence.name, config.seed))
     folder = units_folder(output)
     files = [p for s in sequences for d in (s.frames, s.masks) for p in d.iterdir()]
     rows: list[Row] = []
-    for method in methods:
-        print(f"{method.label}: {len(sequences)} sequences")
+    for method, support in itertools.product(methods, config.supports):
+        label = method.label + _words(*support)
+        print(f"{label}: {len(sequences)} sequences")
         unit = {
             "method": dataclasses.asdict(method),
+            "support": support,
             "sequences": [(s.name, str(s.frames), str(s.masks)) for s in sequences],
             "baseline_size": config.baseline_size,
             "options": dataclasses.asdict(options),
             "stamp": stamp_of(method.model, files),
         }
-        name = file_name(method.label)
-        measured = run_unit(__name__, unit, folder, name, method.label)
+        measured = run_unit(__name__, unit, folder, file_name(label), label)
         results = tuple(map(SequenceResult.from_dict, measured["sequences"]))
-        rows.append(Row(method.label, method.model, results))
+        rows.append(Row(label, method.model, results, *support, method.label))
         print(f"\n{write_report(output, rows)}")
     print(
         f"written: {output}/table.md, results.csv, per_frame.csv, accuracy_time.png, "
@@ -85,7 +91,7 @@ def measure(unit: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for name, frame_folder, mask_folder in unit["sequences"]:
         frames = Frames(frame_folder)
         truths = Truths(mask_folder, frames)
-        annotation = first_mask(truths, frames)
+        annotation = annotate(truths, frames, *unit["support"], (name, options.seed))
         output = path.with_suffix("") / name
         done = run_sequence(method, name, frames, annotation, truths, output, options)
         results.append(dataclasses.asdict(done.result))
@@ -100,22 +106,58 @@ def measure(unit: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {"sequences": results}
 
 
-def first_mask(truths: Truths, frames: Frames) -> Annotation:
-    """The annotation of DAVIS's semi-supervised task: the first frame's mask.
+def annotate(
+    truths: Truths, frames: Frames, shots: int, points: int, key: tuple[str, int]
+) -> Annotation:
+    """The annotation of some frames: the first one's mask, in DAVIS's own task.
+
+    Args:
+      truths: masks of the frames.
+      frames: the video.
+      shots: number of annotated frames, the first and others evenly spread.
+      points: pixels of each object and of the background in each; -1: whole masks.
+      key: the sequence's name and a seed, of the draws of points.
 
     Raises:
-      UserError: there is none, or no object in it, or another object later.
+      UserError: a frame has no mask, the first one no object, or there is another
+        object later.
     """
-    mask = truths.read(0)
-    objects = () if mask is None else objects_of(mask)
-    if not objects:
+    chosen = [n * len(frames) // shots for n in range(min(shots, len(frames)))]
+    masks = {frame: truths.read(frame) for frame in chosen}
+    missing = [frame for frame, mask in masks.items() if mask is None]
+    if missing or not objects_of(masks[0]):
+        frame = missing[0] if missing else 0
         raise UserError(
-            f"the first frame, {frames.paths[0]}, has no mask with an object; DAVIS's "
-            "semi-supervised task begins with it"
+            f"the {'' if frame else 'first '}frame, {frames.paths[frame]}, has no mask "
+            "with an object; DAVIS's semi-supervised task begins with it"
         )
-    annotation = Annotation(objects, frames.size, {0: mask}, means=truths.means)
+    objects = tuple(sorted(set().union(*map(objects_of, masks.values()))))
+    if points < 0:
+        annotation = Annotation(objects, frames.size, masks, means=truths.means)
+    else:
+        drawn = {f: _draw(m, objects, points, (*key, f)) for f, m in masks.items()}
+        annotation = Annotation(objects, frames.size, points=drawn, means=truths.means)
     truths.check(annotation)
     return annotation
+
+
+def _draw(
+    mask: np.ndarray, objects: Sequence[int], count: int, key: tuple
+) -> list[Point]:
+    """Draws points of each object of a mask, and of the background."""
+    rng = np.random.default_rng(list(repr(key).encode()))
+    found = []
+    for value in (0, *objects):
+        places = np.argwhere(mask == value)
+        chosen = rng.permutation(len(places))[:count]
+        found += [Point(x, y, value) for y, x in places[chosen].tolist()]
+    return found
+
+
+def _words(shots: int, points: int) -> str:
+    """What is annotated, behind a label; nothing for DAVIS's own task."""
+    frames = f", {shots} frames" if shots > 1 else ""
+    return frames if points < 0 else f"{frames}, {points} points"
 
 
 if __name__ == "__main__":

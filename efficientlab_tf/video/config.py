@@ -3,6 +3,7 @@
 import dataclasses
 
 from efficientlab_tf.config import setting
+from efficientlab_tf.config.points import DENSE
 from efficientlab_tf.config.settings import check, require, seed, side
 from efficientlab_tf.data.sources.davis import RESOLUTION
 
@@ -41,6 +42,16 @@ class VideoConfig:
     )
     sequences: str = setting(
         "", "Of `davis`: sequences to keep to, joined by commas; empty: all."
+    )
+    shots: str = setting(
+        "1",
+        "Of `davis`: numbers of annotated frames, the first and others evenly spread, "
+        "joined by commas; all others are measured.",
+    )
+    points: str = setting(
+        DENSE,
+        "Of `davis`: numbers of annotated pixels of each object and of the background "
+        "in an annotated frame, drawn at random, joined by commas; -1: whole masks.",
     )
     methods: str = setting(
         "",
@@ -93,6 +104,20 @@ class VideoConfig:
             bool(self.davis) != bool(self.sequence),
             "either `sequence` with `annotation` is needed, or `davis`",
         )
+        shots, points = self.shots.split(","), self.points.split(",")
+        require(
+            all(part.isdecimal() and int(part) > 0 for part in shots),
+            f"`shots` must be numbers from 1 joined by commas, received {self.shots!r}",
+        )
+        require(
+            all(p == DENSE or p.isdecimal() and int(p) > 0 for p in points),
+            "`points` must be numbers from 1, or -1 for whole masks, joined by commas, "
+            f"received {self.points!r}",
+        )
+        require(
+            bool(self.davis) or (self.shots, self.points) == ("1", DENSE),
+            "`shots` and `points` have no effect: they need `davis`",
+        )
         if self.davis:
             self._exclude("annotation", "annotations", because="`davis` has its own")
             require(
@@ -114,6 +139,12 @@ class VideoConfig:
         """`steps` as numbers; None for the model's own."""
         parts = self.steps.split(",")
         return tuple(None if part in _OWN else int(part) for part in parts)
+
+    @property
+    def supports(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of annotated frames and points in each; -1 points are whole masks."""
+        shots, points = (t.split(",") for t in (self.shots, self.points))
+        return tuple((int(s), int(p)) for s in shots for p in points)
 
     @property
     def sequence_names(self) -> tuple[str, ...]:

@@ -27,11 +27,23 @@ _SPEEDS = ("frames/s, prediction", "frames/s, with adaptation", "s / sequence")
 
 
 class Row(NamedTuple):
-    """A method, by its label and its model's path or "", over sequences."""
+    """A method over sequences.
+
+    Attributes:
+      label: its name in tables, with what is annotated.
+      model: its model's path, or "".
+      results: one a sequence.
+      shots: annotated frames.
+      points: annotated pixels of each label in each; -1: whole masks.
+      method: its name alone.
+    """
 
     label: str
     model: str
     results: tuple[SequenceResult, ...]
+    shots: int = 1
+    points: int = -1
+    method: str = ""
 
     @property
     def seconds(self) -> float:
@@ -82,7 +94,37 @@ def write_report(output: Path, rows: Sequence[Row]) -> str:
     write_text(output / "results.csv", tables.csv_text(_RESULTS, _results_lines(rows)))
     write_text(output / "per_frame.csv", tables.csv_text(_FRAMES, _frame_lines(rows)))
     draw(output / "accuracy_time.png", rows)
+    if len({(row.shots, row.points) for row in rows}) > 1:
+        draw_annotations(output / "annotations.png", rows)
     return overall
+
+
+def draw_annotations(path: Path, rows: Sequence[Row]) -> None:
+    """Draws J against the points of a frame, a line for each method and shots.
+
+    (Rakelly et al. 2018, figure 6, right.)
+    """
+    from matplotlib.figure import Figure
+
+    points = sorted({row.points for row in rows}, key=lambda n: (n < 0, n))
+    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    lines: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        lines.setdefault((row.method, row.shots), []).append(row)
+    for (method, shots), own in lines.items():
+        values = {points.index(row.points): statistics(row.results) for row in own}
+        places = sorted(place for place, value in values.items() if value)
+        j = [100 * values[place]["J_mean"] for place in places]
+        frames = f"{shots} frame" + ("s" if shots > 1 else "")
+        axes.plot(places, j, "o-", label=f"{method}, {frames}")
+    names = ["masks" if n < 0 else str(n) for n in points]
+    axes.set_xticks(range(len(points)), names)
+    axes.set_xlabel("annotated points of each label and annotated frame")
+    axes.set_ylabel("J, mean over objects, %")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=8)
+    save_figure(figure, path, dpi=130)
 
 
 def _speeds(results: Sequence[SequenceResult]) -> list[str]:

@@ -6,9 +6,17 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
+from efficientlab_tf.data.manifest import ClassEntry, Manifest
+from efficientlab_tf.data.records import write_shard
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
-from tests.data.tiny_dataset import class_number, sources, tiny_dataset, tiny_mask
+from tests.data.tiny_dataset import (
+    class_number,
+    sources,
+    tiny_dataset,
+    tiny_examples,
+    tiny_mask,
+)
 
 SIZE = (32, 48)
 COUNTS = {"bear": 6, "cup": 7, "dog": 5, "elk": 9, "fox": 6}
@@ -149,6 +157,100 @@ def test_ways_are_the_values_of_the_masks(manifest):
         for masks, count in ((episode.support_masks, 2), (episode.query_masks, 3)):
             for given in masks[(way - 1) * count : way * count]:
                 np.testing.assert_array_equal(given, expected)
+
+
+def shared_dataset(directory):
+    """Six pictures, four of which are there under both classes, in other halves."""
+    classes = {}
+    for name, numbers, rows in ("a", range(5), 0), ("b", range(1, 6), 1):
+        mask = np.zeros(SIZE, np.uint8)
+        mask[16 * rows :][:16, :10] = 1
+        mask[:, 40:] = 255
+        examples = [
+            list(tiny_examples("both", 6, SIZE))[number]._replace(
+                mask=tf.io.encode_png(mask[..., None]).numpy()
+            )
+            for number in numbers
+        ]
+        info = write_shard(directory / f"{name}.tfrecord", examples)
+        classes[name] = ClassEntry(f"{name}.tfrecord", info.count, info.sha256)
+    manifest = Manifest("shared", classes, {"train": ("a", "b")}, directory)
+    manifest.save()
+    return manifest
+
+
+@pytest.mark.parametrize("cache_bytes", [0, None])
+def test_a_picture_of_several_classes_shows_those_of_the_episode(tmp_path, cache_bytes):
+    manifest = shared_dataset(tmp_path)
+    options = {"ways": 2, "queries": 1, "shots": 1, "cache_bytes": cache_bytes}
+    for episode in draw(manifest, 6, **options):
+        names = episode.name.numpy().decode().split("+")
+        pictures = [n for _, n in sources(episode.support_images)]
+        pictures += [n for _, n in sources(episode.query_images)]
+        assert len(set(pictures)) == 4
+        masks = np.concatenate([episode.support_masks, episode.query_masks])
+        for picture, mask in zip(pictures, masks, strict=True):
+            a, b = (names.index(name) + 1 for name in "ab")
+            assert (mask[:16, :10] == (a if picture < 5 else 0)).all()
+            assert (mask[16:, :10] == (b if picture > 0 else 0)).all()
+            assert (mask[:, 40:] == 255).all()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, None])
+def test_pictures_may_be_drawn_before_their_class(tmp_path, cache_bytes):
+    manifest = shared_dataset(tmp_path)
+    options = {"shots": 2, "queries": 2, "draw": "image", "cache_bytes": cache_bytes}
+    seen = []
+    for episode in draw(manifest, 300, **options):
+        (_, first), (_, second) = sources(episode.query_images)
+        support = [n for _, n in sources(episode.support_images)]
+        assert len({first, second, *support}) == 4
+        seen.append((first, episode.name.numpy().decode()))
+    # Six pictures, each as often as any other; the first and last have one class.
+    for picture, classes in enumerate(["a", "ab", "ab", "ab", "ab", "b"]):
+        for name in classes:
+            expected = 300 / 6 / len(classes)
+            assert abs(seen.count((picture, name)) - expected) < 4 * expected**0.5
+    (again,) = draw(manifest, 1, start_step=7, **options)
+    assert_equal([again], draw(manifest, 8, **options)[7:])
+
+
+def test_labels_of_the_dataset(tmp_path):
+    manifest = shared_dataset(tmp_path)
+    options = {"shots": 1, "queries": 1, "labels": "dataset"}
+    for episode in draw(manifest, 6, **options):
+        for image, mask in (
+            (episode.support_images[0], episode.support_masks[0]),
+            (episode.query_images[0], episode.query_masks[0]),
+        ):
+            ((_, picture),) = sources(image[tf.newaxis])
+            assert (mask[:16, :10] == (1 if picture < 5 else 0)).numpy().all()
+            assert (mask[16:, :10] == (2 if picture > 0 else 0)).numpy().all()
+            assert (mask[:, 40:] == 255).numpy().all()
+
+
+def test_fixed_episodes_of_several_ways(manifest):
+    episodes = fixed(manifest, "train", ways=3, queries=1, splits_per_task=2)
+    assert len(episodes) == 8
+    for (episode, name, _), own in zip(
+        episodes, np.repeat(sorted(manifest.split("train")), 2), strict=True
+    ):
+        names = name.split("+")
+        assert names[0] == own
+        assert len(set(names)) == 3
+        seen = [class_number(n) for n in names for _ in range(2)]
+        assert [c for c, _ in sources(episode.support_images)] == seen
+    assert_equal(
+        [e for e, _, _ in episodes],
+        [
+            e
+            for e, _, _ in fixed(
+                manifest, "train", ways=3, queries=1, splits_per_task=2
+            )
+        ],
+    )
+    with pytest.raises(UserError, match="needs `ways`=5 classes, and there are 4"):
+        fixed(manifest, "train", ways=5, queries=1)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, None])

@@ -24,7 +24,7 @@ from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.episode import require_disjoint
 from efficientlab_tf.errors import UserError
 from tests.data.test_tools import converter, fss1000, report, source
-from tests.data.test_voc import BUS, DOG, PLANT, save_mask
+from tests.data.test_voc import BUS, DOG, PLANT, fill, save_mask
 
 SHARED = Path(
     os.environ.get("EFFICIENTLAB_SHARED", Path(__file__).parents[2].parent / "shared")
@@ -79,7 +79,7 @@ def save_image(path):
     Image.fromarray(pixels).save(path)
 
 
-def save_mat(path, values):
+def save_mat(path, values, name="GTcls"):
     """As SBD's: one struct with a mask, the boundaries and the classes there."""
     boundaries = np.empty((20, 1), object)
     boundaries[:] = [[np.zeros((1, 1))]] * 20
@@ -89,7 +89,7 @@ def save_mat(path, values):
         "Boundaries": boundaries,
         "CategoriesPresent": present,
     }
-    savemat(path, {"GTcls": struct}, do_compression=True)
+    savemat(path, {name: struct}, do_compression=True)
 
 
 @pytest.fixture
@@ -415,3 +415,121 @@ def test_real_episodes(real):
             assert name in classes
             require_disjoint(episode, name)
     assert Counter(row[2] for row in report(real)) == {"left out": 1}
+
+
+def sbd_objects(sbd):
+    """Writes SBD's inst: in each picture two objects of the stripes, left and right."""
+    (sbd / "inst").mkdir()
+    for masks in SBD.values():
+        for name, mask in masks.items():
+            objects = np.zeros(SIZE, np.uint8)
+            objects[mask > 0] = 5
+            objects[:, 16:][mask[:, 16:] > 0] = 9
+            save_mat(sbd / "inst" / f"{name}.mat", objects, "GTinst")
+
+
+def voc_objects(voc):
+    """Writes VOC's SegmentationObject: all of a picture is one object."""
+    (voc / "SegmentationObject").mkdir()
+    for name, mask in {**VOC_TRAIN, **VOC_VAL}.items():
+        objects = np.where(mask == VOID, VOID, 3 * (mask > 0)).astype(np.uint8)
+        save_mask(voc / "SegmentationObject" / f"{name}.png", objects)
+
+
+def test_the_division_of_rakelly(voc, sbd, tmp_path):
+    out = tmp_path / "out"
+    assert convert(voc, out, "--sbd", sbd, "--protocol", "rakelly") == 0
+    manifest = Manifest.load(out)
+    # v1 is among SBD's training pictures, t2 among VOC's.
+    assert set(stored(out, "train-bus")) == {"t1", "t2", "s1", "v1"}
+    assert set(stored(out, "train-dog")) == {"t1", "t3"}
+    assert set(stored(out, "val-bus")) == {"v2", "v3"}
+    assert set(stored(out, "val-pottedplant")) == {"v3", "s2"}
+    # Where both sets label a picture, it is VOC's mask.
+    np.testing.assert_array_equal(stored(out, "train-bus")["v1"], VOC_VAL["v1"] == BUS)
+    assert set(manifest.split("all_train")) >= {"train-bus", "train-dog"}
+    assert set(manifest.split("all_val")) >= {"val-bus", "val-pottedplant"}
+
+
+def many(voc, sbd):
+    """Adds pictures: ten buses, ten dogs, five with both, four birds, five plants."""
+    bird = 3
+    kinds = [("b", {"b0": BUS})] * 10 + [("d", {"b1": DOG})] * 10
+    kinds += [("bd", {"b0": BUS, "b1": DOG})] * 5 + [("p", {"b2": PLANT})] * 5
+    kinds += [("a", {"b3": bird})] * 4
+    names = []
+    for number, (kind, regions) in enumerate(kinds):
+        names.append(f"{kind}{number}")
+        save_image(voc / "JPEGImages" / f"{names[-1]}.jpg")
+        mask = mask_of(**regions)
+        save_mask(voc / "SegmentationClass" / f"{names[-1]}.png", mask)
+    sets = voc / "ImageSets" / "Segmentation"
+    (sets / "train.txt").write_text("\n".join(names))
+    (sets / "val.txt").write_text("v2\n")
+    (sbd / "train.txt").write_text("s1\n")
+    (sbd / "val.txt").write_text("s2\n")
+
+
+def test_folds_of_rakelly_share_no_picture_and_are_equally_large(voc, sbd, tmp_path):
+    many(voc, sbd)
+    out = tmp_path / "out"
+    assert convert(voc, out, "--sbd", sbd, "--protocol", "rakelly") == 0
+    manifest = Manifest.load(out)
+    sizes = []
+    for number, fold in enumerate(manifest.folds):
+        assert all(name.startswith(f"fold{number}-") for name in fold["train"])
+        train, test = (
+            set().union(*(stored(out, name) for name in fold[split]))
+            for split in ("train", "test")
+        )
+        assert not train & test
+        sizes.append((len(train), len(test)))
+    # Fold 0 holds out four birds, the least; fold 1 or 2 trains on the fewest.
+    assert {held for _, held in sizes} == {4}
+    assert len({size for size, _ in sizes}) == 1
+    mixed = {name for name in stored(out, "train-bus") if name.startswith("bd")}
+    assert len(mixed) == 5
+    assert not mixed & set(stored(out, "fold1-dog"))
+    assert not verify_dataset(out).faults
+    again = tmp_path / "again"
+    convert(voc, again, "--sbd", sbd, "--protocol", "rakelly")
+    assert stored(again, "held-bus").keys() == stored(out, "held-bus").keys()
+    with pytest.raises(UserError, match="--protocol=rakelly needs --sbd"):
+        convert(voc, tmp_path / "none", "--protocol", "rakelly")
+
+
+def test_objects_are_numbers_from_two(voc, sbd, tmp_path):
+    voc_objects(voc)
+    sbd_objects(sbd)
+    out = tmp_path / "out"
+    assert convert(voc, out, "--sbd", sbd, "--instances") == 0
+    masks = stored(out, "train-bus")
+    bus = VOC_TRAIN["t1"] == BUS
+    expected = np.where(VOC_TRAIN["t1"] == VOID, VOID, 2 * bus)
+    np.testing.assert_array_equal(masks["t1"], expected)
+    bus = SBD["train"]["s1"] == BUS
+    expected = np.where(bus, 2, 0)
+    expected[:, 16:][bus[:, 16:]] = 3
+    np.testing.assert_array_equal(masks["s1"], expected)
+    # A query of a fold is of the class, whatever its objects.
+    episodes = fold_episodes(Manifest.load(out), 1, shots=1, image_size=SIZE).episodes
+    episode, _, _ = next(episodes)
+    assert set(np.unique(episode.query_masks)) <= {0, 1, VOID}
+    (sbd / "inst" / "s1.mat").unlink()
+    assert convert(voc, tmp_path / "other", "--sbd", sbd, "--instances") == 1
+    assert "s1.mat" in [row[1] for row in report(tmp_path / "other")]
+
+
+def test_fpk_joins_sbd(voc, sbd, tmp_path):
+    fss = tmp_path / "fss"
+    for name in ("airliner", "bus", "motorbike", "potted_plant", "television"):
+        fill(fss / name, fss / name)
+    argv = ["--fss1000", fss, "--voc", voc, "--sbd", sbd, "--workers", 1]
+    argv += ["--output_dir", tmp_path / "fpk"]
+    assert converter("fpk")([str(item) for item in argv]) == 0
+    buses, plants = (stored(tmp_path / "fpk", n) for n in ("bus", "potted_plant"))
+    assert {"t1", "t2", "v1", "v2", "v3", "s1"} < set(buses)
+    assert {"v1", "v3", "s1", "s2"} < set(plants)
+    # t2 and v1 are in both; VOC's mask is taken.
+    np.testing.assert_array_equal(buses["t2"] == 1, VOC_TRAIN["t2"] == BUS)
+    assert len(buses) == 3 + 6

@@ -132,7 +132,7 @@ def test_an_instance_is_a_connected_component():
     masks = np.zeros([4, 13, 12], np.uint8)
     masks[0] = snake()
     # Diagonal neighbours belong together, also across the unknown.
-    masks[1, 2, 2], masks[1, 3, 3], masks[1, 8, 8], masks[1, 2, 3] = 2, 2, 2, 255
+    masks[1, 2, 2], masks[1, 3, 3], masks[1, 8, 8], masks[1, 2, 3] = 1, 1, 1, 255
     masks[2, :, :6], masks[2, :, 5] = 1, 255
     seen = [set() for _ in masks]
     for seed in range(25):
@@ -150,6 +150,19 @@ def test_an_instance_is_a_connected_component():
     assert [len(found) for found in seen] == [2, 2, 1, 0]
     again = run_in_dataset(one_instance, masks, tf.constant([24, 1]))
     np.testing.assert_array_equal(again, alone)
+
+
+def test_an_object_with_a_number_is_whole():
+    masks = np.zeros([1, 8, 9], np.uint8)
+    masks[0, :2], masks[0, 6:], masks[0, 3, 4:] = 2, 2, 3
+    masks[0, :, 8] = 255
+    found = set()
+    for seed in range(20):
+        alone = one_instance(masks, tf.constant([seed, 1])).numpy()
+        (value,) = set(np.unique(alone)) - {0, 255}
+        np.testing.assert_array_equal(alone == value, masks == value)
+        found.add(value)
+    assert found == {2, 3}
 
 
 def test_augmentation_adds_no_annotations_to_points():

@@ -106,24 +106,43 @@ def test_the_loss_is_that_of_the_query_given_the_support():
     assert float(learner.loss(net.weights(), other, tf.constant([1, 2]))[0]) != loss
 
 
-def test_the_conditioning_branch_has_a_rate_of_its_own():
-    net = network()
-    episode = task(episodes(1))
-    updates = [
-        learner_of(net, conditioning_rate=rate).task_update(
-            net.weights(), episode, tf.constant([1, 2])
+@pytest.mark.parametrize("optimizer", ["interpolate", "sgd", "adam"])
+def test_the_conditioning_branch_has_a_rate_of_its_own(optimizer):
+    net, batch = network(), episodes(1)
+    momentum = 0.9 if optimizer == "sgd" else 0.0
+
+    def moved(rate: float) -> tuple[np.ndarray, ...]:
+        """How far the first step goes: in a branch of its own, and elsewhere."""
+        learner = learner_of(
+            net,
+            conditioning_rate=rate,
+            meta_optimizer=optimizer,
+            momentum=momentum,
         )
-        for rate in (1.0, 0.1)
-    ]
-    seen = set()
-    for variable, whole, scaled in zip(
-        net.model.trainable_variables, *(u.displacement for u in updates), strict=True
-    ):
-        inside = variable.path.startswith("conditioning_")
-        seen.add(inside)
-        factor = 0.1 if inside else 1.0
-        np.testing.assert_allclose(scaled, factor * whole, rtol=1e-4, atol=1e-9)
-    assert seen == {True, False}
+        old = learner.init()
+        new, _ = learner.meta_step(old, batch, tf.constant(0))
+        steps = [b - a for a, b in zip(old.theta, new.theta, strict=True)]
+        inside = [
+            v.path.startswith("conditioning_") for v in net.model.trainable_variables
+        ]
+        return tuple(
+            np.linalg.norm(
+                [
+                    np.linalg.norm(s)
+                    for s, i in zip(steps, inside, strict=True)
+                    if i == j
+                ]
+            )
+            for j in (True, False)
+        )
+
+    own, other = moved(1.0)
+    assert own > 0
+    assert other > 0
+    for rate in (0.3, 0.1):
+        scaled, same = moved(rate)
+        np.testing.assert_allclose(scaled, rate * own, rtol=1e-2)
+        np.testing.assert_allclose(same, other, rtol=1e-4)
 
 
 def test_momentum_of_sgd():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,7 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
+from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
@@ -254,3 +256,13 @@ def test_the_meta_learning_rate_follows_schedule_and_scale():
         way = tf.function(learner.displacement)(state, batch, step).displacement
         for n, o, d in zip(new.theta, state.theta, way, strict=True):
             np.testing.assert_allclose(n - o, 0.15 * d, rtol=1e-3, atol=1e-5)
+
+
+def test_weight_decay_of_adamw_is_the_given_one():
+    variables = [keras.Variable(np.float32([2.0, -4.0]))]
+    theta = (tf.constant([2.0, -4.0]),)
+    for decay in (0.0, 0.1):
+        optimizer = meta_optimizer("adamw", variables, 1.0, weight_decay=decay)
+        zero = (tf.zeros([2]),)
+        (moved,), _ = optimizer.apply(theta, zero, optimizer.init(), tf.constant(0.5))
+        np.testing.assert_allclose(moved, (1 - 0.5 * decay) * np.array(theta[0]))

@@ -11,6 +11,7 @@ from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.models.guided import (
     FUSIONS,
     AnnotatedMean,
+    AnnotatedPlaces,
     AnnotationMaps,
     GlobalGuide,
     LocalGuide,
@@ -215,7 +216,7 @@ def test_the_parts_are_the_whole(network):
     }
     pieces = parts(network)
     fusion = type(network.get_layer("fusion"))
-    assert pieces.late == (fusion is not AnnotatedMean)
+    assert pieces.late == (fusion not in (AnnotatedMean, AnnotatedPlaces))
     support = {name: inputs[name] for name in ("support_images", "support_masks")}
     if pieces.late:
         assert not pieces.guide.variables
@@ -260,6 +261,15 @@ def test_an_unlabelled_shot_changes_nothing(network):
         "support_masks": tf.constant(masks[:1]),
     }
     np.testing.assert_allclose(both, network(alone), rtol=1e-4, atol=1e-6)
+
+
+def test_early_fusion_with_places_averages_annotated_shots_there():
+    features = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)
+    maps = np.zeros((3, 8, 8, 2), np.float32)
+    maps[0, 3, 3, 1] = maps[2, 0, 0, 0] = 1
+    found = AnnotatedPlaces()([features, maps])
+    np.testing.assert_allclose(found, features[[0, 2]].mean(0)[None], atol=1e-6)
+    np.testing.assert_array_equal(AnnotatedPlaces()([features, 0 * maps]), 0)
 
 
 @pytest.mark.parametrize("backbone", ["VGG16", "EfficientNetLite0"])

@@ -1,5 +1,7 @@
 """Baselines: their rules against brute force, and what none may depend on."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
-from efficientlab_tf.models import efficientlab
+from efficientlab_tf.models import efficientlab, fcn
 from efficientlab_tf.models.backbones import build_encoder
 from efficientlab_tf.segmenters.baselines import (
     BASELINES,
@@ -18,6 +20,7 @@ from efficientlab_tf.segmenters.baselines import (
     LogisticRegression,
     NearestNeighbour,
     build_baseline,
+    features,
     labels,
     needs_extractor,
     upsample,
@@ -513,3 +516,19 @@ def test_every_method_beats_the_constant_masks(lite0):
     assert iou["all_background"] < 1e-6 < iou["all_foreground"]
     for name in SEEING:
         assert iou[name] > 1.2 * iou["all_foreground"], iou
+
+
+def test_networks_with_vgg_give_their_fc7(monkeypatch):
+    network = fcn(image_size=32, width=1 / 16)
+    extractor = FeatureExtractor.of_network(network, normalize=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    expected = keras.Model(network.inputs, network.get_layer("fc7").output)(
+        images.astype(np.float32), training=False
+    )
+    assert extractor.channels == 256
+    np.testing.assert_allclose(extractor(images), expected, atol=1e-5)
+    # By name the backbone has its full width, which is too large for a test.
+    narrow = functools.partial(features.dense_features, width=1 / 16)
+    monkeypatch.setattr(features, "dense_features", narrow)
+    named = FeatureExtractor("VGG16", 64, weights=None)
+    assert named.grid == (2, 2) and named.channels == 256

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from efficientlab_tf.checkpoint.run import MODEL_FILE, RunConfig, build_inner_lo
 from efficientlab_tf.config import DataConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.evaluation.meta_test import evaluate
+from efficientlab_tf.metrics import Interval, Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
@@ -290,11 +292,51 @@ def test_plateaus_need_a_validation(config):
         loop.train(dataclasses.replace(config, learner=learner, data=data))
 
 
-def test_several_ways_are_not_validated_one_way(config):
+def test_the_best_checkpoint_by_iou_without_a_threshold(config, monkeypatch, capsys):
+    scores = iter([(0.5, 0.2), (0.4, 0.3)])
+
+    def summary(results):
+        thresholded, soft = next(scores)
+        return dataclasses.replace(
+            Summary.of(results),
+            per_image_iou=Interval(thresholded, 0.0),
+            soft_iou=Interval(soft, 0.0),
+        )
+
+    monkeypatch.setattr(loop, "Summary", types.SimpleNamespace(of=summary))
+    train = dataclasses.replace(config.train, best_by="soft_iou")
+    loop.train(dataclasses.replace(config, train=train))
+    said = "best validation IoU without a threshold 30.00 % at step 6"
+    assert said in capsys.readouterr().out
+
+
+def test_labels_of_the_dataset_are_those_of_one_network(config):
+    data = dataclasses.replace(config.data, labels="dataset", val_split="")
+    learner = dataclasses.replace(config.learner, learner="joint")
+    whole = dataclasses.replace(config, data=data, learner=learner)
+    with pytest.raises(UserError, match="`num_classes`=4, as many .* received 1 and 1"):
+        loop.train(whole)
+    with pytest.raises(UserError, match="and `val_split`= .empty., received fomaml"):
+        loop.train(dataclasses.replace(config, data=data))
+    with pytest.raises(UserError, match="`labels`=dataset needs `points`=-1"):
+        dataclasses.replace(data, points="5")
+    model = dataclasses.replace(config.model, num_classes=4)
+    assert loop.train(dataclasses.replace(whole, model=model))
+
+
+def test_several_ways_are_validated_so(config, monkeypatch):
+    seen = []
+
+    def summary(results):
+        seen.extend(result.counts.shape for result in results)
+        return Summary.of(results)
+
     data = dataclasses.replace(config.data, ways=2)
     model = dataclasses.replace(config.model, num_classes=2)
-    with pytest.raises(UserError, match="validation is one-way"):
-        loop.train(dataclasses.replace(config, data=data, model=model))
+    monkeypatch.setattr(loop, "Summary", types.SimpleNamespace(of=summary))
+    loop.train(dataclasses.replace(config, data=data, model=model))
+    assert seen
+    assert {shape[1:] for shape in seen} == {(3, 3)}
 
 
 def test_checkpoint_of_another_architecture(config, tmp_path, monkeypatch):

@@ -8,9 +8,7 @@ VOC's finer mask is taken. In the masks of a class all other classes are backgro
 VOC's void stays unknown; SBD has no void.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -22,9 +20,9 @@ from efficientlab_tf.data.folds import (
     plain_name,
 )
 from efficientlab_tf.data.picture_files import Refused
-from efficientlab_tf.data.sbd_masks import SBD_SUFFIX
 from efficientlab_tf.data.sources.folded import FoldedSource, folded_source
 from efficientlab_tf.data.sources.jobs import ClassJob, list_images
+from efficientlab_tf.data.sources.sbd import Labelled, read_names, read_sbd
 from efficientlab_tf.data.sources.voc import (
     IMAGES,
     MASKS,
@@ -36,18 +34,14 @@ from efficientlab_tf.data.sources.voc import (
 from efficientlab_tf.errors import UserError
 
 CLASSES_PER_FOLD = 5
-SBD_IMAGES = "img"
-SBD_MASKS = "cls"
 
 _INDEX = {name: index for index, name in VOC_CLASSES.items()}
-
-
-class _Labelled(NamedTuple):
-    """Some pictures: their names, and where images and masks are, by name."""
-
-    names: list[str]
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path]
+_NAMES = list(VOC_CLASSES.values())
+TEST_CLASSES = tuple(
+    _NAMES[start : start + CLASSES_PER_FOLD]
+    for start in range(0, len(_NAMES), CLASSES_PER_FOLD)
+)
+"""Of each fold."""
 
 
 def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
@@ -63,7 +57,7 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
     """
     voc = Path(voc)
     check_layout(voc)
-    train, val = (_names(voc / SETS / f"{name}.txt") for name in ("train", "val"))
+    train, val = (read_names(voc / SETS / f"{name}.txt") for name in ("train", "val"))
     kept = set(val)
     if both := [name for name in train if name in kept]:
         raise UserError(
@@ -71,10 +65,9 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
             f"first {both[0]}; training must not see test pictures, so take them out "
             "of one list"
         )
-    images = {path.stem: path for path in list_images(voc / IMAGES)}
-    masks = {path.stem: path for path in list_images(voc / MASKS)}
-    entries = _Entries()
-    training = entries.add(TRAIN_PREFIX, _Labelled(train, images, masks))
+    images, masks = voc_files(voc)
+    entries = Entries()
+    training = entries.add(TRAIN_PREFIX, Labelled(train, images, masks))
     rows = []
     if sbd is None:
         notes = [
@@ -82,36 +75,42 @@ def pascal5i(voc: Path, sbd: Path | None = None) -> FoldedSource:
             "on its 1,464 and on those of SBD"
         ]
     else:
-        labelled = _sbd(Path(sbd))
+        labelled = read_sbd(sbd).labelled
         overlap = [name for name in labelled.names if name in kept]
         for name in overlap:
             reason = "in VOC's val.txt, so not for training"
             rows.append(ReportRow("train", f"{name}.jpg", LEFT_OUT, reason))
         known = {*train, *val}
         more = [name for name in labelled.names if name not in known]
-        added = entries.add(TRAIN_PREFIX, labelled._replace(names=more))
+        added = entries.add(TRAIN_PREFIX, labelled.only(more))
         notes = [
             f"SBD: {len(overlap)} of its {len(labelled.names)} pictures are in VOC's "
             "val.txt and were left out of training",
             f"training: {training + added} pictures, {training} of VOC's train.txt and "
             f"{added} more of SBD",
         ]
-    testing = entries.add(TEST_PREFIX, _Labelled(val, images, masks))
+    testing = entries.add(TEST_PREFIX, Labelled(val, images, masks))
     notes.append(f"testing: {testing} pictures, of VOC's val.txt")
-    classes = list(VOC_CLASSES.values())
-    starts = range(0, len(classes), CLASSES_PER_FOLD)
-    folds = make_folds(classes, [classes[s : s + CLASSES_PER_FOLD] for s in starts])
-    for files in entries.files.values():
-        files.sort(key=lambda paths: paths[0].stem)
+    folds = make_folds(_NAMES, TEST_CLASSES)
     rows += entries.rows
-    return folded_source(entries.files, _job, folds, entries.class_rows, rows, notes)
+    files = entries.sorted_files()
+    return folded_source(files, job, folds, entries.class_rows, rows, notes)
 
 
-def _job(entry: str, files: list, rows: list[ReportRow]) -> ClassJob:
+def voc_files(voc: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Returns VOC's images and masks by name."""
+    return tuple(
+        {path.stem: path for path in list_images(voc / folder)}
+        for folder in (IMAGES, MASKS)
+    )
+
+
+def job(entry: str, files: list, rows: list[ReportRow]) -> ClassJob:
+    """Makes the job that reads some pictures of an entry."""
     return ClassJob(entry, files, rows, _INDEX[plain_name(entry)])
 
 
-class _Entries:
+class Entries:
     """The entries: their (image, mask) paths, and the report on their files.
 
     `rows` are the report on files that are of no entry.
@@ -124,7 +123,7 @@ class _Entries:
         self.class_rows: dict[str, list[ReportRow]] = {name: [] for name in names}
         self.rows: list[ReportRow] = []
 
-    def add(self, prefix: str, labelled: _Labelled) -> int:
+    def add(self, prefix: str, labelled: Labelled) -> int:
         """Adds pictures to the entries of the classes that their masks hold.
 
         Returns how many pictures hold a class.
@@ -153,33 +152,9 @@ class _Entries:
             count += bool(indices and image)
         return count
 
-
-def _sbd(folder: Path) -> _Labelled:
-    candidates = (folder, folder / "dataset", folder / "benchmark_RELEASE" / "dataset")
-    for root in candidates:
-        if (root / SBD_IMAGES).is_dir() and (root / SBD_MASKS).is_dir():
-            break
-    else:
-        raise UserError(
-            f"{folder} has no folders {SBD_IMAGES} and {SBD_MASKS}; expected SBD's "
-            f"layout: {SBD_IMAGES}/NAME.jpg, {SBD_MASKS}/NAME.mat, train.txt and "
-            "val.txt, as in benchmark_RELEASE/dataset"
-        )
-    train, val = (_names(root / f"{split}.txt") for split in ("train", "val"))
-    masks = (root / SBD_MASKS).iterdir()
-    return _Labelled(
-        list(dict.fromkeys(train + val)),
-        {path.stem: path for path in list_images(root / SBD_IMAGES)},
-        {path.stem: path for path in masks if path.suffix.lower() == SBD_SUFFIX},
-    )
-
-
-def _names(path: Path) -> list[str]:
-    """Returns the names of a list, each once."""
-    try:
-        return list(dict.fromkeys(path.read_text(encoding="utf-8").split()))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(
-            f"cannot read the list {path}: {reason}; complete the download"
-        ) from error
+    def sorted_files(self) -> dict[str, list]:
+        """The pictures of each entry, by name."""
+        return {
+            entry: sorted(files, key=lambda paths: paths[0].stem)
+            for entry, files in self.files.items()
+        }

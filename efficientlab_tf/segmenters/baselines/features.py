@@ -6,7 +6,8 @@
     l = the majority of each cell's known pixels
     p = softmax(-d / scale)                      d_c: distance to class c
 
-Shaban et al. (2017, section 6) take fc-7 of an FCN-32s; any network will do here. The
+Shaban et al. (2017, section 6) take fc-7 of an FCN-32s, which networks with VGG-16 give
+here, too; any network will do. The
 defaults were chosen on validation classes of icons-fss, five shots at 224 pixels, with
 ImageNet's EfficientNet-Lite0: 1-NN reaches 54.9 % per-image IoU with stage 6 as it is,
 56.0 % at unit length and 56.8 % with stages 4 and 6 so; logistic regression 61.1 % with
@@ -21,10 +22,12 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import backbones
+from efficientlab_tf.models import backbones, vgg
+from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import Resize, interpolation_matrix
 
 STAGES = (4, 6)
+FC7 = "fc7"
 IMAGE_SIZE = 224
 
 
@@ -32,12 +35,13 @@ class FeatureExtractor:
     """Maps images to dense features, with the weights as they are at each call.
 
     Args:
-      backbone: one of `backbones.BACKBONES`; or a model from images [N, H, W, 3],
-        RGB 0..255, to features [N, h, w, C], or to several such (a list or dict).
+      backbone: one of `backbones.BACKBONES`, or VGG16 for its fc7; or a model from
+        images [N, H, W, 3], RGB 0..255, to features [N, h, w, C], or to several such
+        (a list or dict).
       image_size: height and width in pixels, or one number for both. None is what
         a model was built for, and 224 for a name.
       weights: of a named backbone, "imagenet" or None for random ones.
-      stages: of a named backbone, one or more of `backbones.ALL_STAGES`.
+      stages: of an EfficientNet, one or more of `backbones.ALL_STAGES`.
       normalize: whether each stage's vectors are brought to unit length.
       batch: images at a time; it changes memory, and on a GPU perhaps the last digit.
 
@@ -84,19 +88,23 @@ class FeatureExtractor:
     def of_network(
         cls,
         network: keras.Model,
-        layers: int | str | Sequence[int | str] = STAGES,
+        layers: int | str | Sequence[int | str] | None = None,
         **options,
     ) -> "FeatureExtractor":
         """Takes features from inside a network, such as a meta-learned EfficientLab.
 
         Args:
           network: a functional model; its weights are shared, not copied.
-          layers: numbers of EfficientNet stages, or names of layers.
+          layers: numbers of EfficientNet stages, or names of layers; None is fc7 of a
+            network with VGG-16, and else `STAGES`.
           **options: `normalize` and `batch` of the constructor.
 
         Raises:
           UserError: the network has no such stage or layer.
         """
+        if layers is None:
+            of_vgg = any(layer.name == FC7 for layer in network.layers)
+            layers = FC7 if of_vgg else STAGES
         outputs = [_layer(network, layer).output for layer in _several(layers)]
         return cls(keras.Model(network.inputs, outputs, name=network.name), **options)
 
@@ -228,6 +236,8 @@ def _backbone(
             "image_size: expected a number, or a height and a width, divisible by 32; "
             f"received {size}"
         )
+    if name == vgg.NAME:
+        return keras.Model(*dense_features(name, size, weights), name=name)
     encoder = backbones.build_encoder(name, size, 0.0, weights, max(stages))
     outputs = [encoder.stages[stage] for stage in stages]
     return keras.Model(encoder.images, outputs, name=name)
