@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.stats import pearsonr
 
 import efficientlab_tf as el
+from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.files import write_text
 from efficientlab_tf.metrics import Interval
 
