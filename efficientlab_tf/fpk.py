@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from efficientlab_tf import flags
+from efficientlab_tf.api.automatic import METHODS, AutomaticModel
 from efficientlab_tf.api.loading import load
+from efficientlab_tf.api.model import Model
 from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.config import BUT_STEPS, DataConfig, Settings, setting
@@ -50,7 +52,9 @@ class FpkConfig:
         "(early stopping on a held-out fifth), or one number for each k, by commas.",
     )
     initializations: str = setting(
-        "meta,imagenet,random", "Which to compare, of meta, imagenet and random."
+        "meta,imagenet,random",
+        "Which to compare, of meta, imagenet and random; auto and linear, which choose "
+        "by cross-validation, can stand beside them.",
     )
     baseline_learning_rate: float = setting(
         0.0,
@@ -115,7 +119,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 
 def initializations(
     model: GradientModel, config: FpkConfig
-) -> dict[str, tuple[GradientModel, float | None]]:
+) -> dict[str, tuple[Model, float | None]]:
     """Builds what is compared: name to a model and its inner learning rate.
 
     Args:
@@ -125,8 +129,11 @@ def initializations(
     Raises:
       UserError: there is no such initialization of this network.
     """
-    starts: dict[str, tuple[GradientModel, float | None]] = {}
+    starts: dict[str, tuple[Model, float | None]] = {}
     for name in config.names:
+        if name in METHODS:
+            starts[name] = AutomaticModel(name), None
+            continue
         if name == "meta":
             starts[name] = model, None
             continue

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.api.automatic import AutomaticModel
 from efficientlab_tf.api.networks import GradientModel
 from efficientlab_tf.checkpoint.files import Checkpoint
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
@@ -70,6 +71,22 @@ def test_a_study_goes_on_where_it_was(study, starts, tmp_path):
     assert (part / "table.md").read_text() == table
     with Image.open(part / "curve.png") as picture:
         assert picture.width > 400 and len(picture.getcolors(1 << 20)) > 10
+
+
+def test_a_search_stands_beside(study, starts, tmp_path):
+    study = dataclasses.replace(study, steps={5: 2}, draws=1)
+    starts = {"linear": (AutomaticModel("linear"), None), "meta": starts["meta"]}
+    rows = _run(study, starts, tmp_path)
+    assert [row.initialization for row in rows] == ["linear", "meta"] * 2
+    assert {row.steps for row in rows} == {0, 2}
+    linear, meta = (
+        np.mean([row.iou for row in rows if row.initialization == name])
+        for name in starts
+    )
+    assert linear > meta
+    # All of it is done: nothing is done again.
+    again = _run(study, starts, tmp_path)
+    assert [row.key for row in again] == [row.key for row in rows]
 
 
 def test_results_of_other_settings_are_not_mixed(study, starts, tmp_path):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientlab_tf.api.networks import GradientModel
-from efficientlab_tf.config import Settings
+from efficientlab_tf.api.model import Model
+from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.data.episodes import fixed_episodes
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.episode import Episode
@@ -33,8 +33,11 @@ from efficientlab_tf.segmenters.adaptation import (
 )
 from efficientlab_tf.segmenters.segmenter import Diverged
 
-LABELS = {"meta": "meta-learned", "imagenet": "ImageNet encoder", "random": "random"}
-"""Name of an initialization to what tables and curves call it."""
+LABELS = {
+    **{"meta": "meta-learned", "imagenet": "ImageNet encoder", "random": "random"},
+    **{"auto": "chosen by search", "linear": "linear classifiers"},
+}
+"""Name of an initialization, or of a search, to what tables and curves call it."""
 
 _COLUMNS = {
     **{"initialization": str, "k": int, "class": str, "draw": int},
@@ -112,7 +115,7 @@ class Study:
 
     def run(
         self,
-        starts: Mapping[str, tuple[GradientModel, float | None]],
+        starts: Mapping[str, tuple[Model, float | None]],
         rows: list[Row],
         output_dir: Path,
     ) -> list[Row]:
@@ -129,7 +132,7 @@ class Study:
         """
         rows = list(rows)
         for row in rows:
-            if self.steps.get(row.k) not in (None, 0, row.steps):
+            if row.steps and self.steps.get(row.k) not in (None, 0, row.steps):
                 raise UserError(
                     f"{output_dir} holds results of {row.steps} steps for k = {row.k}, "
                     f"now {self.steps[row.k]} are asked for; choose another folder"
@@ -160,10 +163,12 @@ class Study:
         return rows
 
     def _episodes(
-        self, starts: Mapping[str, tuple[GradientModel, float | None]], done: set
+        self, starts: Mapping[str, tuple[Model, float | None]], done: set
     ) -> Iterator[tuple[Episode, int, str, int]]:
         """Those with something missing, in a lazy stream: many are large."""
-        size = next(iter(starts.values()))[0].size
+        # A search takes pictures of any size, so those of the others.
+        models = [model for model, _ in starts.values()]
+        size = min(models, key=lambda model: model.any_size).size
         for k in self.steps:
             keys = itertools.product(starts, (k,), self.classes, range(self.draws))
             names = tuple(dict.fromkeys(key[2] for key in keys if key not in done))
@@ -182,18 +187,22 @@ class Study:
 
 
 def _adapted(
-    model: GradientModel, settings: Settings, episode: Episode, steps, key, seed
+    model: Model, settings: Settings, episode: Episode, steps, key, seed
 ) -> Row:
     began = time.perf_counter()
     images, masks = episode.support_images.numpy(), episode.support_masks.numpy()
+    if not model.has_steps:
+        steps, settings = 0, OWN
     try:
-        if not steps:
+        if model.has_steps and not steps:
             chosen = choose_held_out(masks, seed)
             steps = 1
             if chosen:
                 longest = model.segmenter(1, settings | Settings(steps=MAX_AUTO_STEPS))
                 steps = search_steps(longest, images, masks, chosen, seed=seed).steps
-        segmenter = model.segmenter(1, settings | Settings(steps=steps))
+        if model.has_steps:
+            settings |= Settings(steps=steps)
+        segmenter = model.segmenter(1, settings)
         adapted = segmenter.adapt(images, masks, seed=seed)
         probabilities = adapted.predict(episode.query_images.numpy())
     except Diverged:
@@ -271,7 +280,7 @@ def _draw(path: Path, names, ks, intervals) -> None:
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    for name, marker in zip(names, "os^", strict=False):
+    for name, marker in zip(names, "os^Dv", strict=False):
         shown = [k for k in ks if (name, k) in intervals]
         axes.errorbar(
             shown,
