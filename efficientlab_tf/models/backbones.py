@@ -1,4 +1,4 @@
-"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0, cut after some stage.
+"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0 to Lite2, cut after a stage.
 
 Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
 s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ... EfficientLab's encoder ends with
@@ -8,7 +8,9 @@ features. Nothing behind the last one is kept, so no parameter is without a grad
 
 import contextlib
 import io
-from collections.abc import Iterator
+import math
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -19,8 +21,6 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.layers import BatchNormalization
 
 APPLICATIONS = tuple(f"EfficientNetB{i}" for i in range(8))
-LITE = "EfficientNetLite0"
-BACKBONES = (*APPLICATIONS, LITE)
 STAGES = (2, 3, 4, 5, 6)
 """Those of EfficientLab's encoder."""
 ALL_STAGES = (*STAGES, 7, 8)
@@ -30,11 +30,8 @@ STRIDES = {2: 2, 3: 4, 4: 8, 5: 16, 6: 16, 7: 32, 8: 32}
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225]) * 255
 
-# The second is apart because most networks do without; its kernels are float16, which
-# moves stage 8 by 0.1 % of its largest value.
-_LITE_FILES = ("efficientnet_lite0_encoder.npz", "efficientnet_lite0_stages_7_8.npz")
 _LITE_STEM = 32
-# Stage -> kernel size, stride, expansion, filters, blocks.
+# Stage -> kernel size, stride, expansion, filters, blocks; of Lite0.
 _LITE_STAGES = {
     2: (3, 1, 1, 16, 1),
     3: (3, 2, 6, 24, 2),
@@ -44,6 +41,31 @@ _LITE_STAGES = {
     7: (5, 2, 6, 192, 4),
     8: (3, 1, 6, 320, 1),
 }
+
+
+class _Lite(NamedTuple):
+    """How a network differs from Lite0, and the files of its ImageNet weights."""
+
+    width: float
+    depth: float
+    files: tuple[str, ...]
+
+
+# Most kernels are float16; see weights/NOTICE.
+_LITES = {
+    "EfficientNetLite0": _Lite(
+        1.0,
+        1.0,
+        ("efficientnet_lite0_encoder.npz", "efficientnet_lite0_stages_7_8.npz"),
+    ),
+    "EfficientNetLite1": _Lite(1.0, 1.1, ("efficientnet_lite1.npz",)),
+    "EfficientNetLite2": _Lite(1.1, 1.2, ("efficientnet_lite2.npz",)),
+}
+
+LITES = tuple(_LITES)
+"""Those whose ImageNet weights are in this package."""
+LITE = LITES[0]
+BACKBONES = (*APPLICATIONS, *LITES)
 
 
 class Encoder(NamedTuple):
@@ -80,7 +102,7 @@ def build_encoder(
     """Builds an encoder in the current dtype policy.
 
     Preprocessing is its first layer: (x - mean) / deviation with ImageNet's
-    mean and deviation for B0 to B7, (x - 127) / 128 for Lite0.
+    mean and deviation for B0 to B7, (x - 127) / 128 for Lite0 to Lite2.
 
     Args:
       name: one of `BACKBONES`.
@@ -104,8 +126,8 @@ def build_encoder(
         )
     policy = keras.config.dtype_policy()
     images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
-    if name == LITE:
-        return _lite0(images, drop_connect, weights, last_stage)
+    if name in LITES:
+        return _lite(_LITES[name], images, drop_connect, weights, last_stage)
     return _application(name, images, drop_connect, weights, last_stage)
 
 
@@ -192,18 +214,18 @@ def load_application(name: str, *, weights: str | None, **options: Any) -> keras
         ) from error
 
 
-def _lite0(
+def _lite(
+    lite: _Lite,
     images: keras.KerasTensor,
     drop_connect: float,
     weights: str | None,
     last_stage: int,
 ) -> Encoder:
     layers = keras.layers
-    kept = {s: options for s, options in _LITE_STAGES.items() if s <= last_stage}
     blocks = [
-        f"block{stage - 1}{'abcd'[i]}"
-        for stage, (*_, repeats) in kept.items()
-        for i in range(repeats)
+        f"block{stage - 1}{'abcde'[i]}"
+        for stage in range(STAGES[0], last_stage + 1)
+        for i in range(_repeats(stage, lite.depth))
     ]
 
     def normalize(x, name, activate=True):
@@ -250,27 +272,27 @@ def _lite0(
     x = layers.Rescaling(1 / 128, -127 / 128, name="preprocessing")(images)
     x = normalize(conv(x, "stem_conv", _LITE_STEM, 3, strides=2), "stem_bn")
     stages = {}
-    names = iter(blocks)
-    for stage, (kernel, strides, expansion, filters, repeats) in kept.items():
-        for i in range(repeats):
-            x = block(
-                x, next(names), kernel, strides if i == 0 else 1, expansion, filters
-            )
+    for name in blocks:
+        stage = int(name[-2]) + 1
+        kernel_size, strides, expansion, filters, _ = _LITE_STAGES[stage]
+        if stage in stages:
+            strides = 1
+        # To the nearest multiple of 8.
+        filters = int(filters * lite.width + 4) // 8 * 8
+        x = block(x, name, kernel_size, strides, expansion, filters)
         stages[stage] = x
     if weights is not None:
-        values = _lite0_weights(last_stage)
+        values = _lite_weights(lite)
         for layer in keras.Model(images, x).layers:
-            prefix = f"{layer.name}/"
-            if layer.weights:
-                _assign(
-                    layer,
-                    {
-                        path.removeprefix(prefix): value
-                        for path, value in values.items()
-                        if path.startswith(prefix)
-                    },
-                )
+            own = {w.name: values[f"{layer.name}/{w.name}"] for w in layer.weights}
+            _assign(layer, own)
     return Encoder(images, stages)
+
+
+def _repeats(stage: int, depth: float) -> int:
+    """Blocks of a stage; those of the first and the last are not multiplied."""
+    repeats = _LITE_STAGES[stage][-1]
+    return repeats if stage in (2, 8) else math.ceil(repeats * depth)
 
 
 def _initializer() -> keras.initializers.Initializer:
@@ -278,14 +300,11 @@ def _initializer() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def _lite0_weights(last_stage: int) -> dict[str, np.ndarray]:
-    """ImageNet weights, "layer/variable" -> array; see weights/NOTICE."""
+def _lite_weights(lite: _Lite) -> Mapping[str, np.ndarray]:
+    """ImageNet weights, "layer/variable" -> array, read where they are asked for."""
     folder = resources.files("efficientlab_tf.models") / "weights"
-    values = {}
-    for file in _LITE_FILES[: 1 + (last_stage > STAGES[-1])]:
-        with np.load(io.BytesIO((folder / file).read_bytes())) as archive:
-            values.update(archive)
-    return values
+    files = [io.BytesIO((folder / file).read_bytes()) for file in lite.files]
+    return ChainMap(*(np.load(file) for file in files))
 
 
 def _assign(layer: keras.layers.Layer, values: dict[str, np.ndarray]) -> None:

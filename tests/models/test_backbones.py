@@ -71,12 +71,52 @@ def test_lite0_has_the_published_number_of_parameters(lite0):
     assert trainable == 700_768
 
 
+# What the authors' network, converted to PyTorch, gives for `pattern`: six values each
+# of stages 3 (row 20, column 30), 6 (5, 9) and 8 (3, 4).
+GOLDEN = {
+    "EfficientNetLite1": {
+        3: [18.1044, 27.7226, -7.49195, 3.96796, -5.94744, -6.21587],
+        6: [-8.6595, 0.792697, 0.275868, -6.23764, 4.53581, -4.66792],
+        8: [-1.1519, -1.63212, 4.52476, -0.450844, -0.468162, 3.50011],
+    },
+    "EfficientNetLite2": {
+        3: [14.4747, -7.01594, -7.65194, -14.1917, 10.429, -7.46238],
+        6: [-8.21945, 5.7227, 5.98704, 6.41291, -3.69297, 4.22398],
+        8: [0.147667, 1.06345, -0.453842, 2.63123, 1.03435, -7.63944],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "name,variables,trained",
+    [
+        ("EfficientNetLite1", 3_774_624, 3_723_520),
+        ("EfficientNetLite2", 4_413_488, 4_357_952),
+    ],
+)
+def test_lite1_and_lite2_give_the_golden_features(name, variables, trained):
+    encoder = build_encoder(name, (224, 224), weights="imagenet", last_stage=8)
+    model = features(encoder)
+    assert model.count_params() == variables
+    assert sum(np.prod(v.shape) for v in model.trainable_variables) == trained
+    stages = model(pattern(224, 224))
+    found = {3: stages[3][0, 20, 30], 6: stages[6][0, 5, 9], 8: stages[8][0, 3, 4]}
+    # The largest values are 60, 28 and 11; the float16 kernels are behind stage 3.
+    for stage, atol in {3: 2e-4, 6: 0.03, 8: 0.02}.items():
+        expected = GOLDEN[name][stage]
+        np.testing.assert_allclose(found[stage][:6], expected, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("last_stage", [6, 7, 8])
-@pytest.mark.parametrize("name", ["EfficientNetLite0", "EfficientNetB0"])
+@pytest.mark.parametrize(
+    "name", ["EfficientNetLite0", "EfficientNetLite2", "EfficientNetB0"]
+)
 def test_stages_are_the_last_outputs_of_their_size(name, last_stage):
     encoder = build_encoder(name, (64, 96), last_stage=last_stage)
     assert set(encoder.stages) == set(range(2, last_stage + 1))
     channels = {2: 16, 3: 24, 4: 40, 5: 80, 6: 112, 7: 192, 8: 320}
+    if name == "EfficientNetLite2":
+        channels |= {4: 48, 5: 88, 6: 120, 7: 208, 8: 352}
     for stage, output in encoder.stages.items():
         stride = backbones.STRIDES[stage]
         assert output.shape == (None, 64 // stride, 96 // stride, channels[stage])
