@@ -4,7 +4,7 @@ A mask's outline runs half-way between the centres of marked and of other pixels
 stays sqrt(2) / 4 = 0.354 pixels away from every centre. Where it is moved by less, no
 centre changes sides: `drawing.fill_polygon` makes the same mask of it. Large things
 need no such care: their outlines move by up to two pixels, as long as no more than a
-fiftieth of the thing, or of a hole in it, changes sides.
+hundredth of the thing, or of a hole in it, changes sides.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 
 from efficientlab_tf.data.drawing import fill_polygon
 
-TOLERANCES = (2.0, 1.0)
+TOLERANCES = (2.0, 1.0, 0.6)
 """How far leaving out points may move an outline, in pixels: the first that will do."""
 EXACT = 0.35
 """The same where none of these will do."""
-LOSS = 0.02
+LOSS = 0.01
 """The part of a piece's pixels that may change sides."""
 
 

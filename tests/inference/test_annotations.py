@@ -1,7 +1,6 @@
 """Predictions for annotation tools: what was written reads back as it was."""
 
 import json
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -112,11 +111,11 @@ def written(folder, masks, formats=tuple(FORMATS), **options):
 
 
 def accepted(folder):
-    """What Label Studio exports of tasks whose predictions somebody accepts."""
+    """Adds what Label Studio exports of tasks whose predictions somebody accepts."""
     tasks = json.loads((folder / "tasks.json").read_text())
     for task in tasks:
         task["annotations"] = task.pop("predictions")
-    (folder / "tasks.json").write_text(json.dumps(tasks))
+    (folder / "project-1.json").write_text(json.dumps(tasks))
 
 
 def read_back(folder, name):
@@ -196,7 +195,7 @@ def test_large_things_have_few_points():
     for points in pieces:
         fill_polygon(drawn, points, 1)
     drawn = drawn > 0
-    assert (drawn & marked).sum() / (drawn | marked).sum() > 0.98
+    assert (drawn & marked).sum() / (drawn | marked).sum() > 0.99
     # Small holes are as they were.
     assert not drawn[100:104, 570:574].any() and not drawn[70, 565:595].any()
 
@@ -242,7 +241,7 @@ def test_label_studio_gets_the_interface_that_its_tasks_name(tmp_path):
     view = ElementTree.parse(folder / "labeling.xml").getroot()
     brush, image = view.find("BrushLabels"), view.find("Image")
     assert [label.get("value") for label in brush] == list(CLASSES)
-    ((task,),) = [json.loads((folder / "tasks.json").read_text())]
+    (task,) = json.loads((folder / "tasks.json").read_text())
     for region in task["predictions"][0]["result"]:
         assert region["from_name"] == brush.get("name")
         assert region["to_name"] == image.get("name") == brush.get("toName")
@@ -312,11 +311,10 @@ def test_corrections_are_not_written_over(tmp_path):
         check_free(tmp_path, ("coco", "labelme"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(tmp_path):
     pictures(tmp_path, ["a"])
-    (tmp_path / "annotations").mkdir(mode=0o500)
-    with pytest.raises(UserError, match="cannot write to .*coco: Permission denied"):
+    (tmp_path / "annotations").write_text("a file")
+    with pytest.raises(UserError, match="cannot write to .*coco: Not a directory"):
         written(tmp_path, {"a": MASKS["thin"]}, ("coco",))
 
 
