@@ -7,8 +7,8 @@ Studio exported. Within --budget it tries what comes with the package, chooses b
 keeping labelled pictures aside, and says how good masks of new pictures will be.
 --model takes a model of your choice instead; settings of its inner loop that are not
 given come from the model. Writes masks/, overlays/, contact_sheet.png, summary.json and
-label_next.txt into --output. Files that cannot be read are named, the others done; then
-the exit status is 1.
+label_next.txt into --output, and with --annotations what annotation tools read. Files
+that cannot be read are named, the others done; then the exit status is 1.
 """
 
 import dataclasses
@@ -36,6 +36,12 @@ from efficientlab_tf.data.sources.folder import IMAGES, MASKS
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import make_writable
 from efficientlab_tf.inference import segmenting
+from efficientlab_tf.inference.annotations import (
+    ANNOTATIONS,
+    FORMATS,
+    check_free,
+    write_annotations,
+)
 from efficientlab_tf.inference.queries import Truth, find_queries
 from efficientlab_tf.inference.results import (
     LABEL_NEXT,
@@ -131,6 +137,12 @@ class AdaptConfig:
         above=0,
         below=1,
     )
+    annotations: str = setting(
+        "",
+        "Also write the predictions into annotations/ as annotation tools read them, "
+        f"to be corrected there: {', '.join(FORMATS)}; several are joined "
+        "by commas (docs/outputs.md).",
+    )
     save: str = setting("", "Also write the adapted network to this .keras file.")
     seed: int = seed("Of the held-out part, mini-batches and augmentation.")
 
@@ -147,6 +159,12 @@ class AdaptConfig:
         if self.model and self.method != AUTO_METHOD:
             raise UserError("give `model` or `method`, not both")
         self.seconds()
+        for name in self.annotation_formats:
+            if name not in FORMATS:
+                raise UserError(
+                    f"`annotations` must be of {', '.join(FORMATS)}, joined "
+                    f"by commas, received {self.annotations!r}"
+                )
 
     def seconds(self) -> float:
         """`budget` as a number; infinite without one."""
@@ -165,7 +183,12 @@ class AdaptConfig:
     @property
     def class_names(self) -> tuple[str, ...]:
         """`classes` as names."""
-        return tuple(name.strip() for name in self.classes.split(",") if name.strip())
+        return _names(self.classes)
+
+    @property
+    def annotation_formats(self) -> tuple[str, ...]:
+        """`annotations` as names, each once."""
+        return tuple(dict.fromkeys(_names(self.annotations)))
 
     @property
     def wanted_steps(self) -> int | str | None:
@@ -173,6 +196,10 @@ class AdaptConfig:
         if self.steps in _OWN:
             return None
         return AUTO if self.steps == AUTO else int(self.steps)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
@@ -267,6 +294,10 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     if len(unsure) > 1:
         print(f"worth labelling next: {listed(unsure, 3)} ({LABEL_NEXT} has all)")
     print(f"written: {output}/masks, overlays, {SHEET}, {SUMMARY}, {LABEL_NEXT}")
+    if formats := config.annotation_formats:
+        write_annotations(output, formats, support.classes, results.records, queries)
+        folder = output / ANNOTATIONS
+        print(f"to correct: {', '.join(str(folder / name) for name in formats)}")
     for failure in results.failures:
         print(f"error: {failure['file']}: {failure['reason']}", file=sys.stderr)
     return 1 if results.failures else 0
@@ -287,6 +318,7 @@ def _prepare(config: AdaptConfig) -> Path:
         raise UserError(
             f"`output` {output} would write into the input; choose another folder"
         )
+    check_free(output, config.annotation_formats)
     for folder in (output, Path(config.save).parent if config.save else output):
         make_writable(folder)
     return output

@@ -520,3 +520,27 @@ def test_iou_of_the_classes_that_are_there():
     assert present_iou(counts) == {2: 0.0}
     assert mean_iou(np.diag([9, 0, 0])) == 1.0
     assert spread(3, 8).tolist() == [0, 1, 2] and spread(9, 3).tolist() == [0, 4, 8]
+
+
+def test_predictions_for_annotation_tools(paths, capsys):
+    (Path(paths["query"]) / "broken.jpg").write_text("no picture")
+    config = AdaptConfig(**paths, annotations="coco, labelme,coco")
+    assert adapt(config) == 1
+    folder = Path(paths["output"]) / "annotations"
+    out = capsys.readouterr().out
+    assert f"to correct: {folder}/coco, {folder}/labelme\n" in out
+    assert sorted(path.name for path in folder.iterdir()) == ["coco", "labelme"]
+    support = read_support(folder / "coco")
+    assert sorted(p.name for p in support.pictures) == ["1.jpg", "2.jpg", "3.jpg"]
+    for picture in support.pictures:
+        np.testing.assert_array_equal(picture.mask, found(paths, picture.name[0]))
+    order = (Path(paths["output"]) / "label_next.txt").read_text().splitlines()
+    images = json.loads((folder / "coco/instances.json").read_text())["images"]
+    assert [i["file_name"] for i in images] == [Path(path).name for path in order]
+    with pytest.raises(UserError, match="coco is there already"):
+        adapt(config)
+
+
+def test_annotations_of_an_unknown_format(paths):
+    with pytest.raises(UserError, match="`annotations` must be of coco, .* 'coco,voc'"):
+        AdaptConfig(**paths, annotations="coco,voc")

@@ -1,4 +1,4 @@
-"""Run-length encoded masks of Label Studio's brush."""
+"""Run lengths along rows: of masks, and of Label Studio's brush."""
 
 import numpy as np
 
@@ -6,6 +6,42 @@ from efficientlab_tf.data.drawing import check_size
 
 _BYTE = 8
 _CHANNELS, _ALPHA = 4, 3
+_SIZES = (3, 4, 8, 16)
+"""Bits of run lengths, as Label Studio's own converter chooses them."""
+
+
+def run_lengths(marked: np.ndarray) -> np.ndarray:
+    """Returns run lengths of 0 and 1 in turns, 0 first, along the rows of a mask.
+
+    Args:
+      marked: bool [H, W], of at least one pixel.
+
+    Returns:
+      int64 [n], whose sum is H * W; the first may be 0.
+    """
+    flat = marked.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    ends = [0, *changes.tolist(), flat.size]
+    return np.diff([0, *ends] if flat[0] else ends)
+
+
+def pack_brush(marked: np.ndarray) -> list[int]:
+    """Encodes a mask, bool [H, W], as a brush stroke: bytes for `brush_mask`.
+
+    All four channels are 255 where it is marked, and 0 elsewhere.
+    """
+    count = marked.size * _CHANNELS
+    bits = [f"{count:032b}{_BYTE - 1:05b}", *(f"{size - 1:04b}" for size in _SIZES)]
+    for index, length in enumerate((run_lengths(marked) * _CHANNELS).tolist()):
+        value = 255 * (index % 2)
+        while length:
+            part = min(length, 2 ** _SIZES[-1])
+            which = next(i for i, size in enumerate(_SIZES) if part <= 2**size)
+            bits.append(f"1{which:02b}{part - 1:0{_SIZES[which]}b}{value:08b}")
+            length -= part
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
 
 
 def brush_mask(codes: object, height: object, width: object) -> np.ndarray:
