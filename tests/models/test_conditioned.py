@@ -57,8 +57,8 @@ def test_the_halves_have_the_variables_of_the_whole(network):
     assert set(guide_model.input) == set(SUPPORT_INPUTS)
     assert set(segment_model.input) == {GUIDE, QUERY_INPUT}
     guide = guide_model.output
-    assert guide.shape == segment_model.input[GUIDE].shape
-    assert guide.shape == network.get_layer(GUIDE).output.shape
+    assert guide.shape[1:] == segment_model.input[GUIDE].shape[1:]
+    assert guide.shape[1:] == network.get_layer(GUIDE).output.shape[1:]
     # They share variables, not values.
     inputs = random_inputs()
     before = in_two(network, inputs)

@@ -257,7 +257,7 @@ def test_gradient_is_that_of_finite_differences():
     "options",
     [
         {"image_size": 500},
-        {"backbone": "AlexNet"},
+        {"backbone": "LeNet"},
         {"weights": "coco"},
         {"width": -1.0},
         {"width": 0.5, "weights": "imagenet"},

@@ -277,7 +277,7 @@ def test_gradient_of_the_pairs_is_that_of_finite_differences():
     "options",
     [
         {"image_size": 100},
-        {"backbone": "AlexNet"},
+        {"backbone": "LeNet"},
         {"num_classes": 0},
         {"weights": "coco"},
         {"width": 0.5, "weights": "imagenet"},

@@ -294,7 +294,7 @@ def test_second_derivative_of_fcn():
     "options",
     [
         {"image_size": 48},
-        {"backbone": "AlexNet"},
+        {"backbone": "LeNet"},
         {"num_classes": 0},
         {"weights": "coco"},
         {"width": 0},
