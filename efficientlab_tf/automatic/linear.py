@@ -161,7 +161,7 @@ class Cells:
             own = (rows >= first) & (rows < end)
             features[own] = self.features[i][rows[own] - first][:, columns]
         w *= min(len(weights), MOST_WEIGHT) / len(present)
-        model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-3)
+        model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-4)
         with one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(features, y, sample_weight=w)
