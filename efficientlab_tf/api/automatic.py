@@ -9,7 +9,7 @@ from typing import Any
 
 from efficientlab_tf.api.automatic_files import load_automatic, save_automatic
 from efficientlab_tf.api.model import AdaptedModel, Model
-from efficientlab_tf.api.networks import GradientModel, NetworkModel, network_model
+from efficientlab_tf.api.networks import GradientModel, NetworkModel, load_network
 from efficientlab_tf.automatic.candidates import linear_families
 from efficientlab_tf.automatic.estimate import Estimate, estimate
 from efficientlab_tf.automatic.family import Family
@@ -17,7 +17,7 @@ from efficientlab_tf.automatic.networks import NetworkFamily
 from efficientlab_tf.automatic.search import Progress
 from efficientlab_tf.automatic.segmenter import AutomaticSegmenter, Found
 from efficientlab_tf.automatic.task import Task
-from efficientlab_tf.checkpoint.files import load_checkpoint
+from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.config.settings import SEED, check_value
 from efficientlab_tf.errors import UserError
@@ -39,7 +39,8 @@ SIDE = 384
 """Side of the pictures that a dataset is read at for it; a person's are read whole."""
 _CLOSER = 160
 """Pixels at which a network that was trained smaller is also tried."""
-_STEPS = (5, 20)
+_STEPS, _MANY_STEPS = (5, 20), (20, 50, 100)
+_NEW_RATE, _NEW_AUGMENT = 0.05, 0.5
 
 
 class AutomaticModel(Model):
@@ -181,15 +182,17 @@ class SavedAutomaticModel(AutomaticModel):
 
 
 def _network_families() -> list[Callable[[], Family | None]]:
-    """Networks that come with the package: as they were trained, then closer."""
-    as_trained = [lambda name=name: _as_trained(name) for name in shipped()]
-    closer = [lambda name=name: _closer(name) for name in shipped()]
-    return as_trained + closer
+    """Networks that come with the package: as they were trained, then otherwise.
+
+    What takes longest, the encoder of ImageNet with a new decoder, comes last.
+    """
+    ways = _as_trained, _closer, _decoder_alone, _new_decoder
+    return [lambda way=way, n=name: way(n) for way in ways for name in shipped()]
 
 
 @functools.cache
 def _network(name: str) -> NetworkModel:
-    return network_model(name, load_checkpoint(str(shipped_path(name))))
+    return load_network(name, str(shipped_path(name)))
 
 
 @functools.cache
@@ -206,3 +209,28 @@ def _closer(name: str) -> NetworkFamily | None:
     if not isinstance(model, GradientModel) or model.size[0] >= _CLOSER:
         return None
     return NetworkFamily(name, model.at_size(_CLOSER), _STEPS)
+
+
+@functools.cache
+def _decoder_alone(name: str) -> NetworkFamily | None:
+    """The encoder stays as it was meta-learned."""
+    closer = _closer(name)
+    if closer is None:
+        return None
+    own = Settings(adapt="decoder")
+    return NetworkFamily(f"{name}, decoder alone", closer.model, _MANY_STEPS, own)
+
+
+@functools.cache
+def _new_decoder(name: str) -> NetworkFamily | None:
+    """Fine-tuning as without meta-learning: ImageNet's encoder and a new decoder."""
+    closer = _closer(name)
+    if closer is None:
+        return None
+    own = closer.model.checkpoint
+    config = dataclasses.replace(own.run.model, weights="imagenet")
+    weights = build_network(config).weights()
+    model = GradientModel(name, own._replace(weights=weights))
+    how = Settings(learning_rate=_NEW_RATE, augment_rate=_NEW_AUGMENT)
+    label = "ImageNet's encoder with a new decoder"
+    return NetworkFamily(label, model, _MANY_STEPS, how)

@@ -14,11 +14,9 @@ from efficientlab_tf.api.automatic import (
 from efficientlab_tf.api.automatic_files import is_automatic
 from efficientlab_tf.api.baselines import load_baseline, load_fitted
 from efficientlab_tf.api.model import Model
-from efficientlab_tf.api.networks import network_model
-from efficientlab_tf.checkpoint.files import load_checkpoint, load_tuned
+from efficientlab_tf.api.networks import load_network
 from efficientlab_tf.checkpoint.linear import is_linear
 from efficientlab_tf.checkpoint.run import MODEL_FILE
-from efficientlab_tf.checkpoint.tuned import adjust
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.pictures import Picture
 from efficientlab_tf.segmenters.baselines import BASELINES
@@ -71,13 +69,7 @@ def load(
         return SavedAutomaticModel(Path(path))
     if is_linear(Path(path)):
         return load_fitted(Path(path))
-    checkpoint, record = load_checkpoint(path), None
-    if tuned and (record := load_tuned(path, checkpoint.weights)):
-        weights, run = adjust(
-            record.values, checkpoint.network, checkpoint.weights, checkpoint.run
-        )
-        checkpoint = checkpoint._replace(weights=weights, run=run)
-    return network_model(source, checkpoint, record)
+    return load_network(source, path, tuned=tuned)
 
 
 def adapt(

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 
 from efficientlab_tf.api.model import AdaptedModel, Model
-from efficientlab_tf.checkpoint.files import Checkpoint, save_keras
+from efficientlab_tf.checkpoint.files import (
+    Checkpoint,
+    load_checkpoint,
+    load_tuned,
+    save_keras,
+)
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions, build_network
-from efficientlab_tf.checkpoint.tuned import Tuned
+from efficientlab_tf.checkpoint.tuned import Tuned, adjust
 from efficientlab_tf.config import OWN, ExportConfig, Settings
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.pictures import numbered
@@ -232,3 +237,23 @@ def network_model(
     """Returns the model of a checkpoint; arguments as `NetworkModel`."""
     conditioned = is_conditioned(checkpoint.network.model)
     return (ForwardModel if conditioned else GradientModel)(name, checkpoint, tuned)
+
+
+def load_network(name: str, path: str, *, tuned: bool = True) -> NetworkModel:
+    """Loads the model of a run's folder or a .keras file.
+
+    Args:
+      name: what to call it.
+      path: of the folder or file.
+      tuned: use the update hyperparameters that tuning left with it, if any.
+
+    Raises:
+      UserError: no such thing, or not readable as such.
+    """
+    checkpoint, record = load_checkpoint(path), None
+    if tuned and (record := load_tuned(path, checkpoint.weights)):
+        weights, run = adjust(
+            record.values, checkpoint.network, checkpoint.weights, checkpoint.run
+        )
+        checkpoint = checkpoint._replace(weights=weights, run=run)
+    return network_model(name, checkpoint, record)
