@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 
 docs: $(INSTALLED)
-	$(VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 release: $(INSTALLED)
 	rm -rf dist
