@@ -1,8 +1,8 @@
 """Quotes the package's own code in the pages of the site, so that they cannot drift.
 
 A line `quote: PATH` of a page becomes the docstring of a module, without its first
-paragraph; `quote: PATH NAME` the source of a function, class or Class.method, without its
-docstring.
+paragraph; `quote: PATH NAME` the source of a function, class or Class.method, without
+its docstring.
 """
 
 import ast
@@ -23,8 +23,7 @@ def _quoted(match: re.Match) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
     node = ast.parse(text)
     if not name:
-        # As it stands: cleaning takes the indent of a docstring that is a formula only.
-        return ast.get_docstring(node, clean=False).partition("\n\n")[2]
+        return ast.get_docstring(node).partition("\n\n")[2]
     for part in name.split("."):
         # A name that is gone is a KeyError, which ends the build.
         node = {getattr(n, "name", None): n for n in node.body}[part]
