@@ -37,7 +37,7 @@ fi
 cd "$work/outside"
 unset PYTHONPATH
 "$work/venv/bin/efficientlab" --help > help.txt
-grep -q "^  adapt  *Adapts" help.txt
+grep -q "^  adapt  *[A-Z]" help.txt
 "$work/venv/bin/efficientlab" convert --help > help.txt
 grep -q "^    fss1000  *FSS-1000" help.txt
 "$work/venv/bin/python" - <<'END'
