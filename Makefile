@@ -2,6 +2,8 @@
 # make test         the tests (JOBS=1 in one process)
 # make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
+# make docs         the site, in site/ (Python from 3.11)
+# make release      the source distribution and the wheel, tried and checked, in dist/
 #
 # Each makes .venv first if it is not there yet. PYTHON=... chooses an interpreter.
 
@@ -13,7 +15,7 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test test-learned lint
+.PHONY: quickstart test test-learned lint docs release
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
@@ -30,6 +32,14 @@ test-learned: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+release: $(INSTALLED)
+	rm -rf dist
+	DIST=dist PYTHON=$(VENV)/bin/python tools/check_wheel.sh
+	$(VENV)/bin/python -m twine check --strict dist/*
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.10 to 3.13;" \

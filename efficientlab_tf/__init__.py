@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from efficientlab_tf.api.model import AdaptedModel, Model
     from efficientlab_tf.config import Settings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdaptedModel",

