@@ -220,7 +220,9 @@ def test_from_the_data_to_the_table(data, forked, capsys, monkeypatch):
         assert reproduce.main(argv) == 2
     assert [line[0] for line in forked] == ["benchmark", "convert", "train"]
     out, err = capsys.readouterr()
-    assert re.search(r"train_meta_drn_fomaml: 2 meta-steps of \d+\.\d\d s, 0\.\d h", out)
+    assert re.search(
+        r"train_meta_drn_fomaml: 2 meta-steps of \d+\.\d\d s, 0\.\d h", out
+    )
     assert "train_meta_drn_fomaml, evaluate_meta_drn_fomaml, draw_activ" in err
     report = data / "out" / "meta_drn.md"
     row = "| table I | fomaml, threshold 0.35 | 68.14 ± 0.01 |"

@@ -95,7 +95,12 @@ class Plan:
         return folder
 
     def train(
-        self, name: str, flagfile: str, data: Path, *changes: str, needs: Sequence[str] = ()
+        self,
+        name: str,
+        flagfile: str,
+        data: Path,
+        *changes: str,
+        needs: Sequence[str] = (),
     ) -> Path:
         """Adds a training, which may need inputs; returns the run's folder."""
         run = self.output / "runs" / name

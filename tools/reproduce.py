@@ -32,7 +32,7 @@ from efficientlab_tf.files import make_writable, write_text
 from tools.papers import INPUTS, PAPERS, Plan, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
-TIMINGS = "timings.json"
+TIMINGS, MARKERS = "timings.json", "done"
 _ELSEWHERE = ("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=")
 """Flags of a training that do not change how long a meta-step takes."""
 _TIMED = re.compile(r"median of \d+: ([\d.]+) s\n.*\n +all (\d+) meta-steps", re.S)
@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--data", type=Path, required=True, metavar="DIR", help="the published data")
     where = "for datasets, runs, results and the table (%(default)s)"
     add("--output", type=Path, default=Path("reproduced"), metavar="DIR", help=where)
-    only = "only stages with one of these in their names, and what they need: fomaml,uho"
+    only = (
+        "only stages with one of these in their names, and what they need: fomaml,uho"
+    )
     add("--only", default="", metavar="NAMES", help=only)
     extra = (
         "options for all stages of a command, such as "
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reproduction.print_plan(chosen)
     if args.dry_run:
         return 0
-    make_writable(args.output)
+    make_writable(args.output / MARKERS)
     # A stage is told, and ends, before this process does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return reproduction.run(chosen)
@@ -237,7 +239,7 @@ class Reproduction:
         return [sys.executable, "-m", "efficientlab_tf", command, *options]
 
     def _marker(self, stage: Stage) -> Path:
-        return self.output / "done" / f"{stage.name}.txt"
+        return self.output / MARKERS / f"{stage.name}.txt"
 
     def _estimate(self, trainings: Sequence[Stage]) -> None:
         """Times meta-steps where that was not done yet, and prints the hours."""
@@ -335,7 +337,9 @@ def _time(name: str, options: Sequence[str]) -> Timing:
     out, err = printed(line)
     found = _TIMED.search(out)
     if not found:
-        raise UserError(f"meta-steps of {name} could not be timed: {err.strip()[-500:]}")
+        raise UserError(
+            f"meta-steps of {name} could not be timed: {err.strip()[-500:]}"
+        )
     return Timing(int(found[2]), float(found[1]))
 
 
