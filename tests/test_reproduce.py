@@ -1,9 +1,10 @@
-"""The papers' experiments from their data to their tables, on miniatures of the data."""
+"""The papers' experiments from data to tables, on miniatures of the data."""
 
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from efficientlab_tf.errors import UserError
 from tests.data.test_davis import davis
 from tests.data.test_pascal5i import many, sbd, sbd_objects, voc, voc_objects
 from tests.data.test_tools import fill
-from tests.forked import _CONTEXT, run_forked
+from tests.forked import CONTEXT, run_forked
 from tools import reproduce
 from tools.papers import PAPERS, Plan, find_inputs
 
@@ -157,8 +158,8 @@ def test_every_command_line_can_be_read(data):
     assert figures == {"activations", "conditioning", "shots"}
     assert lines.keys() == {"train", "evaluate", "compare", "tune", "fpk", "video"}
     for command, own in lines.items():
-        problems = _CONTEXT.SimpleQueue()
-        process = _CONTEXT.Process(target=_read_all, args=(command, own, problems))
+        problems = CONTEXT.SimpleQueue()
+        process = CONTEXT.Process(target=_read_all, args=(command, own, problems))
         process.start()
         process.join(300)
         assert process.exitcode == 0
@@ -172,8 +173,7 @@ def forked(tmp_path, monkeypatch):
 
     def run(line):
         ran.append(line[3:] if line[1] == "-m" else [Path(line[1]).stem, *line[2:]])
-        folder = tmp_path / f"stage{len(ran)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
         module = "__main__" if line[1] == "-m" else f"tools.{Path(line[1]).stem}"
         return run_forked(folder, module, *(line[3:] if line[1] == "-m" else line[2:]))
 
@@ -221,7 +221,7 @@ def test_from_the_data_to_the_table(data, forked, capsys, monkeypatch):
     assert [line[0] for line in forked] == ["benchmark", "convert", "train"]
     out, err = capsys.readouterr()
     assert re.search(
-        r"train_meta_drn_fomaml: 2 meta-steps of \d+\.\d\d s, 0\.\d h", out
+        r"train_meta_drn_fomaml: 2 meta-steps of \d+\.\d\d s, \d\.\d h", out
     )
     assert "train_meta_drn_fomaml, evaluate_meta_drn_fomaml, draw_activ" in err
     report = data / "out" / "meta_drn.md"

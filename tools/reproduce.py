@@ -2,10 +2,10 @@
 
     python tools/reproduce.py hendryx|meta_drn|oslsm|guided --data DIR
 
-Finds in DIR, or up to three folders below it, what the paper's data are: FSS-1000
-unpacked (class folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017.
-Converts, trains, measures, and writes PAPER.md into --output: the paper's numbers beside
-the measured ones, again after every stage. Before it starts it times three meta-steps of
+Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
+folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017. Converts,
+trains, measures, and writes PAPER.md into --output: the paper's numbers beside the
+measured ones, again after every stage. Before it starts it times three meta-steps of
 each training on noise and says how many hours all of them take on this machine.
 
 The same command goes on where it was stopped: what is finished is not done again, and a
@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--data", type=Path, required=True, metavar="DIR", help="the published data")
     where = "for datasets, runs, results and the table (%(default)s)"
     add("--output", type=Path, default=Path("reproduced"), metavar="DIR", help=where)
-    only = (
-        "only stages with one of these in their names, and what they need: fomaml,uho"
-    )
+    only = "only stages with these in their names and what they need: fomaml,uho"
     add("--only", default="", metavar="NAMES", help=only)
     extra = (
         "options for all stages of a command, such as "
@@ -134,7 +132,7 @@ class Reproduction:
             self._timings = {key: Timing(*values) for key, values in known.items()}
 
     def chosen(self, only: str) -> list[Stage]:
-        """The stages with a part of `only` in their names, and what they need, in order.
+        """The stages with a part of `only` in their names, and what they need.
 
         Raises:
           UserError: there is none, or what it would take is not in the data.
@@ -146,15 +144,15 @@ class Reproduction:
         chosen = [stage for name, stage in self.stages.items() if name in names]
         if not chosen:
             raise UserError(
-                f"--only must be parts of names of stages, received {only!r}; there are "
-                f"{', '.join(self.stages)}"
+                f"--only must be parts of names of stages, received {only!r}; there "
+                f"are {', '.join(self.stages)}"
             )
         if all(self.missing(stage.name) for stage in chosen):
             needed = sorted(set().union(*(self.missing(s.name) for s in chosen)))
             words = "; ".join(f"{name}: {INPUTS[name][2]}" for name in needed)
             raise UserError(
-                f"--data has nothing that this needs, which is {words}; unpack what was "
-                "downloaded there"
+                f"--data has nothing that this needs, which is {words}; unpack what "
+                "was downloaded there"
             )
         return chosen
 

@@ -15,7 +15,7 @@ from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, Train
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
 from efficientlab_tf.training.summaries import Summaries
-from tests.forked import _CONTEXT
+from tests.forked import CONTEXT
 from tests.models.tiny import tiny_network
 
 STEPS = 40
@@ -104,8 +104,8 @@ def train(config: RunConfig, resume: bool, step, counts=None) -> None:
 
 def started(config: RunConfig, resume: bool = False, counts=None):
     """Starts a training in a process of its own; returns it and its step."""
-    step = _CONTEXT.Value("i", 0)
-    process = _CONTEXT.Process(target=train, args=(config, resume, step, counts))
+    step = CONTEXT.Value("i", 0)
+    process = CONTEXT.Process(target=train, args=(config, resume, step, counts))
     process.start()
     return process, step
 

@@ -14,16 +14,10 @@ from tests.promises.runs import STEPS, config_of, finished, has_state, kill, sta
 from tests.training.runs import saved
 from tests.training.test_run_folder import events
 
-NAMES = (
-    "theta",
-    "statistics",
-    "optimizer",
-    "rates",
-    "rate_scale",
-    "step",
-    "best_score",
+WHOLE = (
+    *("theta", "statistics", "optimizer", "rates", "rate_scale"),
+    *("step", "best_score", "waited"),
 )
-WHOLE = (*NAMES, "waited")
 """What a state is, in a checkpoint."""
 
 

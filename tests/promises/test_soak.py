@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.forked import _CONTEXT
+from tests.forked import CONTEXT
 from tests.promises.runs import config_of, started
 
 WARM_UP, GROWTH = 0.4, 1.05
@@ -13,7 +13,7 @@ def test_soak(tmp_path, option):
     config = config_of(
         tmp_path, "run", meta_steps=steps, validate_every=steps // 5, save_every=50
     )
-    counts = _CONTEXT.SimpleQueue()
+    counts = CONTEXT.SimpleQueue()
     process, _ = started(config, counts=counts)
     process.join(60 + 5 * steps)
     assert process.exitcode == 0
