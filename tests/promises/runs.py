@@ -1,5 +1,6 @@
 """A training of seconds, in a process that may be killed."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -18,7 +19,7 @@ from efficientlab_tf.training.summaries import Summaries
 from tests.forked import CONTEXT
 from tests.models.tiny import tiny_network
 
-STEPS = 40
+STEPS = 20
 
 
 def config_of(folder: Path, run: str, **changes) -> RunConfig:
@@ -104,7 +105,8 @@ def train(config: RunConfig, resume: bool, step, counts=None) -> None:
 
 def started(config: RunConfig, resume: bool = False, counts=None):
     """Starts a training in a process of its own; returns it and its step."""
-    step = CONTEXT.Value("i", 0)
+    # Without a lock, which a killed process would hold for ever.
+    step = CONTEXT.Value("i", 0, lock=False)
     process = CONTEXT.Process(target=train, args=(config, resume, step, counts))
     process.start()
     return process, step
@@ -124,6 +126,7 @@ def has_state(config: RunConfig) -> bool:
 
 def kill(process, number: signal.Signals) -> None:
     """Sends a signal and waits for the end."""
-    os.kill(process.pid, number)
-    process.join(120)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+    process.join(300)
     assert process.exitcode is not None
