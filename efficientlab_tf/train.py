@@ -20,7 +20,7 @@ RESUMABLE = frozenset(
         *("run_dir", "dataset_dir", "cache_gb", "image_size"),
         *("validate_every", "val_episodes", "log_every", "save_every", "keep"),
         *("inner_learning_rate", "meta_learning_rate", "meta_learning_rate_final"),
-        *("meta_steps", "max_bad_steps", "jit"),
+        *("meta_steps", "max_bad_steps", "jit", "deterministic"),
     }
 )
 """Flags that may change when a run is resumed: they leave its state loadable."""

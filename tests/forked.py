@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 # What commands import, but no command: each runs as a script of its own.
-_CONTEXT.set_forkserver_preload(
+CONTEXT.set_forkserver_preload(
     [
         "efficientlab_tf.quiet",
         "efficientlab_tf.training.loop",
@@ -36,7 +36,7 @@ def run_forked(folder: Path, command: str, *arguments: str) -> Ended:
     """
     out, err = folder / "out", folder / "err"
     module = command if command.startswith("tools.") else f"efficientlab_tf.{command}"
-    process = _CONTEXT.Process(
+    process = CONTEXT.Process(
         target=_run, args=(module, arguments, os.getcwd(), out, err)
     )
     process.start()

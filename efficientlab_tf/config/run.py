@@ -281,6 +281,12 @@ class TrainConfig:
         "it is several times slower. XLA draws other random numbers from a seed.",
         ("auto", "on", "off"),
     )
+    deterministic: bool = setting(
+        False,
+        "Only kernels that always compute the same to the last bit: on a GPU the same "
+        "`seed` gives the same weights no other way, and it is slower there. On a CPU "
+        "it does so anyway, at the same speed.",
+    )
 
     def __post_init__(self):
         check(self)

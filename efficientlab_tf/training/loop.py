@@ -155,7 +155,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     """Meta-trains, from the start or from the newest checkpoint.
 
     Args:
-      config: the run.
+      config: the run; with `train.deterministic` TensorFlow's kernels are so from here
+        on, in all of this process.
       resume: continue the run that `config.train.run_dir` holds.
 
     Returns:
@@ -166,6 +167,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
     """
     check(config)
     quiet.settle()
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
     with locked(Path(config.train.run_dir)):
         return _train(config, resume)
 

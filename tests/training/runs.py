@@ -14,9 +14,9 @@ def stop_after(monkeypatch, steps: int) -> None:
     monkeypatch.setattr(loop.StopRequest, "__bool__", lambda self: next(asked) >= steps)
 
 
-def saved(run_dir, prefixes=_ALL) -> dict[str, np.ndarray]:
-    """The variables of a run's newest checkpoint by name."""
-    path = tf.train.latest_checkpoint(f"{run_dir}/checkpoints")
+def saved(run_dir, prefixes=_ALL, series="checkpoints") -> dict[str, np.ndarray]:
+    """The variables of a run's newest checkpoint, or of its best, by name."""
+    path = tf.train.latest_checkpoint(f"{run_dir}/{series}")
     reader = tf.train.load_checkpoint(path)
     names = sorted(
         name for name in reader.get_variable_to_shape_map() if name.startswith(prefixes)

@@ -1,0 +1,15 @@
+"""How long the tests of what is promised go on."""
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=3, help="of a training")
+    parser.addoption("--kill_seed", type=int, default=0, help="of their moments")
+    parser.addoption("--soak_steps", type=int, default=150, help="of a long training")
+
+
+@pytest.fixture
+def option(request):
+    """Reads an option; without one of them these files may be among others."""
+    return lambda name, default: request.config.getoption(name, default)

@@ -1,0 +1,392 @@
+"""The experiments of the four papers as stages, and the rows of their tables.
+
+A stage is one command line that leaves one file. A row is a number of a paper and where
+the stages leave the measured one.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+FLAGS = Path(__file__).parents[1] / "flags"
+FOLDS = range(4)
+
+INPUTS = {
+    "FSS-1000": ("*/1.jpg", 2, "a folder of class folders with 1.jpg and 1.png"),
+    "VOC": ("SegmentationClass", 1, "VOC2012's folder, with SegmentationClass"),
+    "SBD": ("cls", 1, "benchmark_RELEASE/dataset, with cls"),
+    "DAVIS": ("Annotations/480p", 2, "DAVIS 2017's folder, with Annotations/480p"),
+    "alexnet_1000": ("alexnet_1000.npz", 0, "alexnet_1000.npz, see models/alexnet.py"),
+    "alexnet_771": ("alexnet_771.npz", 0, "alexnet_771.npz, see models/alexnet.py"),
+}
+"""What a person has: what tells a folder, how many levels below it, and in words."""
+
+
+class Stage(NamedTuple):
+    """One command line.
+
+    Attributes:
+      name: its own in the plan.
+      command: `efficientlab`'s command, or a script of tools/, and its options.
+      output: the file that is there when it is done.
+      needs: names of inputs and of earlier stages.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    output: Path
+    needs: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """A number of a paper.
+
+    Attributes:
+      where: its table or figure.
+      what: of it.
+      paper: the number as the paper has it.
+      stages: names of what is measured; of several the mean is shown.
+      read: maps the output of a stage to the measured (number, half of its 95 %
+        interval or None), in percent.
+    """
+
+    where: str
+    what: str
+    paper: str
+    stages: tuple[str, ...]
+    read: Callable[[Path], tuple[float, float | None]]
+
+
+def find_inputs(data: Path) -> dict[str, Path]:
+    """Finds what of `INPUTS` lies in a folder or in three levels below it."""
+    found = {}
+    for name, (mark, levels, _) in INPUTS.items():
+        for depth in range(4):
+            if paths := sorted(data.glob("*/" * depth + mark)):
+                found[name] = [paths[0], *paths[0].parents][levels]
+                break
+    return found
+
+
+class Plan:
+    """The stages and rows of a paper.
+
+    Args:
+      inputs: see `find_inputs`; of what is missing the name stands in command lines.
+      output: folder of datasets/, runs/ and results/.
+    """
+
+    def __init__(self, inputs: dict[str, Path], output: Path):
+        self.inputs = {name: Path(name) for name in INPUTS} | inputs
+        self.output = output
+        self.stages: dict[str, Stage] = {}
+        self.rows: list[Row] = []
+
+    def convert(self, name: str, source: str, *options: str, **inputs: str) -> Path:
+        """Adds the conversion of inputs, by their options; returns the dataset."""
+        folder = self.output / "datasets" / name
+        found = [f"--{o}={self.inputs[i]}" for o, i in inputs.items()]
+        command = ("convert", source, *found, f"--output_dir={folder}", *options)
+        needs = tuple(inputs.values())
+        self._add(f"convert_{name}", command, folder / "dataset.json", needs)
+        return folder
+
+    def train(
+        self,
+        name: str,
+        flagfile: str,
+        data: Path,
+        *changes: str,
+        needs: Sequence[str] = (),
+    ) -> Path:
+        """Adds a training, which may need inputs; returns the run's folder."""
+        run = self.output / "runs" / name
+        command = ("train", f"--flagfile={FLAGS / flagfile}.flags", *changes)
+        command += (f"--dataset_dir={data}", f"--run_dir={run}")
+        self._add(f"train_{name}", command, run / "model.keras", needs)
+        return run
+
+    def measure(self, name: str, command: str, *options: str, file: str) -> str:
+        """Adds a command that writes into results/NAME; returns its stage's name."""
+        folder = self.output / "results" / name
+        line = (*command.split(), *options, f"--output={folder}")
+        self._add(f"{command.split()[0]}_{name}", line, folder / file, ())
+        return f"{command.split()[0]}_{name}"
+
+    def draw(self, name: str, figure: str, run: Path, data: Path, *options) -> None:
+        """Adds a figure of tools/figure.py."""
+        path = self.output / "results" / f"{name}.png"
+        line = ("figure.py", figure, f"--model={run}", f"--dataset_dir={data}")
+        self._add(f"draw_{name}", (*line, f"--output={path}", *options), path, ())
+
+    def row(self, where: str, what: str, paper: str, stages, read: Callable) -> None:
+        """Adds a row; `stages` is a name or several."""
+        stages = (stages,) if isinstance(stages, str) else tuple(stages)
+        self.rows.append(Row(where, what, paper, stages, read))
+
+    def _add(self, name: str, command, output: Path, needs: Sequence[str]) -> None:
+        # And every stage whose folder the command line names.
+        named = set(re.split("[=,: ]", " ".join(command)))
+        made = [s.name for s in self.stages.values() if str(s.output.parent) in named]
+        self.stages[name] = Stage(name, tuple(command), output, (*needs, *made))
+
+
+def hendryx(plan: Plan) -> None:
+    """Hendryx et al. 2019: tables 1 and 2, figures 2, 3 and 4."""
+    data = plan.convert("fss1000", "fss1000", input_dir="FSS-1000")
+    untuned = ("--splits_per_task=2", "--tuned=false")
+
+    def trained(where, what, paper, name, flagfile, *changes):
+        run = plan.train(name, flagfile, data, *changes)
+        options = (f"--model={run}", *untuned)
+        stage = plan.measure(name, "evaluate", *options, file="summary.json")
+        plan.row(where, what, paper, stage, of_evaluate)
+        return run
+
+    ablation, fomaml = "efficientlab_ablation_", "efficientlab_fomaml_fss1000_"
+    for row, what, paper, name in (
+        (1, "no decoder", "75.66 ± 1.01", "no_decoder"),
+        (2, "Auto-DeepLab's decoder", "73.05 ± 1.09", "auto_deeplab"),
+        (3, "RSD at stage 3, no residual", "78.17 ± 1.02", "rsd3_no_residual"),
+        (4, "RSD at stages 3 and 6", "80.11 ± 0.94", "rsd6_3"),
+    ):
+        trained(f"table 1, row {row}", what, paper, name, ablation + name)
+    what = "RSD at stage 3; FOMAML, regularized"
+    where = "table 1, row 5; table 2b"
+    best = trained(where, what, "80.60 ± 0.93", "fomaml", fomaml + "5shot")
+    what, paper = "FOMAML, 1-shot", "75.19 ± 1.28"
+    trained("table 2a", what, paper, "fomaml_1shot", fomaml + "1shot")
+    flagfile = "efficientlab_reptile_fss1000_5shot"
+    trained("table 2b", "Reptile", "62.36 ± 2.12", "reptile", flagfile)
+    what, flagfile = "FOMAML without regularization", fomaml + "5shot_noreg"
+    trained("table 2b", what, "77.89 ± 1.03", "fomaml_noreg", flagfile)
+    options = (f"--model={best}", *untuned, "--learning_rate=0.007475", "--steps=8")
+    stage = plan.measure("fomaml_uho", "evaluate", *options, file="summary.json")
+    what = "FOMAML, regularized, with the paper's values of UHO"
+    plan.row("table 2b", what, "82.19 ± 0.91", stage, of_evaluate)
+    what = "meta-trained with these values"
+    changes = ("--inner_learning_rate=0.007475", "--inner_steps=8")
+    name, flagfile = "fomaml_trained_with_uho", fomaml + "5shot"
+    trained("section 5.3", what, '"nearly identical"', name, flagfile, *changes)
+    options = ("--tune_split=train", "--learning_rate_range=0.0005,0.05")
+    plan.measure("uho", "tune", f"--model={best}", *options, file="tuned.json")
+    options = (f"--model={best}", "--splits_per_task=2")
+    stage = plan.measure("fomaml_tuned", "evaluate", *options, file="summary.json")
+    # It reads the values that the search before it keeps with the model.
+    plan.stages[stage] = plan.stages[stage]._replace(
+        needs=(*plan.stages[stage].needs, "tune_uho")
+    )
+    what = "with the values of our own search (figure 2: results/uho/uho.png)"
+    plan.row("table 2b", what, "82.19 ± 0.91", stage, of_evaluate)
+    fpk = plan.convert("fpk", "fpk", fss1000="FSS-1000", voc="VOC", sbd="SBD")
+    options = (f"--model={best}", f"--dataset_dir={fpk}")
+    stage = plan.measure("fpk", "fpk", *options, file="curve.png")
+    for start, label, one, many in (
+        ("meta", "meta-learned", "38.30", "58.68"),
+        ("imagenet", "ImageNet's encoder", "16.76", "55.86"),
+    ):
+        for k, paper in ((1, one), (400, many)):
+            what = f"FP-k, {label}, {k} examples"
+            plan.row("figure 3", what, paper, stage, of_fpk(start, k))
+
+
+def meta_drn(plan: Plan) -> None:
+    """Banerjee 2020: table I, figures 2 and 4."""
+    data = plan.convert("fss1000", "fss1000", input_dir="FSS-1000")
+    for name, half, third in (
+        ("maml", "75.17 ± 0.12", "75.19 ± 0.11"),
+        ("fomaml", "68.21 ± 0.18", "68.14 ± 0.01"),
+        ("meta_sgd", "75.89 ± 0.39", "76.63 ± 0.32"),
+        ("reptile", "64.29 ± 0.22", "63.98 ± 0.18"),
+    ):
+        own = f"meta_drn_{name}"
+        run = plan.train(own, f"{own}_fss1000_1shot", data)
+        options = (f"--model={run}", "--threshold=0.5,0.35")
+        stage = plan.measure(own, "evaluate", *options, file="summary.json")
+        for threshold, paper in ((0.5, half), (0.35, third)):
+            what = f"{name}, threshold {threshold}"
+            plan.row("table I", what, paper, stage, of_threshold(threshold))
+        plan.draw(f"activations_{own}", "activations", run, data, "--splits=fss1000")
+
+
+def oslsm(plan: Plan) -> None:
+    """Shaban et al. 2017: table 1, section 7, figures 3, S4 and S5."""
+    data = plan.convert("pascal5i", "pascal5i", voc="VOC", sbd="SBD")
+
+    def compared(name, fold, methods):
+        options = (f"--dataset_dir={data}", f"--folds={fold}", "--shots=1,5")
+        options += ("--eval_size=512", f"--methods={methods}")
+        return plan.measure(name, "compare", *options, file="table.md")
+
+    ours, siamese, base = [], [], []
+    for fold in FOLDS:
+        splits, end = f"--splits=fold{fold}", f"fold{fold}"
+        run = plan.train(f"oslsm_{end}", "oslsm_pascal5i", data, splits)
+        ours.append(compared(f"oslsm_{end}", fold, f"oslsm={run}"))
+        if not fold:
+            for figure in ("conditioning", "shots"):
+                plan.draw(f"{figure}_{end}", figure, run, data, splits)
+        fcn = plan.train(f"fcn32s_{end}", "fcn32s_pascal5i", data, splits)
+        methods = f"nearest_neighbour={fcn},logistic_regression={fcn},"
+        methods += f"fine_tuning={fcn}:steps=20:adapt=decoder,cosegmentation"
+        base.append(compared(f"base_{end}", fold, methods))
+        changes = (splits, "--network=siamese", "--learner=siamese")
+        changes += ("--conditioning_rate=1",)
+        run = plan.train(f"siamese_{end}", "oslsm_pascal5i_normalised", data, *changes)
+        siamese.append(compared(f"siamese_{end}", fold, f"siamese={run}"))
+    for method, stages, shots, numbers in (
+        ("nearest_neighbour", base, 1, (25.3, 44.9, 41.7, 18.4)),
+        ("logistic_regression", base, 1, (26.9, 42.9, 37.1, 18.4)),
+        ("fine_tuning", base, 1, (24.9, 38.8, 36.5, 30.1)),
+        ("siamese", siamese, 1, (28.1, 39.9, 31.8, 25.8)),
+        ("oslsm", ours, 1, (33.6, 55.3, 40.9, 33.5)),
+        ("cosegmentation", base, 5, (25.1, 28.9, 27.7, 26.3)),
+        ("nearest_neighbour", base, 5, (34.5, 53.0, 46.9, 25.6)),
+        ("logistic_regression", base, 5, (35.9, 51.6, 44.5, 25.6)),
+        ("oslsm", ours, 5, (35.9, 58.1, 42.7, 39.1)),
+    ):
+        read, what = of_compare(method, shots), f"{method}, {shots}-shot"
+        for fold, stage, number in zip(FOLDS, stages, numbers, strict=True):
+            plan.row("table 1", f"{what}, fold {fold}", f"{number}", stage, read)
+        mean = f"{sum(numbers) / len(numbers):.1f}"
+        plan.row("table 1", f"{what}, mean of folds", mean, stages, read)
+    changes = ("--splits=fold0", "--dilated")
+    run = plan.train("dilated_fold0", "oslsm_pascal5i", data, *changes)
+    stage = compared("dilated_fold0", 0, f"dilated={run}")
+    for shots, paper in ((1, "37.0"), (5, "37.43")):
+        what = f"dilated, {shots}-shot, fold 0"
+        plan.row("section 7", what, paper, stage, of_compare("dilated", shots))
+    for classes in (1000, 771):
+        source = f"alexnet_{classes}"
+        weights = f"--weights={plan.inputs[source]}"
+        changes = ("--splits=fold0", weights)
+        flagfile = f"oslsm_alexnet{classes}_pascal5i"
+        run = plan.train(source, flagfile, data, *changes, needs=[source])
+        changes += ("--backbone=AlexNet",)
+        name = f"logreg_{classes}"
+        fcn = plan.train(name, "fcn32s_pascal5i", data, *changes, needs=[source])
+        methods = f"{source}={run},logistic_regression={fcn}"
+        stage = compared(f"pretraining_{classes}", 0, methods)
+        for method in (source, "logistic_regression"):
+            read, what = of_compare(method, 1), f"{method}, {classes} classes, fold 0"
+            plan.row("figure 3", what, "a curve", stage, read)
+
+
+def guided(plan: Plan) -> None:
+    """Rakelly et al. 2018: sections 5.1 and 5.2, figures 5 and 6."""
+    sets = {"voc": "VOC", "sbd": "SBD"}
+    rakelly = "--protocol=rakelly"
+    classes = plan.convert("pascal5i_guided", "pascal5i", rakelly, **sets)
+    stages = []
+    for fold in FOLDS:
+        name = f"guided_fold{fold}"
+        run = plan.train(name, "guided_pascal5i", classes, f"--splits=fold{fold}")
+        options = (f"--dataset_dir={classes}", f"--folds={fold}", "--shots=1")
+        options += ("--points=1,5,25,-1", "--eval_size=320", f"--methods=guided={run}")
+        stages.append(plan.measure(name, "compare", *options, file="table.md"))
+    for points in ("1", "5", "25", "-1"):
+        what = f"classes of PASCAL-5i, {_dots(points)}, mean of folds"
+        read = of_compare("guided", 1, points, "positive_iou")
+        plan.row("figure 5, right", what, "a curve", stages, read)
+    options = (rakelly, "--instances")
+    data = plan.convert("voc_objects", "pascal5i", *options, **sets)
+    run = plan.train("guided_interactive", "guided_interactive", data)
+    dios = plan.train("dios", "guided_interactive", data, "--fusion=early_local")
+    tested = (f"--dataset_dir={data}", "--eval_split=all_val", "--eval_size=320")
+    options = (*tested, "--family=instance", "--shots=1", "--points=1,2,5,10,25")
+    options += (f"--methods=guided={run},dios={dios}",)
+    stage = plan.measure("interactive", "compare", *options, file="table.md")
+    for method in ("guided", "dios"):
+        for points in ("1", "5", "25"):
+            what = f"{method}, objects, {_dots(points)}"
+            read = of_compare(method, 1, points, "positive_iou")
+            plan.row("figure 5, left", what, "a curve", stage, read)
+    changes = ("--splits=", "--train_split=all_train")
+    of_all = (*changes, "--num_classes=20")
+    oracle = plan.train("oracle", "fcn32s_pascal5i", classes, *of_all)
+    two = (*changes, "--labels=episode", "--num_classes=1")
+    floor = plan.train("floor", "fcn32s_pascal5i", classes, *two)
+    options = (*tested, "--support_split=all_train", "--shots=1,5,25,100,10000")
+    options += ("--points=1",)
+    options += (f"--methods=guided={run},floor={floor}:steps=0,oracle={oracle}",)
+    stage = plan.measure("classes_from_objects", "compare", *options, file="table.md")
+    for method in ("floor", "guided", "oracle"):
+        read = of_compare(method, 1, "1", "positive_iou")
+        what = f"classes guided from objects, 1 picture: {method}"
+        plan.row("section 5.2", what, "a curve", stage, read)
+    frames = "--split=2017/train"
+    data = plan.convert("davis_train", "davis", frames, davis="DAVIS")
+    run = plan.train("guided_davis", "guided_davis", data)
+    options = (f"--davis={plan.inputs['DAVIS']}", "--split=2017/val")
+    options += (f"--methods=guided={run}", "--points=1,5,25,-1", "--shots=1,2,5")
+    stage = plan.measure("davis", "video", *options, file="annotations.png")
+    for points, paper in (("-1", "33.3"), ("5", "29.0 (87 % of it)"), ("1", "a curve")):
+        label = "guided" if points == "-1" else f"guided, {points} points"
+        what = f"DAVIS 2017, first frame, {_dots(points)}"
+        plan.row("figure 6, left", what, paper, stage, of_video(label))
+
+
+PAPERS = {"hendryx": hendryx, "meta_drn": meta_drn, "oslsm": oslsm, "guided": guided}
+
+
+def _dots(points: str) -> str:
+    return "dense masks" if points == "-1" else f"{points} points"
+
+
+def of_evaluate(path: Path) -> tuple[float, float]:
+    """Per-image IoU of a summary.json."""
+    return _interval(json.loads(path.read_text())["metrics"]["per_image_iou"])
+
+
+def of_threshold(threshold: float) -> Callable[[Path], tuple[float, float]]:
+    """Reads the same at one of several thresholds."""
+
+    def read(path: Path) -> tuple[float, float]:
+        values = json.loads(path.read_text())["metrics"]["per_image_iou_at"]
+        return _interval({float(key): v for key, v in values.items()}[threshold])
+
+    return read
+
+
+def _interval(values: dict[str, float]) -> tuple[float, float]:
+    return 100 * values["mean"], 100 * values["half_width"]
+
+
+def of_compare(
+    method: str, shots: int, points: str = "-1", measure: str = "class_iou"
+) -> Callable[[Path], tuple[float, float]]:
+    """Reads a measure beside a table.md of compare."""
+
+    def read(path: Path) -> tuple[float, float]:
+        known = {"method": method, "shots": str(shots), "points": points}
+        (row,) = _rows(path, known)
+        return 100 * float(row[measure]), 100 * float(row[f"{measure}_half_width"])
+
+    return read
+
+
+def of_fpk(start: str, k: int) -> Callable[[Path], tuple[float, None]]:
+    """Reads the mean over classes and draws of an initialization with k examples."""
+    return _mean({"initialization": start, "k": str(k)}, "iou")
+
+
+def of_video(label: str) -> Callable[[Path], tuple[float, None]]:
+    """Reads the mean of J over objects of a method with its annotation."""
+    return _mean({"method": label}, "J_mean")
+
+
+def _mean(known: dict[str, str], column: str) -> Callable[[Path], tuple[float, None]]:
+    def read(path: Path) -> tuple[float, None]:
+        values = [float(row[column]) for row in _rows(path, known) if row[column]]
+        return 100 * sum(values) / len(values), None
+
+    return read
+
+
+def _rows(path: Path, known: dict[str, str]) -> list[dict[str, str]]:
+    with open(path.parent / "results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if known.items() <= row.items()]
