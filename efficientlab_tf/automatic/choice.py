@@ -42,8 +42,13 @@ class Choice:
 
     @property
     def offset(self) -> float:
-        """What moves `threshold` to 0.5 when it is added to log-odds."""
-        return float(np.log1p(-self.threshold) - np.log(self.threshold))
+        """See `offset_of`."""
+        return offset_of(self.threshold)
+
+
+def offset_of(threshold: float) -> float:
+    """What moves a threshold to 0.5 when it is added to log-odds."""
+    return float(np.log1p(-threshold) - np.log(threshold))
 
 
 def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Choice:

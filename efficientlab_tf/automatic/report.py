@@ -23,8 +23,8 @@ def described(found: Found, support: Support) -> list[str]:
     if choice is None:
         kinds = "; ".join(member.about for member in found.adapted.members)
         return [
-            f"chosen without trial: {kinds}; one picture cannot be kept aside, so how "
-            "good the masks will be is not known: label a second picture"
+            f"chosen without trial: {kinds}; no picture can be kept aside, so how good "
+            "the masks will be is not known: label a second picture of each class"
         ]
     names = [f"{one.name} ({100 * one.score:.1f} %)" for one in choice.candidates]
     how = [f"chosen: the mean of {len(names)} of {len(found.judged)} candidates:"]
@@ -91,7 +91,7 @@ def expected_of_classes(found: Found, names: Sequence[str]) -> dict[str, Estimat
 def odd_ones(found: Found, support: Support) -> list[tuple[str, float]]:
     """Labelled pictures that the others do not explain, and their IoU."""
     task, scores = found.task, np.array(found.choice.scores)
-    if task.is_single or len(scores) < 3:
+    if len(scores) < 3:
         return []
     odd = []
     for entry, score in zip(task.judged, scores, strict=True):
@@ -106,15 +106,10 @@ def _sentence(found: Found) -> str:
     kind = _kind(found.task)
     if found.task.is_sparse:
         return "not known: points are judged by points; give a mask of a picture or two"
-    text = f"{estimate(found.choice.scores)}, from {kind}"
-    if found.task.is_single:
-        text += "; one picture cannot tell how much others differ: label a second"
-    return text
+    return f"{estimate(found.choice.scores)}, from {kind}"
 
 
 def _kind(task: Task) -> str:
-    if task.is_single:
-        return "the halves of one picture"
     if len(task.folds) == len(task.judged):
         return "leave-one-out"
     return f"{len(task.folds)} folds"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
-from efficientlab_tf.automatic.choice import Choice, choose
+from efficientlab_tf.automatic.candidates import usual_families
+from efficientlab_tf.automatic.choice import Choice, choose, offset_of
 from efficientlab_tf.automatic.family import Family
 from efficientlab_tf.automatic.search import Judged, Progress, search
 from efficientlab_tf.automatic.task import Task
@@ -40,8 +41,7 @@ class AutomaticSegmenter(Segmenter):
     """Chooses by cross-validation; see `choice`.
 
     Attributes:
-      families: says what makes the candidates of a task, cheap ones first; the first
-        family holds the usual ones.
+      families: says what makes the candidates of a task, cheap ones first.
       budget: seconds that the search may take; infinite for all candidates.
     """
 
@@ -82,12 +82,15 @@ class AutomaticSegmenter(Segmenter):
         task = Task.of(images, masks, classes, seed)
         if deadline is None:
             deadline = time.monotonic() + self.budget
-        families = self.families(task)
         if not task.folds:
-            family = families[0]()
-            usual = {variant: 1.0 for variant in family.variants}
-            adapted = self._fit(task, [(family, usual)], 0.0, True)
+            usual = [
+                (family, dict.fromkeys(family.variants, 1.0))
+                for family in usual_families(task)
+            ]
+            offset = 0.0 if threshold is None else offset_of(threshold)
+            adapted = self._fit(task, usual, offset, True)
             return Found(adapted, task, (), None, False)
+        families = self.families(task)
         judged, out_of_time = search(task, families, deadline, on_progress)
         choice = choose(task, judged, threshold)
         weights: dict[Family, dict] = {}

@@ -22,7 +22,7 @@ JUDGED_SIDE = 384
 
 
 class Entry(NamedTuple):
-    """A labelled picture, or a part of one.
+    """A labelled picture.
 
     Attributes:
       picture: its number.
@@ -39,8 +39,7 @@ class Task:
 
     Attributes:
       pictures: uint8 [H, W, 3] each, of any sizes.
-      entries: what is learned from and judged by. One for each picture, but both halves
-        of a single picture.
+      entries: what is learned from and judged by, one for each picture.
       folds: numbers of the entries that are judged together, by a candidate that saw
         all others. Empty if nothing can be kept aside.
       classes: K.
@@ -70,16 +69,9 @@ class Task:
           seed: decides the folds of a large support set.
         """
         entries = [Entry(i, mask) for i, mask in enumerate(masks)]
-        if len(entries) == 1:
-            entries = _halves(masks[0]) or entries
         common = {"classes": classes, "seed": seed}
         folds = _folds([entry.mask for entry in entries], seed)
         return cls(tuple(pictures), tuple(entries), folds, **common)
-
-    @property
-    def is_single(self) -> bool:
-        """Whether there is one picture alone."""
-        return len(self.pictures) == 1
 
     @property
     def is_sparse(self) -> bool:
@@ -146,22 +138,3 @@ def _folds(masks: Sequence[np.ndarray], seed: int) -> tuple[tuple[int, ...], ...
         return bool(group) and every == set().union(*rest)
 
     return tuple(tuple(group) for group in groups if spared(group))
-
-
-def _halves(mask: np.ndarray) -> list[Entry]:
-    """A single picture's mask as two, each unknown where the other is known.
-
-    It is cut where half of the object's pixels lie on either side; [] unless either way
-    of cutting leaves every label on both sides.
-    """
-    labels = _labels(mask)
-    marked = (mask > 0) & (mask != IGNORE)
-    for axis in np.argsort(mask.shape)[::-1]:
-        along = np.cumsum(marked.sum(1 - axis))
-        cut = int(np.searchsorted(along, along[-1] / 2)) + 1
-        first, second = mask.copy(), mask.copy()
-        np.moveaxis(first, axis, 0)[cut:] = IGNORE
-        np.moveaxis(second, axis, 0)[:cut] = IGNORE
-        if _labels(first) == labels == _labels(second):
-            return [Entry(0, first), Entry(0, second)]
-    return []

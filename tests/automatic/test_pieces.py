@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from efficientlab_tf.automatic import reading
 from efficientlab_tf.automatic.borders import refine
-from efficientlab_tf.automatic.candidates import sides
+from efficientlab_tf.automatic.candidates import sides, usual_families
 from efficientlab_tf.automatic.choice import choose
 from efficientlab_tf.automatic.estimate import estimate
 from efficientlab_tf.automatic.frame import frame, frame_mask, shares, unframe
@@ -99,18 +99,11 @@ def test_no_picture_that_alone_shows_a_class_is_kept_aside():
     assert Task.of(images, masks, 2).folds == ()
 
 
-def test_a_single_picture_is_judged_by_its_halves():
+def test_a_single_picture_is_not_kept_aside():
     images, masks = squares(1, 0)
     task = Task.of(images, masks.clip(0, 1), 1)
-    assert task.is_single and task.folds == ((0,), (1,))
-    first, second = (entry.mask for entry in task.entries)
-    known = [(mask != 255) for mask in (first, second)]
-    assert (known[0] ^ known[1]).all()
-    assert all((mask == 1).sum() for mask in (first, second))
-    # An object of one pixel has no halves.
-    dot = np.zeros_like(masks)
-    dot[0, 5, 5] = 1
-    assert Task.of(images, dot, 1).folds == ()
+    assert task.folds == task.judged == ()
+    assert [family.side for family in usual_families(task)] == [256]
 
 
 def test_sides_follow_pictures_and_objects():
