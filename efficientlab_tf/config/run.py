@@ -283,9 +283,9 @@ class TrainConfig:
     )
     deterministic: bool = setting(
         False,
-        "Only kernels that always compute the same to the last bit: on a GPU the same "
-        "`seed` gives the same weights no other way, and it is slower there. On a CPU "
-        "it does so anyway, at the same speed.",
+        "Only kernels that always compute the same to the last bit, which are slower "
+        "on a GPU: there the same `seed` gives the same weights no other way. On a CPU "
+        "it does so anyway.",
     )
 
     def __post_init__(self):

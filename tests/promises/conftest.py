@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=3, help="of a training")
+    parser.addoption("--kills", type=int, default=2, help="of a training")
     parser.addoption("--kill_seed", type=int, default=0, help="of their moments")
     parser.addoption("--soak_steps", type=int, default=150, help="of a long training")
 

@@ -20,6 +20,8 @@ from tests.forked import CONTEXT
 from tests.models.tiny import tiny_network
 
 STEPS = 20
+PATIENCE = 1800
+"""Seconds, for machines that have much else to do."""
 
 
 def config_of(folder: Path, run: str, **changes) -> RunConfig:
@@ -115,7 +117,7 @@ def started(config: RunConfig, resume: bool = False, counts=None):
 def finished(config: RunConfig, resume: bool = False) -> None:
     """Trains to the end in a process of its own."""
     process, _ = started(config, resume)
-    process.join(300)
+    process.join(PATIENCE)
     assert process.exitcode == 0
 
 
@@ -128,5 +130,5 @@ def kill(process, number: signal.Signals) -> None:
     """Sends a signal and waits for the end."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, number)
-    process.join(300)
+    process.join(PATIENCE)
     assert process.exitcode is not None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.forked import CONTEXT
-from tests.promises.runs import config_of, started
+from tests.promises.runs import PATIENCE, config_of, started
 
 WARM_UP, GROWTH = 0.4, 1.05
 
@@ -15,7 +15,7 @@ def test_soak(tmp_path, option):
     )
     counts = CONTEXT.SimpleQueue()
     process, _ = started(config, counts=counts)
-    process.join(60 + 5 * steps)
+    process.join(PATIENCE + 5 * steps)
     assert process.exitcode == 0
     traces, resident = counts.get()
     assert traces == 1
