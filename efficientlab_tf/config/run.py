@@ -33,7 +33,7 @@ class ModelConfig:
     image_size: int = side(224, "Side of the square input, divisible by 32.")
     backbone: str = setting(
         "EfficientNetB0",
-        "EfficientNetB0 to B7, or EfficientNetLite0 to Lite2; fcn, guided, oslsm "
+        "EfficientNetB0 to B7, or EfficientNetLite0 or Lite2; fcn, guided, oslsm "
         "and siamese: also VGG16 and AlexNet.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))

@@ -1,4 +1,4 @@
-"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0 to Lite2, cut after a stage.
+"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0 and Lite2, cut after a stage.
 
 Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
 s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ... EfficientLab's encoder ends with
@@ -58,7 +58,6 @@ _LITES = {
         1.0,
         ("efficientnet_lite0_encoder.npz", "efficientnet_lite0_stages_7_8.npz"),
     ),
-    "EfficientNetLite1": _Lite(1.0, 1.1, ("efficientnet_lite1.npz",)),
     "EfficientNetLite2": _Lite(1.1, 1.2, ("efficientnet_lite2.npz",)),
 }
 
@@ -102,7 +101,7 @@ def build_encoder(
     """Builds an encoder in the current dtype policy.
 
     Preprocessing is its first layer: (x - mean) / deviation with ImageNet's
-    mean and deviation for B0 to B7, (x - 127) / 128 for Lite0 to Lite2.
+    mean and deviation for B0 to B7, (x - 127) / 128 for Lite0 and Lite2.
 
     Args:
       name: one of `BACKBONES`.

@@ -74,11 +74,6 @@ def test_lite0_has_the_published_number_of_parameters(lite0):
 # What the authors' network, converted to PyTorch, gives for `pattern`: six values each
 # of stages 3 (row 20, column 30), 6 (5, 9) and 8 (3, 4).
 GOLDEN = {
-    "EfficientNetLite1": {
-        3: [18.1044, 27.7226, -7.49195, 3.96796, -5.94744, -6.21587],
-        6: [-8.6595, 0.792697, 0.275868, -6.23764, 4.53581, -4.66792],
-        8: [-1.1519, -1.63212, 4.52476, -0.450844, -0.468162, 3.50011],
-    },
     "EfficientNetLite2": {
         3: [14.4747, -7.01594, -7.65194, -14.1917, 10.429, -7.46238],
         6: [-8.21945, 5.7227, 5.98704, 6.41291, -3.69297, 4.22398],
@@ -89,12 +84,9 @@ GOLDEN = {
 
 @pytest.mark.parametrize(
     "name,variables,trained",
-    [
-        ("EfficientNetLite1", 3_774_624, 3_723_520),
-        ("EfficientNetLite2", 4_413_488, 4_357_952),
-    ],
+    [("EfficientNetLite2", 4_413_488, 4_357_952)],
 )
-def test_lite1_and_lite2_give_the_golden_features(name, variables, trained):
+def test_lite2_gives_the_golden_features(name, variables, trained):
     encoder = build_encoder(name, (224, 224), weights="imagenet", last_stage=8)
     model = features(encoder)
     assert model.count_params() == variables
