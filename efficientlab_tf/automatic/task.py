@@ -9,14 +9,13 @@ from PIL import Image
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.metrics import confusion, mean_iou, predicted_masks
+from efficientlab_tf.pictures import SPARSE
 
 MOST_LEFT_OUT = 8
 """Support sets of as many pictures are judged one by one, larger ones in folds."""
 FOLDS = 5
 MOST_JUDGED = 40
 """Pictures that candidates are judged by, at most."""
-SPARSE = 0.05
-"""Masks with a smaller known part are points."""
 JUDGED_SIDE = 384
 """Longer side of the pictures that candidates are judged on, in pixels, at most."""
 
