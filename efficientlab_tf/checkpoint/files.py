@@ -33,6 +33,7 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import WRITABLE, replacing, writing
 from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.segmenters.network import Network, Weights, check_rates
+from efficientlab_tf.shipped import shipped, shipped_path
 from efficientlab_tf.untrusted import open_archive, parse_json, reading, reason_of
 
 _CONFIG = "config.json"
@@ -114,6 +115,31 @@ def load_checkpoint(path: str) -> Checkpoint:
     """
     source = _source(Path(path))
     return (_load_run if source.is_dir() else _load_keras)(source)
+
+
+def start_from(source: str, network: Network) -> None:
+    """Gives a network the weights of a trained one.
+
+    Args:
+      source: a shipped model's name, a run's folder (its best checkpoint), or a .keras
+        file.
+      network: of the same architecture, at any image size.
+
+    Raises:
+      UserError: no such thing, not readable as such, or of another architecture.
+    """
+    is_name = source in shipped() and not Path(source).exists()
+    trained = load_checkpoint(str(shipped_path(source)) if is_name else source)
+    shapes = [
+        [tensor.shape for tensor in weights.theta + weights.statistics]
+        for weights in (network.weights(), trained.weights)
+    ]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"`start_from` must be a model of the run's network, {network.about}; "
+            f"received {source}: {trained.network.about}"
+        )
+    network.assign(trained.weights)
 
 
 def load_tuned(path: str, weights: Weights) -> Tuned | None:

@@ -250,6 +250,12 @@ class TrainConfig:
     """The outer loop: how long, how often, where to."""
 
     run_dir: str = setting("", "Folder for checkpoints, flags and TensorBoard logs.")
+    start_from: str = setting(
+        "",
+        "Model whose weights training starts from: a shipped one's name, a run's "
+        "folder or a .keras file, of the same network at any image size. Learned rates "
+        "are not taken.",
+    )
     meta_steps: int = setting(50000, "Meta-steps of the whole run.", least=1)
     meta_batch: int = setting(5, "Tasks per meta-step.", least=1)
     seed: int = seed("Seed of every random choice of the run.")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from efficientlab_tf import quiet
-from efficientlab_tf.checkpoint.files import save_keras
+from efficientlab_tf.checkpoint.files import save_keras, start_from
 from efficientlab_tf.checkpoint.run import (
     CONFIG_FILE,
     FLAG_FILE,
@@ -180,6 +180,8 @@ def _train(config: RunConfig, resume: bool) -> bool:
         _check_labels(config, mixture)
 
     network = build_network(config.model, config.train.seed)
+    if config.train.start_from and not resume:
+        start_from(config.train.start_from, network)
     learner = build_run_learner(config, network)
     state, first_step = learner.init(), 0
     checkpoints = Checkpoints(run_dir, state, config.train.keep)

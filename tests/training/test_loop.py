@@ -87,6 +87,24 @@ def test_a_run_may_go_on_at_another_size(config, monkeypatch):
     assert saved.input_shape[1:3] == (64, 64)
 
 
+def test_starts_from_the_weights_of_a_model(config, tmp_path, monkeypatch):
+    assert loop.train(config)
+    changes = {"run_dir": str(tmp_path / "next"), "start_from": config.train.run_dir}
+    other = dataclasses.replace(
+        config,
+        learner=dataclasses.replace(config.learner, meta_learning_rate=1e-12),
+        train=dataclasses.replace(config.train, meta_steps=1, seed=5, **changes),
+    )
+    assert loop.train(other)
+    expected = saved(config.train.run_dir, ("theta/",), "best")
+    for name, value in saved(tmp_path / "next", ("theta/",)).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-9, err_msg=name)
+    wider = lambda *_: Network(tiny_network(32, num_classes=2))  # noqa: E731
+    monkeypatch.setattr(loop, "build_network", wider)
+    with pytest.raises(UserError, match="`start_from` must be a model of the run's"):
+        loop.train(other)
+
+
 def test_trains_and_validates_on_a_mixture(config, tmp_path, monkeypatch, capsys):
     for name, *lists in ("a", "bear cup dog", "hen owl"), ("b", "elk fox", "yak"):
         train, val = (names.split() for names in lists)
