@@ -1,8 +1,8 @@
 """Every test, and every fixture, starts from a seed of its own.
 
-So the weights of a network that a test builds hang on nothing but the test's name, not on
-what ran before it in the same process. TEST_SEED=1 gives all of them other weights: a
-test must hold with any.
+So the weights of a network that a test builds hang on nothing but the test's name, and
+not on what ran before it in the same process. TEST_SEED=1 gives all of them other
+weights: a test must hold with any.
 """
 
 import os

@@ -39,7 +39,7 @@ def segmenter():
 @pytest.mark.parametrize("rate", [1e8, 1e30, float("inf"), float("nan")])
 def test_a_learning_rate_without_sense(segmenter, rate):
     diverging = segmenter(rate, 4)
-    with pytest.raises(Diverged, match=r"`learning_rate` .* the loss went from [01]\.\d"):
+    with pytest.raises(Diverged, match=r"`learning_rate` .* loss went from [01]\.\d"):
         diverging.adapt(IMAGES, MASKS)
     with pytest.raises(Diverged, match="within 2 steps"):
         list(diverging.walk(IMAGES, MASKS))
