@@ -172,11 +172,16 @@ class ModelConfig:
         "closed_form, guided: the features stay as they are loaded; the rest is "
         "trained.",
     )
+    freeze_classifiers: bool = setting(
+        False,
+        "closed_form: the linear classifiers' gains and regularisation stay as they "
+        "start; the decoder alone is trained. Needs `freeze_features`.",
+    )
     channels: int = setting(
         256, "guided: of the hidden layers that score features.", least=1, most=2**16
     )
     stages: str = setting(
-        "4,6,7/2,3,4,6",
+        "4,6,7/2,3,4,6/6,7,8",
         "closed_form: sets of encoder stages out of 2 to 8; the features of each set "
         "have a linear classifier.",
     )
@@ -338,6 +343,12 @@ class TrainConfig:
     run_dir: str = setting("", "Folder for checkpoints, flags and TensorBoard logs.")
     meta_steps: int = setting(50000, "Meta-steps of the whole run.", least=1)
     meta_batch: int = setting(5, "Tasks per meta-step.", least=1)
+    reuse_episodes: int = setting(
+        0,
+        "feedforward: train on so many episodes again and again, and compute what is "
+        "frozen once for each; 0: on new ones at every step.",
+        least=0,
+    )
     seed: int = seed("Seed of every random choice of the run.")
     validate_every: int = setting(500, "Meta-steps between validations.", least=1)
     val_episodes: int = setting(

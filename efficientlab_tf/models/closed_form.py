@@ -8,7 +8,7 @@
     lambda = exp(alpha) m^-beta       m: number of cells with a known pixel
 
     z_S    = w_S x of the query's cells
-    logits = 0 and sum_S c_S z_S + decoder(tanh(z_S / 2) of all S; stages 2 and 3)
+    logits = 0 and sum_S c_S z_S + decoder(all z_S; see `refinement`)
 
 The sum over i is over the cells of all shots: a logistic regression that is regularised
 and balanced between classes. Cells on a border say little, because of the fourth power:
@@ -34,7 +34,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from efficientlab_tf.models import backbones
+from efficientlab_tf.models import backbones, refinement
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import build_encoder, dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -48,35 +48,16 @@ from efficientlab_tf.models.guided import (
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization, Resize
 from efficientlab_tf.models.newton import ScoreMap, SolveClassifier
 from efficientlab_tf.models.parts import declare_decoder
+from efficientlab_tf.models.refinement import UnitFeatures, at, decode, joined
 
 declare_decoder("closed_form", "decoder_")
 
-STAGES = "4,6,7/2,3,4,6"
+STAGES = "4,6,7/2,3,4,6/6,7,8"
 """Sets of stages, see `parse_stages`."""
 
 _PACKAGE = "efficientlab_tf"
 _FINEST = 4
 """Smallest stride of cells, in pixels: the price of a solve grows with their number."""
-_LOW_LEVEL = (3, 2)
-"""Stages that the decoder sees, coarse to fine."""
-_WIDTHS = (32, 32, 16)
-"""Channels of the decoder at strides 8, 4 and 2."""
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class UnitFeatures(keras.layers.Layer):
-    """Features [n, h, w, C] at unit length times a learned gain of each channel."""
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight(
-            shape=(input_shape[-1],), initializer="ones", name="gamma"
-        )
-
-    def call(self, inputs):
-        return tf.math.l2_normalize(inputs, -1) * self.gamma
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -102,17 +83,6 @@ class Unpack(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "first": self.first, "shape": self.shape}
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class Confidence(keras.layers.Layer):
-    """tanh(z / 2): scores between -1 and 1, however easy a task is to separate."""
-
-    def call(self, inputs):
-        return tf.tanh(inputs / 2)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 def parse_stages(stages: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
@@ -151,6 +121,7 @@ def closed_form(
     stages: str | Sequence[Sequence[int]] = STAGES,
     newton_steps: int = 4,
     freeze_features: bool = False,
+    freeze_classifiers: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
     """Builds a closed-form network for one class.
@@ -173,6 +144,8 @@ def closed_form(
       stages: the sets S, see `parse_stages`. The encoder ends with the last of all.
       newton_steps: at least 1, which is ridge regression.
       freeze_features: whether the encoder stays as it is in training.
+      freeze_classifiers: whether gamma, alpha and beta stay as they are, so that no
+        gradient goes through the solve; the encoder must be frozen too.
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
@@ -187,7 +160,12 @@ def closed_form(
     sets = parse_stages(stages)
     whole = isinstance(newton_steps, int) and newton_steps >= 1
     check(whole, "newton_steps", "a whole number from 1", newton_steps)
+    check(
+        freeze_features or not freeze_classifiers,
+        *("freeze_features", "True with `freeze_classifiers`", freeze_features),
+    )
     layers = keras.layers
+    learned = not freeze_classifiers
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         encoder, shapes = _encoder(backbone, size, weights, sets, freeze_features)
@@ -199,22 +177,26 @@ def closed_form(
         query = _unpacked(query, shapes)
         masks = layers.Identity(name=ANNOTATIONS)(masks)
         gains = [
-            {stage: UnitFeatures(name=f"set{i}_stage{stage}") for stage in one}
+            {
+                stage: UnitFeatures(name=f"set{i}_stage{stage}", trainable=learned)
+                for stage in one
+            }
             for i, one in enumerate(sets)
         ]
         guides, scores, first = [], [], 0
         for i, own in enumerate(gains):
             x = _cells(support, own, size)
             maps = AnnotationMaps(*x.shape[1:3], name=f"set{i}_annotations")(masks)
-            solver = SolveClassifier(newton_steps, name=f"set{i}_solve")
+            solver = SolveClassifier(
+                newton_steps, name=f"set{i}_solve", trainable=learned
+            )
             guides.append(solver([x, maps]))
-        guide = guides[0] if len(guides) == 1 else layers.Concatenate()(guides)
-        guide = mark_guide(guide)
+        guide = mark_guide(joined(guides))
         for i, own in enumerate(gains):
             x = _cells(query, own, size)
             scores.append(ScoreMap(first, name=f"set{i}_score")([guide, x]))
             first += x.shape[-1] + 1
-        x = _decode(scores, query, size)
+        x = decode(scores, query, size)
         logits = BackgroundLogit(name="logits")(Resize(*size, name="upsample")(x))
     return keras.Model(inputs, logits, name="closed_form")
 
@@ -227,7 +209,7 @@ def _encoder(
     frozen: bool,
 ) -> tuple[keras.Model, dict[int, tuple[int, int, int]]]:
     """Images to all stages that are needed, in one vector each, and their shapes."""
-    wanted = sorted({stage for one in sets for stage in one} | set(_LOW_LEVEL))
+    wanted = sorted({stage for one in sets for stage in one} | set(refinement.STAGES))
     encoder = build_encoder(backbone, size, 0.0, weights, last_stage=wanted[-1])
     outputs = [keras.layers.Flatten()(encoder.stages[stage]) for stage in wanted]
     packed = keras.layers.Concatenate()(outputs)
@@ -257,57 +239,5 @@ def _cells(
     """Brings the stages of a set to its cells, at unit length, behind each other."""
     stride = max(_FINEST, min(backbones.STRIDES[stage] for stage in gains))
     grid = size[0] // stride, size[1] // stride
-    maps = [gain(_at(features[s], grid)) for s, gain in gains.items()]
-    return maps[0] if len(maps) == 1 else keras.layers.Concatenate()(maps)
-
-
-def _at(x: keras.KerasTensor, grid: tuple[int, int]) -> keras.KerasTensor:
-    """Averages or interpolates to a grid."""
-    height, width = x.shape[1:3]
-    if height > grid[0]:
-        return keras.layers.AveragePooling2D((height // grid[0], width // grid[1]))(x)
-    return x if (height, width) == grid else Resize(*grid)(x)
-
-
-def _decode(
-    scores: list[keras.KerasTensor],
-    features: dict[int, keras.KerasTensor],
-    size: tuple[int, int],
-) -> keras.KerasTensor:
-    """Scores of all sets to one score at half resolution, [q, H / 2, W / 2, 1]."""
-    layers = keras.layers
-    confidences = [Confidence()(z) for z in scores]
-    x = None
-    for depth, width in enumerate(_WIDTHS):
-        stride = 8 >> depth
-        grid = size[0] // stride, size[1] // stride
-        seen = [_at(z, grid) for z in confidences]
-        if depth:
-            stage = _LOW_LEVEL[depth - 1]
-            low = UnitFeatures(name=f"decoder_stage{stage}_unit")(features[stage])
-            low = layers.Conv2D(
-                width // 2, 1, activation="relu", name=f"decoder_stage{stage}"
-            )(low)
-            seen += [_at(x, grid), low]
-        x = layers.Concatenate()(seen) if len(seen) > 1 else seen[0]
-        for i in range(2 if stride == 8 else 1):
-            x = layers.Conv2D(
-                width,
-                3,
-                padding="same",
-                activation="relu",
-                name=f"decoder_stride{stride}_{i}",
-            )(x)
-    refined = layers.Conv2D(
-        1, 1, kernel_initializer="zeros", name="decoder_refinement"
-    )(x)
-    scores = [_at(z, grid) for z in scores]
-    stacked = layers.Concatenate()(scores) if len(scores) > 1 else scores[0]
-    mean = layers.Conv2D(
-        1,
-        1,
-        use_bias=False,
-        kernel_initializer=keras.initializers.Constant(1 / len(scores)),
-        name="decoder_mean",
-    )(stacked)
-    return layers.Add()([mean, refined])
+    maps = [gain(at(features[s], grid)) for s, gain in gains.items()]
+    return joined(maps)
