@@ -181,7 +181,7 @@ class ModelConfig:
         256, "guided: of the hidden layers that score features.", least=1, most=2**16
     )
     stages: str = setting(
-        "4,6,7/2,3,4,6/6,7,8",
+        "4,6,7/2,3,4,6",
         "closed_form: sets of encoder stages out of 2 to 8; the features of each set "
         "have a linear classifier.",
     )

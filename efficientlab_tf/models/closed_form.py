@@ -8,7 +8,7 @@
     lambda = exp(alpha) m^-beta       m: number of cells with a known pixel
 
     z_S    = w_S x of the query's cells
-    logits = 0 and sum_S c_S z_S + decoder(all z_S; see `refinement`)
+    logits = 0 and decoder(all z_S, colours of the query; see `refinement`)
 
 The sum over i is over the cells of all shots: a logistic regression that is regularised
 and balanced between classes. Cells on a border say little, because of the fourth power:
@@ -20,12 +20,8 @@ that fills no cell is still seen. Newton's method solves it, from w = 0, in a fe
 
 The first step alone is ridge regression on targets +1 and -1, the rule of R2-D2
 (Bertinetto et al. 2019). The steps are unrolled and differentiated exactly. What is
-learned: gamma, alpha, beta, c and the decoder, and the encoder if it is not frozen; w_S
-is solved for each task, as the few-shot learner of Bhat et al. (2020) is.
-
-The decoder sees which cells are like the support's and where edges are (stages 2 and
-3), and never the features that tell one object from another: what to segment it can
-know from the support set alone.
+learned: gamma, alpha, beta and the decoder, and the encoder if it is not frozen; w_S is
+solved for each task, as the few-shot learner of Bhat et al. (2020) is.
 """
 
 import math
@@ -34,7 +30,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from efficientlab_tf.models import backbones, refinement
+from efficientlab_tf.models import backbones
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import build_encoder, dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -48,16 +44,34 @@ from efficientlab_tf.models.guided import (
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization, Resize
 from efficientlab_tf.models.newton import ScoreMap, SolveClassifier
 from efficientlab_tf.models.parts import declare_decoder
-from efficientlab_tf.models.refinement import UnitFeatures, at, decode, joined
+from efficientlab_tf.models.refinement import at, decode, joined
 
 declare_decoder("closed_form", "decoder_")
 
-STAGES = "4,6,7/2,3,4,6/6,7,8"
+STAGES = "4,6,7/2,3,4,6"
 """Sets of stages, see `parse_stages`."""
 
 _PACKAGE = "efficientlab_tf"
 _FINEST = 4
 """Smallest stride of cells, in pixels: the price of a solve grows with their number."""
+_COLORS = 0
+"""Where the other maps are stages: the picture itself, at half resolution."""
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class UnitFeatures(keras.layers.Layer):
+    """Features [n, h, w, C] at unit length times a learned gain of each channel."""
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(
+            shape=(input_shape[-1],), initializer="ones", name="gamma"
+        )
+
+    def call(self, inputs):
+        return tf.math.l2_normalize(inputs, -1) * self.gamma
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -132,10 +146,9 @@ def closed_form(
     each other.
 
     The cells of a set are those of its finest stage, but not smaller than 4 pixels;
-    other stages are averaged or interpolated to them. The decoder's last convolution
-    starts at zero and the c_S with the mean: untrained, the network is the mean of its
-    logistic regressions. It refines to half resolution, from where logits are
-    interpolated bilinearly.
+    other stages are averaged or interpolated to them. Untrained, the network is the mean
+    of its logistic regressions and of these drawn to the picture's edges. The decoder
+    works at half resolution, from where logits are interpolated bilinearly.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -196,7 +209,7 @@ def closed_form(
             x = _cells(query, own, size)
             scores.append(ScoreMap(first, name=f"set{i}_score")([guide, x]))
             first += x.shape[-1] + 1
-        x = decode(scores, query, size)
+        x = decode(scores, query[_COLORS])
         logits = BackgroundLogit(name="logits")(Resize(*size, name="upsample")(x))
     return keras.Model(inputs, logits, name="closed_form")
 
@@ -208,22 +221,24 @@ def _encoder(
     sets: tuple[tuple[int, ...], ...],
     frozen: bool,
 ) -> tuple[keras.Model, dict[int, tuple[int, int, int]]]:
-    """Images to all stages that are needed, in one vector each, and their shapes."""
-    wanted = sorted({stage for one in sets for stage in one} | set(refinement.STAGES))
+    """Images to all maps that are needed, in one vector each, and their shapes."""
+    layers = keras.layers
+    wanted = sorted({stage for one in sets for stage in one})
     encoder = build_encoder(backbone, size, 0.0, weights, last_stage=wanted[-1])
-    outputs = [keras.layers.Flatten()(encoder.stages[stage]) for stage in wanted]
-    packed = keras.layers.Concatenate()(outputs)
+    colors = layers.Rescaling(1 / 255)(layers.AveragePooling2D(2)(encoder.images))
+    maps = {_COLORS: colors} | {stage: encoder.stages[stage] for stage in wanted}
+    packed = layers.Concatenate()([layers.Flatten()(x) for x in maps.values()])
     model = keras.Model(encoder.images, packed, name=FEATURES)
     for layer in model.layers:
         if frozen or isinstance(layer, BatchNormalization):
             layer.trainable = False
-    return model, {stage: tuple(encoder.stages[stage].shape[1:]) for stage in wanted}
+    return model, {key: tuple(x.shape[1:]) for key, x in maps.items()}
 
 
 def _unpacked(
     features: keras.KerasTensor, shapes: dict[int, tuple[int, int, int]]
 ) -> dict[int, keras.KerasTensor]:
-    """The maps of the stages in one vector a picture."""
+    """The maps that lie behind each other in one vector a picture."""
     maps, first = {}, 0
     for stage, shape in shapes.items():
         maps[stage] = Unpack(first, shape)(features)
