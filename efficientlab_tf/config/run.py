@@ -80,6 +80,11 @@ class ModelConfig:
         "closed_form, guided: the features stay as they are loaded; the rest is "
         "trained.",
     )
+    freeze_classifiers: bool = setting(
+        False,
+        "closed_form: the linear classifiers' gains and regularisation stay as they "
+        "start; the decoder alone is trained. Needs `freeze_features`.",
+    )
     channels: int = setting(
         256, "guided: of the hidden layers that score features.", least=1, most=2**16
     )
@@ -258,6 +263,12 @@ class TrainConfig:
     )
     meta_steps: int = setting(50000, "Meta-steps of the whole run.", least=1)
     meta_batch: int = setting(5, "Tasks per meta-step.", least=1)
+    reuse_episodes: int = setting(
+        0,
+        "feedforward: train on so many episodes again and again, and compute what is "
+        "frozen once for each; 0: on new ones at every step.",
+        least=0,
+    )
     seed: int = seed("Seed of every random choice of the run.")
     validate_every: int = setting(500, "Meta-steps between validations.", least=1)
     val_episodes: int = setting(

@@ -174,12 +174,13 @@ class Learner(abc.ABC):
           The mean displacement and metrics over tasks, and the running averages
           after the last task.
         """
-        tasks = episodes.support_images.shape[0] or tf.shape(episodes.support_images)[0]
+        tasks = episodes.query_masks.shape[0] or tf.shape(episodes.query_masks)[0]
         step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
 
         def body(i, total, statistics):
             # The name stays behind: strings do not belong on an accelerator.
-            episode = Episode(*(field[i] for field in episodes[:4]), name=None)
+            fields = tf.nest.map_structure(lambda x: x[i], tuple(episodes[:4]))
+            episode = Episode(*fields, name=None)
             seed = fold_in(step_seed, i)
             update = self.task_update(
                 state.weights._replace(statistics=statistics),

@@ -8,7 +8,7 @@
     lambda = exp(alpha) m^-beta       m: number of cells with a known pixel
 
     z_S    = w_S x of the query's cells
-    logits = 0 and sum_S c_S z_S + decoder(tanh(z_S / 2) of all S; stages 2 and 3)
+    logits = 0 and decoder(all z_S, colours of the query; see `refinement`)
 
 The sum over i is over the cells of all shots: a logistic regression that is regularised
 and balanced between classes. Cells on a border say little, because of the fourth power:
@@ -20,12 +20,8 @@ that fills no cell is still seen. Newton's method solves it, from w = 0, in a fe
 
 The first step alone is ridge regression on targets +1 and -1, the rule of R2-D2
 (Bertinetto et al. 2019). The steps are unrolled and differentiated exactly. What is
-learned: gamma, alpha, beta, c and the decoder, and the encoder if it is not frozen; w_S
-is solved for each task, as the few-shot learner of Bhat et al. (2020) is.
-
-The decoder sees which cells are like the support's and where edges are (stages 2 and
-3), and never the features that tell one object from another: what to segment it can
-know from the support set alone.
+learned: gamma, alpha, beta and the decoder, and the encoder if it is not frozen; w_S is
+solved for each task, as the few-shot learner of Bhat et al. (2020) is.
 """
 
 import math
@@ -48,6 +44,7 @@ from efficientlab_tf.models.guided import (
 from efficientlab_tf.models.layers import BackgroundLogit, BatchNormalization, Resize
 from efficientlab_tf.models.newton import ScoreMap, SolveClassifier
 from efficientlab_tf.models.parts import declare_decoder
+from efficientlab_tf.models.refinement import at, decode, joined
 
 declare_decoder("closed_form", "decoder_")
 
@@ -57,10 +54,8 @@ STAGES = "4,6,7/2,3,4,6"
 _PACKAGE = "efficientlab_tf"
 _FINEST = 4
 """Smallest stride of cells, in pixels: the price of a solve grows with their number."""
-_LOW_LEVEL = (3, 2)
-"""Stages that the decoder sees, coarse to fine."""
-_WIDTHS = (32, 32, 16)
-"""Channels of the decoder at strides 8, 4 and 2."""
+_COLORS = 0
+"""Where the other maps are stages: the picture itself, at half resolution."""
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -104,17 +99,6 @@ class Unpack(keras.layers.Layer):
         return {**super().get_config(), "first": self.first, "shape": self.shape}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class Confidence(keras.layers.Layer):
-    """tanh(z / 2): scores between -1 and 1, however easy a task is to separate."""
-
-    def call(self, inputs):
-        return tf.tanh(inputs / 2)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-
 def parse_stages(stages: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Reads sets of stages, such as "4,6,7/2,3,4,6".
 
@@ -151,6 +135,7 @@ def closed_form(
     stages: str | Sequence[Sequence[int]] = STAGES,
     newton_steps: int = 4,
     freeze_features: bool = False,
+    freeze_classifiers: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
     """Builds a closed-form network for one class.
@@ -161,10 +146,9 @@ def closed_form(
     each other.
 
     The cells of a set are those of its finest stage, but not smaller than 4 pixels;
-    other stages are averaged or interpolated to them. The decoder's last convolution
-    starts at zero and the c_S with the mean: untrained, the network is the mean of its
-    logistic regressions. It refines to half resolution, from where logits are
-    interpolated bilinearly.
+    other stages are averaged or interpolated to them. Untrained, the network is the
+    mean of its logistic regressions and of these drawn to the picture's edges. The
+    decoder works at half resolution, from where logits are interpolated bilinearly.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
@@ -173,6 +157,8 @@ def closed_form(
       stages: the sets S, see `parse_stages`. The encoder ends with the last of all.
       newton_steps: at least 1, which is ridge regression.
       freeze_features: whether the encoder stays as it is in training.
+      freeze_classifiers: whether gamma, alpha and beta stay as they are, so that no
+        gradient goes through the solve; the encoder must be frozen too.
       dtype: of all weights and activations: "float32", or "float64" for proofs.
 
     Returns:
@@ -187,7 +173,12 @@ def closed_form(
     sets = parse_stages(stages)
     whole = isinstance(newton_steps, int) and newton_steps >= 1
     check(whole, "newton_steps", "a whole number from 1", newton_steps)
+    check(
+        freeze_features or not freeze_classifiers,
+        *("freeze_features", "True with `freeze_classifiers`", freeze_features),
+    )
     layers = keras.layers
+    learned = not freeze_classifiers
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
         encoder, shapes = _encoder(backbone, size, weights, sets, freeze_features)
@@ -199,22 +190,26 @@ def closed_form(
         query = _unpacked(query, shapes)
         masks = layers.Identity(name=ANNOTATIONS)(masks)
         gains = [
-            {stage: UnitFeatures(name=f"set{i}_stage{stage}") for stage in one}
+            {
+                stage: UnitFeatures(name=f"set{i}_stage{stage}", trainable=learned)
+                for stage in one
+            }
             for i, one in enumerate(sets)
         ]
         guides, scores, first = [], [], 0
         for i, own in enumerate(gains):
             x = _cells(support, own, size)
             maps = AnnotationMaps(*x.shape[1:3], name=f"set{i}_annotations")(masks)
-            solver = SolveClassifier(newton_steps, name=f"set{i}_solve")
+            solver = SolveClassifier(
+                newton_steps, name=f"set{i}_solve", trainable=learned
+            )
             guides.append(solver([x, maps]))
-        guide = guides[0] if len(guides) == 1 else layers.Concatenate()(guides)
-        guide = mark_guide(guide)
+        guide = mark_guide(joined(guides))
         for i, own in enumerate(gains):
             x = _cells(query, own, size)
             scores.append(ScoreMap(first, name=f"set{i}_score")([guide, x]))
             first += x.shape[-1] + 1
-        x = _decode(scores, query, size)
+        x = decode(scores, query[_COLORS])
         logits = BackgroundLogit(name="logits")(Resize(*size, name="upsample")(x))
     return keras.Model(inputs, logits, name="closed_form")
 
@@ -226,22 +221,24 @@ def _encoder(
     sets: tuple[tuple[int, ...], ...],
     frozen: bool,
 ) -> tuple[keras.Model, dict[int, tuple[int, int, int]]]:
-    """Images to all stages that are needed, in one vector each, and their shapes."""
-    wanted = sorted({stage for one in sets for stage in one} | set(_LOW_LEVEL))
+    """Images to all maps that are needed, in one vector each, and their shapes."""
+    layers = keras.layers
+    wanted = sorted({stage for one in sets for stage in one})
     encoder = build_encoder(backbone, size, 0.0, weights, last_stage=wanted[-1])
-    outputs = [keras.layers.Flatten()(encoder.stages[stage]) for stage in wanted]
-    packed = keras.layers.Concatenate()(outputs)
+    colors = layers.Rescaling(1 / 255)(layers.AveragePooling2D(2)(encoder.images))
+    maps = {_COLORS: colors} | {stage: encoder.stages[stage] for stage in wanted}
+    packed = layers.Concatenate()([layers.Flatten()(x) for x in maps.values()])
     model = keras.Model(encoder.images, packed, name=FEATURES)
     for layer in model.layers:
         if frozen or isinstance(layer, BatchNormalization):
             layer.trainable = False
-    return model, {stage: tuple(encoder.stages[stage].shape[1:]) for stage in wanted}
+    return model, {key: tuple(x.shape[1:]) for key, x in maps.items()}
 
 
 def _unpacked(
     features: keras.KerasTensor, shapes: dict[int, tuple[int, int, int]]
 ) -> dict[int, keras.KerasTensor]:
-    """The maps of the stages in one vector a picture."""
+    """The maps that lie behind each other in one vector a picture."""
     maps, first = {}, 0
     for stage, shape in shapes.items():
         maps[stage] = Unpack(first, shape)(features)
@@ -257,57 +254,5 @@ def _cells(
     """Brings the stages of a set to its cells, at unit length, behind each other."""
     stride = max(_FINEST, min(backbones.STRIDES[stage] for stage in gains))
     grid = size[0] // stride, size[1] // stride
-    maps = [gain(_at(features[s], grid)) for s, gain in gains.items()]
-    return maps[0] if len(maps) == 1 else keras.layers.Concatenate()(maps)
-
-
-def _at(x: keras.KerasTensor, grid: tuple[int, int]) -> keras.KerasTensor:
-    """Averages or interpolates to a grid."""
-    height, width = x.shape[1:3]
-    if height > grid[0]:
-        return keras.layers.AveragePooling2D((height // grid[0], width // grid[1]))(x)
-    return x if (height, width) == grid else Resize(*grid)(x)
-
-
-def _decode(
-    scores: list[keras.KerasTensor],
-    features: dict[int, keras.KerasTensor],
-    size: tuple[int, int],
-) -> keras.KerasTensor:
-    """Scores of all sets to one score at half resolution, [q, H / 2, W / 2, 1]."""
-    layers = keras.layers
-    confidences = [Confidence()(z) for z in scores]
-    x = None
-    for depth, width in enumerate(_WIDTHS):
-        stride = 8 >> depth
-        grid = size[0] // stride, size[1] // stride
-        seen = [_at(z, grid) for z in confidences]
-        if depth:
-            stage = _LOW_LEVEL[depth - 1]
-            low = UnitFeatures(name=f"decoder_stage{stage}_unit")(features[stage])
-            low = layers.Conv2D(
-                width // 2, 1, activation="relu", name=f"decoder_stage{stage}"
-            )(low)
-            seen += [_at(x, grid), low]
-        x = layers.Concatenate()(seen) if len(seen) > 1 else seen[0]
-        for i in range(2 if stride == 8 else 1):
-            x = layers.Conv2D(
-                width,
-                3,
-                padding="same",
-                activation="relu",
-                name=f"decoder_stride{stride}_{i}",
-            )(x)
-    refined = layers.Conv2D(
-        1, 1, kernel_initializer="zeros", name="decoder_refinement"
-    )(x)
-    scores = [_at(z, grid) for z in scores]
-    stacked = layers.Concatenate()(scores) if len(scores) > 1 else scores[0]
-    mean = layers.Conv2D(
-        1,
-        1,
-        use_bias=False,
-        kernel_initializer=keras.initializers.Constant(1 / len(scores)),
-        name="decoder_mean",
-    )(stacked)
-    return layers.Add()([mean, refined])
+    maps = [gain(at(features[s], grid)) for s, gain in gains.items()]
+    return joined(maps)

@@ -75,8 +75,9 @@ class SolveClassifier(keras.layers.Layer):
         self.steps = steps
 
     def build(self, input_shape):
-        # lambda = e / m is scikit-learn's C = 1 / e: it adds up cells, we average.
-        self.alpha = self.add_weight(shape=(), initializer="ones", name="alpha")
+        # lambda = 1 / (e m) is scikit-learn's C = e: it adds up cells, we average.
+        weak = keras.initializers.Constant(-1.0)
+        self.alpha = self.add_weight(shape=(), initializer=weak, name="alpha")
         self.beta = self.add_weight(shape=(), initializer="ones", name="beta")
 
     def call(self, inputs):

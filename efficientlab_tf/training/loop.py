@@ -132,6 +132,12 @@ def check(config: RunConfig) -> None:
             f"`halve_after`={config.learner.halve_after} goes by validation: give "
             "`val_split`, or leave it out"
         )
+    if config.train.reuse_episodes and config.learner.learner != "feedforward":
+        raise UserError(
+            f"`reuse_episodes`={config.train.reuse_episodes} needs "
+            f"`learner`=feedforward, received {config.learner.learner}: other learners "
+            "adapt on pictures"
+        )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
             f"`family`={config.data.family} needs `episode_augment_rate`=0, received "
@@ -213,7 +219,7 @@ def _train(config: RunConfig, resume: bool) -> bool:
     validation = (
         Validation(config, mixture, functions) if config.data.val_split else None
     )
-    episodes = _episodes(config, mixture, first_step)
+    episodes = _episodes(config, mixture, learner, first_step)
     print(
         f"run {run_dir}: {config.learner.learner}, "
         f"{network.model.count_params():,} weights, "
@@ -256,9 +262,11 @@ def _train(config: RunConfig, resume: bool) -> bool:
     return finished
 
 
-def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
-    data = config.data
-    return episode_dataset(
+def _episodes(
+    config: RunConfig, mixture: Mixture, learner: Learner, first_step: int
+) -> tf.data.Dataset:
+    data, again = config.data, config.train.reuse_episodes
+    episodes = episode_dataset(
         mixture,
         data.train_split,
         ways=data.ways,
@@ -266,8 +274,8 @@ def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
         queries=data.queries,
         seed=config.train.seed,
         image_size=config.model.image_size,
-        start_step=first_step,
-        meta_batch=config.train.meta_batch,
+        start_step=0 if again else first_step,
+        meta_batch=None if again else config.train.meta_batch,
         cache_bytes=data.cache_bytes,
         points=data.point_range,
         family=data.family,
@@ -276,7 +284,12 @@ def _episodes(config: RunConfig, mixture: Mixture, first_step: int):
         augment=EpisodeAugment(
             data.label_swap_rate, data.zoom_out_rate, data.paste_rate
         ),
-    ).prefetch(2)
+    )
+    if again:
+        done = first_step * config.train.meta_batch % again
+        prepared = episodes.take(again).enumerate().map(learner.preparation()).cache()
+        episodes = prepared.repeat().skip(done).batch(config.train.meta_batch)
+    return episodes.prefetch(2)
 
 
 def name_of(config: TrainConfig) -> str:
@@ -303,7 +316,7 @@ def _loop(
     stop: StopRequest,
 ) -> tuple[MetaState, int]:
     """Runs meta-steps until the last one or until asked to stop."""
-    settings = config.train
+    settings, same_images = config.train, config.data.same_images
     meta_step = tf.function(learner.meta_step, jit_compile=use_jit(settings.jit))
     bar = tqdm(
         total=settings.meta_steps,
@@ -319,7 +332,7 @@ def _loop(
         for batch in episodes:
             if stop or step >= settings.meta_steps:
                 break
-            if step == first_step and not config.data.same_images:
+            if step == first_step and not (same_images or settings.reuse_episodes):
                 for task in range(settings.meta_batch):
                     drawn = Episode(*(field[task] for field in batch))
                     require_disjoint(drawn, drawn.name.numpy().decode())

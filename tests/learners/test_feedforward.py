@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners import build_learner
@@ -19,6 +20,7 @@ from efficientlab_tf.models.siamese import downsample_labels, pair_model
 from efficientlab_tf.segmenters.forward import ForwardFunctions
 from efficientlab_tf.segmenters.inner_loop import fold_in
 from efficientlab_tf.segmenters.network import Network
+from efficientlab_tf.training import loop
 from efficientlab_tf.training.loop import train
 from tests.learners.contract import SIZE, LearnerContract, episodes
 from tests.loading import load_model
@@ -39,6 +41,22 @@ CONFIG = LearnerConfig(
 def network(model: str = "oslsm", **options) -> Network:
     keras.utils.set_random_seed(7)
     return Network(build_model(model, **(NARROW | {"dropout": 0.0} | options)))
+
+
+def frozen() -> Network:
+    """A network of which the decoder alone is trained."""
+    keras.utils.set_random_seed(7)
+    return Network(
+        build_model(
+            "closed_form",
+            image_size=64,
+            backbone="EfficientNetLite0",
+            weights="imagenet",
+            freeze_features=True,
+            freeze_classifiers=True,
+            stages="4,6",
+        )
+    )
 
 
 def learner_of(net: Network, **changes):
@@ -104,6 +122,42 @@ def test_the_loss_is_that_of_the_query_given_the_support():
     assert metrics["loss"] == loss
     other = episode._replace(support_masks=1 - episode.support_masks)
     assert float(learner.loss(net.weights(), other, tf.constant([1, 2]))[0]) != loss
+
+
+def test_an_episode_of_which_the_frozen_part_is_done_teaches_the_same():
+    net = frozen()
+    learner = learner_of(net)
+    episode = task(episodes(1, size=64))
+    prepared = learner.preparation()(tf.constant(0), episode)
+    seed = tf.constant([1, 2])
+    found = learner.task_update(net.weights(), prepared, seed)
+    expected = learner.task_update(net.weights(), episode, seed)
+    np.testing.assert_allclose(
+        found.metrics["loss"], expected.metrics["loss"], rtol=1e-3
+    )
+    assert any(np.abs(d).max() > 1e-3 for d in expected.displacement)
+    for a, b in zip(found.displacement, expected.displacement, strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02 * np.abs(b).max() + 1e-6)
+
+
+def test_episodes_that_are_used_again_come_in_turn():
+    config = RunConfig(
+        DataConfig(dataset_dir="sample:icons", shots=1, queries=1, label_swap_rate=0.5),
+        ModelConfig(image_size=64),
+        dataclasses.replace(CONFIG, episode_augment_rate=0.5),
+        TrainConfig(meta_batch=1, reuse_episodes=2),
+    )
+    mixture = Mixture.load("sample:icons")
+    learner = learner_of(frozen())
+
+    def drawn(first_step: int, count: int):
+        batches = loop._episodes(config, mixture, learner, first_step).take(count)
+        return [tf.nest.flatten(batch.query_images) for batch in batches]
+
+    one, two, three = drawn(0, 3)
+    np.testing.assert_array_equal(one[0], three[0])
+    assert np.any(one[0] != two[0])
+    np.testing.assert_array_equal(drawn(3, 1)[0][0], two[0])
 
 
 @pytest.mark.parametrize("optimizer", ["interpolate", "sgd", "adam"])

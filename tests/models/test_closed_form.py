@@ -247,33 +247,34 @@ def test_a_shot_of_which_nothing_is_known_changes_nothing(network):
     assert np.isfinite(network(none)).all()
 
 
-def test_the_decoder_sees_scores_and_low_level_features_alone(network):
-    cuts = {
-        name: network.get_layer(name).output for name in ("set0_score", "set1_score")
-    }
-    unit = {f"stage{s}": f"decoder_stage{s}_unit" for s in (2, 3)}
-    cuts |= {key: network.get_layer(name).output for key, name in unit.items()}
+def test_the_decoder_sees_scores_and_colors_alone(network):
+    scores = [network.get_layer(f"set{i}_score").output for i in (0, 1)]
+    _, query = split(network)
+    inputs = random_inputs()
+    colors, *_ = network.get_layer("drawn").input
+    cuts = {"colors": colors, "first": scores[0], "second": scores[1]}
     # It can be cut there: nothing else leads to the logits.
     decoder = between(cuts, network.output, name="decoder")
-    assert not [v for v in decoder.variables if v.path.startswith(("block", "stem"))]
-    inputs = random_inputs()
-    values = dict(
-        zip(cuts, keras.Model(network.input, list(cuts.values()))(inputs), strict=True)
-    )
-    np.testing.assert_allclose(decoder(values), network(inputs), atol=1e-6)
+    assert all(v.path.startswith("decoder_") for v in decoder.variables)
+    values = keras.Model(network.input, list(cuts.values()))(inputs)
+    found = decoder(dict(zip(cuts, values, strict=True)))
+    np.testing.assert_allclose(found, network(inputs), atol=1e-5)
+    pixels = tf.nn.avg_pool2d(inputs["query_images"] / 255, 2, 2, "VALID")
+    np.testing.assert_allclose(values[0], pixels, atol=1e-6)
 
 
-def test_untrained_it_is_the_mean_of_its_logistic_regressions():
+def test_untrained_it_is_the_mean_of_its_logistic_regressions_and_of_what_is_drawn():
     model = closed_form(weights="imagenet", stages="4,6/3,6", newton_steps=8, **LITE)
     inputs = random_inputs(2, 1)
     logits = model(inputs)[..., 1].numpy()
-    scores = []
-    for i, stages in enumerate([(4, 6), (3, 6)]):
-        x = keras.Model(model.input, model.get_layer(f"set{i}_score").output)(inputs)
-        scores.append(tf.image.resize(x, [32, 32]))
-        assert x.shape[1] == 64 // {4: 8, 3: 4}[stages[0]]
-    mean = tf.image.resize((scores[0] + scores[1]) / 2, [64, 64])[..., 0]
-    np.testing.assert_allclose(logits, mean, atol=1e-4)
+    names = ("set0_score", "set1_score", "drawn")
+    outputs = [model.get_layer(name).output for name in names]
+    *scores, drawn = keras.Model(model.input, outputs)(inputs)
+    assert [x.shape[1] for x in scores] == [64 // 8, 64 // 4]
+    scores = [*(tf.image.resize(x, [32, 32]) for x in scores), drawn]
+    mean = tf.reduce_sum(tf.concat(scores, -1), -1, keepdims=True) / 4
+    found = tf.image.resize(mean, [64, 64])[..., 0]
+    np.testing.assert_allclose(logits, found, atol=1e-4)
     assert logits.std() > 0.1
 
 
