@@ -32,6 +32,17 @@ class Episode(NamedTuple):
     name: tf.Tensor
 
 
+def pictures(episode: Episode) -> tuple:
+    """All images and masks of an episode, the support set's first.
+
+    Images may be what a network's frozen part made of them.
+    """
+    images = tf.nest.map_structure(
+        lambda *pair: tf.concat(pair, 0), episode.support_images, episode.query_images
+    )
+    return images, tf.concat([episode.support_masks, episode.query_masks], 0)
+
+
 def require_disjoint(episode: Episode, name: str) -> None:
     """Checks that no query image is also a support image, pixel for pixel.
 

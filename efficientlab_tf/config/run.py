@@ -77,8 +77,8 @@ class ModelConfig:
     )
     freeze_features: bool = setting(
         False,
-        "closed_form, guided: the features stay as they are loaded; the rest is "
-        "trained.",
+        "closed_form, efficientlab, guided: the encoder stays as it is loaded; the "
+        "rest is trained.",
     )
     freeze_classifiers: bool = setting(
         False,
@@ -265,8 +265,8 @@ class TrainConfig:
     meta_batch: int = setting(5, "Tasks per meta-step.", least=1)
     reuse_episodes: int = setting(
         0,
-        "feedforward: train on so many episodes again and again, and compute what is "
-        "frozen once for each; 0: on new ones at every step.",
+        "Train on so many episodes again and again, and compute what is frozen "
+        "(`freeze_features`) once for each; 0: on new ones at every step.",
         least=0,
     )
     seed: int = seed("Seed of every random choice of the run.")

@@ -8,6 +8,7 @@ meta-batch one after another, so that memory does not grow with the meta-batch.
 """
 
 import abc
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -17,11 +18,12 @@ from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import Loss, Objective
+from efficientlab_tf.models.frozen import is_prepared
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
 
 # Salts of the random streams of an episode's augmentation.
-_SUPPORT, _QUERY = 101, 102
+_SUPPORT, _QUERY, _PREPARED = 101, 102, 103
 
 
 class MetaState(NamedTuple):
@@ -208,8 +210,43 @@ class Learner(abc.ABC):
         mean = tf.nest.map_structure(lambda t: t / count, total)
         return mean._replace(statistics=statistics)
 
+    def preparation(self) -> Callable[[tf.Tensor, Episode], Episode]:
+        """Splits the network behind what training does not change.
+
+        Returns:
+          prepare(number, episode), which changes an episode at random as the number
+          says and runs the frozen part. The outcome is an episode to train on, whose
+          "images" are what that part made, in half precision.
+
+        Raises:
+          UserError: no part of the network is frozen.
+        """
+        run, weights = self.network.split(), self.initial_weights()
+
+        def made(inputs):
+            outputs, _ = run(weights, inputs)
+            return {name: tf.cast(x, tf.float16) for name, x in outputs.items()}
+
+        def prepare(number: tf.Tensor, episode: Episode) -> Episode:
+            key = tf.constant([self._seed, _PREPARED])
+            episode = self._augmented(episode, fold_in(key, tf.cast(number, tf.int32)))
+            support, query = self.frozen_inputs(episode)
+            return Episode(
+                () if support is None else made(support),
+                () if support is None else episode.support_masks,
+                made(query),
+                episode.query_masks,
+                "",
+            )
+
+        return prepare
+
+    def frozen_inputs(self, episode: Episode) -> tuple:
+        """What the frozen part is run on for the support and for the query set."""
+        return episode.support_images, episode.query_images
+
     def _augmented(self, episode: Episode, seed: tf.Tensor) -> Episode:
-        if self.augment_episodes is None:
+        if self.augment_episodes is None or is_prepared(episode.query_images):
             return episode
         support = episode.support_images, episode.support_masks
         query = episode.query_images, episode.query_masks

@@ -7,8 +7,6 @@ The network computes a guide from the support set, so a new task takes one forwa
 and no gradient. It is trained on episodes like those of meta-testing.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
@@ -16,12 +14,8 @@ from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import Learner, TaskUpdate
 from efficientlab_tf.models.conditioned import conditioning_mask, is_conditioned
-from efficientlab_tf.models.frozen import split_frozen
-from efficientlab_tf.segmenters.inner_loop import fold_in
-from efficientlab_tf.segmenters.network import Network, Part, Weights
-
-_PREPARED = 1
-"""Salt of the random changes to prepared episodes."""
+from efficientlab_tf.models.frozen import is_prepared
+from efficientlab_tf.segmenters.network import Network, Weights
 
 
 class Feedforward(Learner):
@@ -74,59 +68,26 @@ class Feedforward(Learner):
         )
         return TaskUpdate(tuple(-g for g in gradient), statistics, metrics)
 
-    def preparation(self) -> Callable[[tf.Tensor, Episode], Episode]:
-        """Splits the network behind what training does not change.
-
-        Returns:
-          prepare(number, episode), which changes an episode at random as the number
-          says and runs the frozen part. The outcome is an episode to train on, whose
-          "query images" are what that part made, in half precision.
-
-        Raises:
-          UserError: no part of the network is frozen.
-        """
-        frozen, trained = split_frozen(self.network.model)
-        run, self._trained = Part(self.network, frozen), Part(self.network, trained)
-        weights = self.initial_weights()
-
-        def prepare(number: tf.Tensor, episode: Episode) -> Episode:
-            key = tf.constant([self._seed, _PREPARED])
-            episode = self._augmented(episode, fold_in(key, tf.cast(number, tf.int32)))
-            made, _ = run(weights, network_inputs(episode))
-            made = {name: tf.cast(value, tf.float16) for name, value in made.items()}
-            return Episode((), (), made, episode.query_masks, "")
-
-        return prepare
-
-    def _augmented(self, episode: Episode, seed: tf.Tensor) -> Episode:
-        return episode if _is_prepared(episode) else super()._augmented(episode, seed)
-
-    def _run(self, weights: Weights, episode: Episode, seed: tf.Tensor):
-        """Logits of the queries, and the updated statistics."""
-        if _is_prepared(episode):
-            made = episode.query_images
-            return self._trained(weights, made, training=True, seed=seed)
-        return self.network(
-            weights.theta,
-            weights.statistics,
-            network_inputs(episode),
-            training=True,
-            seed=seed,
-        )
+    def frozen_inputs(self, episode: Episode) -> tuple:
+        """See `Learner`: one pass sees support and query."""
+        return None, network_inputs(episode)
 
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
         """Returns the loss of an episode, its metrics and the updated statistics."""
-        logits, statistics = self._run(weights, episode, seed)
+        prepared = is_prepared(episode.query_images)
+        logits, statistics = self.network(
+            weights.theta,
+            weights.statistics,
+            episode.query_images if prepared else network_inputs(episode),
+            training=True,
+            seed=seed,
+        )
         loss, parts = self.objective(
             logits, episode.query_masks, weights.theta, self.network.decayed
         )
         return loss, {"loss": loss, **parts}, statistics
-
-
-def _is_prepared(episode: Episode) -> bool:
-    return isinstance(episode.query_images, dict)
 
 
 def network_inputs(episode: Episode) -> dict[str, tf.Tensor]:

@@ -11,7 +11,7 @@ the last layers are fine-tuned, as with `adapt` "decoder").
 
 import tensorflow as tf
 
-from efficientlab_tf.episode import Episode
+from efficientlab_tf.episode import Episode, pictures
 from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.network import Weights
 
@@ -32,8 +32,7 @@ class Joint(GradientLearner):
         result = self.inner.gradient(
             weights.theta,
             weights.statistics,
-            tf.concat([episode.support_images, episode.query_images], 0),
-            tf.concat([episode.support_masks, episode.query_masks], 0),
+            *pictures(episode),
             seed,
         )
         return TaskUpdate(

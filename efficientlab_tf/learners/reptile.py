@@ -9,7 +9,7 @@ The displacement is the whole way of the inner loop, and no gradient at its end.
 import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
-from efficientlab_tf.episode import Episode
+from efficientlab_tf.episode import Episode, pictures
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.learners.base import GradientLearner, TaskUpdate
 from efficientlab_tf.segmenters.network import Network, Weights
@@ -43,8 +43,7 @@ class Reptile(GradientLearner):
         adapted, losses, _ = self.inner.adapt(
             weights.theta,
             weights.statistics,
-            tf.concat([episode.support_images, episode.query_images], 0),
-            tf.concat([episode.support_masks, episode.query_masks], 0),
+            *pictures(episode),
             steps=self.config.inner_steps,
             learning_rate=self.config.inner_learning_rate,
             seed=seed,

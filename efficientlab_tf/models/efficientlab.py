@@ -23,6 +23,7 @@ def efficientlab(
     num_classes: int = 1,
     final_dropout: float = 0.2,
     drop_connect: float = 0.2,
+    freeze_features: bool = False,
     weights: str | None = None,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -44,6 +45,8 @@ def efficientlab(
       num_classes: classes besides the background.
       final_dropout: dropout rate before the last convolution.
       drop_connect: stochastic depth at the encoder's end; see `build_encoder`.
+      freeze_features: whether the encoder stays as it is, its running averages
+        included; without stochastic depth then.
       weights: None for random weights, or "imagenet" for those of the encoder. The
         decoder starts from Glorot uniform kernels (paper, footnote 7).
       dtype: of all weights and activations: "float32", or "float64" for proofs.
@@ -73,7 +76,12 @@ def efficientlab(
         rsd_stages,
     )
     with backbones.dtype_scope(dtype):
-        images, stages = backbones.build_encoder(backbone, size, drop_connect, weights)
+        images, stages = backbones.build_encoder(
+            backbone, size, 0.0 if freeze_features else drop_connect, weights
+        )
+        if freeze_features:
+            for layer in keras.Model(images, list(stages.values())).layers:
+                layer.trainable = False
         if decoder == "rsd":
             x = decoders.residual_skip_decoder(stages, rsd_stages, residual)
         elif decoder == "auto_deeplab":

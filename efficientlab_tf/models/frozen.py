@@ -6,12 +6,20 @@ The frozen part is every layer that has no trainable variable and whose inputs c
 such layers alone. What it makes of an episode is the same at every step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.conditioned import between
+
+_PREFIX = "frozen_"
+
+
+def is_prepared(inputs: Any) -> bool:
+    """Whether these are outputs of a frozen part, and not what a network takes."""
+    return isinstance(inputs, Mapping) and all(n.startswith(_PREFIX) for n in inputs)
 
 
 def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -43,7 +51,7 @@ def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model]:
             f"network {model.name}: expected layers that training does not change, "
             "and others behind them that it does; set `freeze_features`"
         )
-    named = {f"frozen_{i}": tensor for i, tensor in enumerate(cuts.values())}
+    named = {f"{_PREFIX}{i}": tensor for i, tensor in enumerate(cuts.values())}
     frozen = keras.Model(model.input, named, name=f"{model.name}_frozen")
     return frozen, between(named, model.output, name=f"{model.name}_trained")
 

@@ -18,6 +18,9 @@ from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import decoder_mask
 from efficientlab_tf.segmenters.network import Network, Weights
 
+Images = tf.Tensor | dict[str, tf.Tensor]
+"""Images, or what a network's frozen part made of them."""
+
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 # Salts that keep the random streams of one step apart.
@@ -28,12 +31,12 @@ class Batch(NamedTuple):
     """What one step sees: a function of the inner loop's seed and of k alone.
 
     Attributes:
-      images: [n, H, W, 3], augmented.
+      images: [n, H, W, 3], augmented; or what `Network.split`'s part made of them.
       masks: uint8 [n, H, W], augmented.
       seed: int32 [2], of the dropout masks.
     """
 
-    images: tf.Tensor
+    images: Images
     masks: tf.Tensor
     seed: tf.Tensor
 
@@ -146,7 +149,7 @@ class InnerLoop:
         self.augment = augment
 
     def gradient(
-        self, theta, statistics, images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor
+        self, theta, statistics, images: Images, masks: tf.Tensor, seed: tf.Tensor
     ) -> StepResult:
         """Loss and gradient in training mode on one batch, not augmented.
 
@@ -190,7 +193,7 @@ class InnerLoop:
 
     def batches(
         self,
-        images: tf.Tensor,
+        images: Images,
         masks: tf.Tensor,
         *,
         steps: tf.Tensor | int,
@@ -204,11 +207,13 @@ class InnerLoop:
           steps: number of steps, may be a tensor.
           seed: int32 [2].
         """
-        count = images.shape[0] or tf.shape(images)[0]
+        count = masks.shape[0] or tf.shape(masks)[0]
         indices = minibatch_indices(count, self.batch, steps, fold_in(seed, _BATCHES))
 
         def batch(k: tf.Tensor) -> Batch:
-            batch_images = tf.gather(images, indices[k])
+            batch_images = tf.nest.map_structure(
+                lambda x: tf.gather(x, indices[k]), images
+            )
             batch_masks = tf.gather(masks, indices[k])
             step_seed = fold_in(seed, k + 16)
             if self.augment is not None:
@@ -223,7 +228,7 @@ class InnerLoop:
         self,
         theta,
         statistics,
-        images: tf.Tensor,
+        images: Images,
         masks: tf.Tensor,
         *,
         steps: tf.Tensor | int,

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from efficientlab_tf.models import convert_to_classes, decay_mask, with_classes
 from efficientlab_tf.models.conditioned import QUERY_INPUT
+from efficientlab_tf.models.frozen import is_prepared, split_frozen
 
 
 class Weights(NamedTuple):
@@ -60,6 +61,7 @@ class Network:
         self._is_seed = [not dtype.is_floating for dtype in dtypes]
         self._seed_dtypes = [dtype for dtype in dtypes if not dtype.is_floating]
         self.dtype = tf.as_dtype(model.inputs[0].dtype)
+        self._rest: Part | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -92,6 +94,20 @@ class Network:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
+    def split(self) -> "Part":
+        """Cuts the network behind what training does not change, see `models.frozen`.
+
+        Returns:
+          The frozen part. From now on the network also takes what that part makes of
+          images in their place.
+
+        Raises:
+          UserError: no part of the network is frozen, or nothing else.
+        """
+        frozen, trained = split_frozen(self.model)
+        self._rest = Part(self, trained)
+        return Part(self, frozen)
+
     def __call__(
         self,
         theta,
@@ -107,13 +123,16 @@ class Network:
           theta: see `Weights`.
           statistics: see `Weights`.
           images: uint8 or float [n, H, W, 3], 0..255; a conditioned network's inputs
-            by name.
+            by name; or what the frozen part of `split` made of either.
           training: true for batch statistics and dropout.
           seed: int32 [2], needed when training: decides the dropout masks.
 
         Returns:
           Logits [n, H, W, K+1] and the updated statistics.
         """
+        if self._rest is not None and is_prepared(images):
+            weights = Weights(tuple(theta), tuple(statistics))
+            return self._rest(weights, images, training=training, seed=seed)
         count = len(self._seed_dtypes)
         if training and count:
             limits = {"minval": None, "maxval": None, "dtype": tf.int32}
@@ -173,7 +192,7 @@ class Part:
     def __call__(
         self,
         weights: Weights,
-        inputs: dict[str, tf.Tensor],
+        inputs: tf.Tensor | dict[str, tf.Tensor],
         *,
         training: bool = False,
         seed: tf.Tensor | None = None,
@@ -182,7 +201,7 @@ class Part:
 
         Args:
           weights: of the whole network.
-          inputs: of the model, by name.
+          inputs: of the model; of several by name.
           training: see `Network`.
           seed: see `Network`.
         """

@@ -132,11 +132,11 @@ def check(config: RunConfig) -> None:
             f"`halve_after`={config.learner.halve_after} goes by validation: give "
             "`val_split`, or leave it out"
         )
-    if config.train.reuse_episodes and config.learner.learner != "feedforward":
+    if config.train.reuse_episodes and config.learner.augment_rate:
         raise UserError(
-            f"`reuse_episodes`={config.train.reuse_episodes} needs "
-            f"`learner`=feedforward, received {config.learner.learner}: other learners "
-            "adapt on pictures"
+            f"`reuse_episodes`={config.train.reuse_episodes} needs `augment_rate`=0, "
+            f"received {config.learner.augment_rate}: inner steps see features, and no "
+            "pictures to change; `episode_augment_rate` changes these before"
         )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(

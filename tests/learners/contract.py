@@ -125,6 +125,32 @@ class LearnerContract:
         for old, tensor in zip(theta, state.theta, strict=True):
             np.testing.assert_array_equal(old, tensor.numpy())
 
+    def test_an_episode_of_which_the_frozen_part_is_done_teaches_the_same(self):
+        tf.keras.utils.set_random_seed(7)
+        model = tiny_network(SIZE)
+        for name in ("stem", "stem_bn", "dwconv", "dwconv_bn"):
+            model.get_layer(name).trainable = False
+        config = dataclasses.replace(CONFIG, learner=self.name, **self.changes)
+        learner = build_learner(Network(model), config, meta_steps=100, seed=3)
+        batch = episodes(1)
+        prepare, weights = learner.preparation(), learner.initial_weights()
+        one = Episode(*(field[0] for field in batch))
+        prepared = prepare(tf.constant(0), one)
+        assert prepared.query_images.keys() == prepared.support_images.keys()
+        seed = tf.constant([1, 2])
+        found, expected = (
+            learner.task_update(weights, x, seed) for x in (prepared, one)
+        )
+        assert any(np.abs(d).max() > 1e-4 for d in expected.displacement)
+        # In half precision.
+        for a, b in zip(found.displacement, expected.displacement, strict=True):
+            np.testing.assert_allclose(a, b, atol=0.02 * np.abs(b).max() + 1e-6)
+        # As the training loop sees them: a batch of prepared episodes.
+        several = tf.nest.map_structure(lambda x: tf.stack([x, x]), prepared)
+        state, metrics = learner.meta_step(learner.init(), several, tf.constant(0))
+        assert metrics["bad_step"] == 0
+        assert len(state.theta) == len(weights.theta)
+
     def test_update_is_a_function_of_seed_and_step(self):
         learner = self.learner(dropout=0.3)
         state, batch = learner.init(), episodes(2)

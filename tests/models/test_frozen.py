@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import closed_form, guided
+from efficientlab_tf.models import closed_form, efficientlab, guided
 from efficientlab_tf.models.frozen import split_frozen
 from tests.models.narrow import random_inputs
 
@@ -39,3 +39,16 @@ def test_both_parts_are_the_network(build, options):
 def test_a_network_that_is_trained_from_its_first_layer_on():
     with pytest.raises(UserError, match="freeze_features"):
         split_frozen(closed_form(**LITE))
+
+
+def test_a_frozen_encoder_of_efficientlab():
+    model = efficientlab(freeze_features=True, final_dropout=0.0, **LITE)
+    names = {v.path.split("/")[0] for v in model.trainable_variables}
+    assert names and all(n.startswith(("rsd", "classifier")) for n in names)
+    frozen, trained = split_frozen(model)
+    images = random_inputs()["query_images"]
+    before = model(images)
+    np.testing.assert_allclose(trained(frozen(images)), before, atol=1e-5)
+    model(images, training=True)
+    moved = [v for v in frozen.variables if v.path.endswith("moving_mean")]
+    assert moved and not any(np.any(v) for v in moved)
