@@ -1,5 +1,6 @@
 """Which candidates a support set has, in the order in which they are tried."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,9 @@ KINDS = tuple(
     Linear(stages)
     for stages in ((4, 6, 7, 8), (3, 4, 6, 7), (3, 4, 5, 6, 7, 8), (2, 3, 4, 6))
 )
+FEW_KINDS = tuple(dataclasses.replace(kind, strength=0.4, prior=True) for kind in KINDS)
+FEW = 2
+"""So many labelled pictures say too little without what other classes have taught."""
 USUAL_SIDES = (384, 256, 512)
 """Of these those to which pictures can be enlarged; 256 always."""
 _USUAL_ALONE = (384, 512)
@@ -26,7 +30,8 @@ LEAST_OBJECT = 24
 def linear_families(task: Task) -> list[Callable[[], Family]]:
     """Linear classifiers at the sizes that suit the pictures and their objects."""
     return [
-        lambda side=side: LinearFamily(side, KINDS, reader()) for side in sides(task)
+        lambda side=side: LinearFamily(side, _kinds(task), reader())
+        for side in sides(task)
     ]
 
 
@@ -37,7 +42,11 @@ def usual_families(task: Task) -> list[Family]:
     """
     usual = [side for side in sides(task) if side in _USUAL_ALONE]
     usual = usual or [sides(task)[0]]
-    return [LinearFamily(side, KINDS[:2], reader()) for side in usual]
+    return [LinearFamily(side, _kinds(task)[:2], reader()) for side in usual]
+
+
+def _kinds(task: Task) -> tuple[Linear, ...]:
+    return FEW_KINDS if len(task.entries) <= FEW else KINDS
 
 
 def sides(task: Task) -> tuple[int, ...]:

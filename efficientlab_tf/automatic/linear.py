@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from efficientlab_tf.automatic.family import Family, Member, Probabilities
 from efficientlab_tf.automatic.frame import shares, unframe
+from efficientlab_tf.automatic.prior import root
 from efficientlab_tf.automatic.reading import CELL, Read, Reader
 from efficientlab_tf.automatic.task import Task, judged_size
 from efficientlab_tf.segmenters.baselines.support import one_thread
@@ -57,15 +58,20 @@ class Linear:
     Attributes:
       stages: whose features it sees.
       strength: C, the inverse of the regularization.
+      prior: whether its weights are held towards what many classes have in common,
+        see `prior`.
     """
 
     stages: tuple[int, ...]
     strength: float = 3.0
+    prior: bool = False
 
     @property
     def about(self) -> str:
         """What tells it from others."""
-        return f"stages {', '.join(map(str, self.stages))}, C {self.strength:g}"
+        learned = ", learned prior" if self.prior else ""
+        stages = ", ".join(map(str, self.stages))
+        return f"stages {stages}, C {self.strength:g}{learned}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +166,9 @@ class Cells:
         for i, first, end in zip(chosen, starts, starts[1:], strict=False):
             own = (rows >= first) & (rows < end)
             features[own] = self.features[i][rows[own] - first][:, columns]
+        turn = root(tuple(columns)) if kind.prior else None
+        if turn is not None:
+            features = features @ turn
         w *= min(len(weights), MOST_WEIGHT) / len(present)
         model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-4)
         with one_thread(), warnings.catch_warnings():
@@ -168,7 +177,8 @@ class Cells:
         # Of two labels it scores the second alone.
         scored = model.classes_[-len(model.coef_) :]
         bias[model.classes_] = 0
-        kernel[np.ix_(columns, scored)] = model.coef_.T
+        coefficients = model.coef_.T if turn is None else turn @ model.coef_.T
+        kernel[np.ix_(columns, scored)] = coefficients
         bias[scored] = model.intercept_
         return FittedLinear(kernel, bias)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientlab_tf.automatic import reading
+from efficientlab_tf.automatic import linear, prior, reading
 from efficientlab_tf.automatic.borders import refine
 from efficientlab_tf.automatic.candidates import sides, usual_families
 from efficientlab_tf.automatic.choice import choose
@@ -226,3 +226,42 @@ def test_estimates():
     assert other.high - other.low > same.high - same.low > 0
     assert 0 <= estimate([0.0, 0.0]).low <= estimate([1.0, 1.0]).high <= 1
     assert str(same).endswith(")") and "%" in str(same)
+
+
+def test_a_prior_of_equal_directions_is_another_strength(monkeypatch):
+    images, masks = squares(2, 0)
+    task = Task.of(images, masks.clip(0, 1), 1)
+    monkeypatch.setattr(linear, "root", lambda columns: 2 * np.eye(len(columns)))
+    found = []
+    for kind in (Linear((3, 4), 1.0, prior=True), Linear((3, 4), 4.0)):
+        member = LinearFamily(64, (kind,), reader()).fit(task, {kind: 1.0})
+        found.append(
+            member.probabilities(member.tensors, tf.cast(images[0], tf.float32))
+        )
+    np.testing.assert_allclose(*found, atol=0.02)
+
+
+def test_a_prior_knows_the_directions_of_other_classifiers():
+    random = np.random.default_rng(0)
+    common = np.zeros([50, 20])
+    common[:, :3] = random.normal(size=[50, 3])
+    other = np.zeros([4, 20])
+    other[:, 3] = 100
+    basis = prior.learn([common, other]).astype(np.float32)
+    learned = basis @ basis.T
+    assert np.trace(learned) == pytest.approx(20, rel=0.02)
+    # A dataset counts as one, whatever its number of classes and the size of weights.
+    assert learned[3, 3] == pytest.approx(10, rel=0.02)
+    assert np.abs(learned[4:]).max() < 1e-3
+
+
+def test_the_shipped_prior_is_of_what_the_reader_gives():
+    with np.load(prior.FILE) as file:
+        basis = file["basis"].astype(np.float32)
+    assert len(basis) == reader().channels
+    assert np.sum(basis**2) == pytest.approx(len(basis), rel=0.02)
+    columns = tuple(range(60, 100))
+    root, own = prior.root(columns), basis[60:100]
+    sigma = 0.7 * own @ own.T + 0.3 * np.eye(40)
+    np.testing.assert_allclose(root @ root, sigma, atol=1e-3)
+    np.testing.assert_allclose(root, root.T, atol=1e-6)
