@@ -96,7 +96,12 @@ def save_model(
     with writing(str(path), f"free some space, or {WRITABLE}"):
         with replacing(path) as partial:
             model.save(partial)
-            with zipfile.ZipFile(partial, "a") as archive:
+            with zipfile.ZipFile(partial) as archive:
+                own = {name: archive.read(name) for name in archive.namelist()}
+            # Keras does not compress; weights that were rounded once halve.
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in own.items():
+                    archive.writestr(name, content)
                 archive.writestr(_METADATA, json.dumps(metadata))
                 for name, values in arrays.items():
                     if values:
