@@ -21,6 +21,7 @@ from efficientlab_tf.data.picture_files import (
     has_pages,
     open_picture,
     orientation,
+    upright,
 )
 
 JPEG_QUALITY = 95
@@ -31,15 +32,6 @@ _MODES_KEPT = ("RGB", "L")
 _MODES_CONVERTED = ("1", "P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
 
-_EXIF_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 EXIF_SWAPS_SIDES = (5, 6, 7, 8)
 _SAMPLE = 2**22
 
@@ -112,8 +104,8 @@ def read_image(data: bytes, stretch: bool = False, page: int = 0) -> Upright:
     if not page and has_pages(picture):
         notes.append(ONE_PAGE)
     turn = orientation(picture)
-    if turn in _EXIF_TRANSPOSE:
-        picture = picture.transpose(_EXIF_TRANSPOSE[turn])
+    stored, picture = picture, upright(picture)
+    if picture is not stored:
         notes.append(f"EXIF rotation applied (orientation {turn})")
     mode = picture.mode
     if stretch and (mode in ("I", "F") or mode.startswith("I;16")):
@@ -199,6 +191,13 @@ def fit_mask(mask: np.ndarray, image: Upright, notes: list[str]) -> np.ndarray:
     """
     width, height = image.picture.size
     if mask.shape == (height, width):
+        if image.orientation != 1 and (
+            image.orientation not in EXIF_SWAPS_SIDES or height == width
+        ):
+            notes.append(
+                "taken to show its image as EXIF turns it, since its shape does not "
+                "tell; if it was drawn on the pixels as stored, turn it"
+            )
         return mask
     if image.orientation in EXIF_SWAPS_SIDES and mask.shape == (width, height):
         # Drawn on the pixels as stored, by a program that ignores EXIF.

@@ -12,6 +12,7 @@ from efficientlab_tf.data.picture_files import (
     count_values,
     has_pages,
     open_picture,
+    upright,
 )
 
 MAX_COLORS = 256
@@ -20,6 +21,7 @@ BLACK, WHITE = 0, 0xFFFFFF
 
 CUT, CLEAR, OPAQUE = "cut", "clear", "opaque"
 
+_PHOTOMETRIC = 262
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _PIXELS_FOR_PIECES = 2**18
 _NUMBERS_FOR_PIECES = 64
@@ -41,6 +43,7 @@ class Plane(NamedTuple):
       lossy: whether the format changes values, as JPEG does.
       deep: whether the file has 16 or 32 bits a pixel, whatever it needs.
       pages: whether the file holds further pages, which are not looked at.
+      inverting: whether the file says that its 0 is shown white and its 255 black.
     """
 
     shape: tuple[int, int]
@@ -52,6 +55,7 @@ class Plane(NamedTuple):
     lossy: bool = False
     deep: bool = False
     pages: bool = False
+    inverting: bool = False
 
 
 class Survey(NamedTuple):
@@ -69,6 +73,7 @@ class Survey(NamedTuple):
       opacity: see `Plane`.
       lossy: see `Plane`.
       deep: see `Plane`.
+      inverting: see `Plane`.
       pieces: of several grey values that fill regions, the part of those whose pixels
         hang together.
     """
@@ -82,6 +87,7 @@ class Survey(NamedTuple):
     opacity: str
     lossy: bool
     deep: bool
+    inverting: bool
     pieces: float
 
     @property
@@ -101,7 +107,10 @@ def read_plane(data: bytes) -> Plane:
     Raises:
       Refused: not a picture, damaged, too large, or of values that cannot be told.
     """
-    picture = open_picture(data)
+    stored = open_picture(data)
+    pages, inverting = has_pages(stored), _is_inverting(stored)
+    picture = upright(stored)
+    picture.format = stored.format
     if picture.mode in ("La", "RGBa"):
         picture = _as(picture, picture.mode.upper())
     opacity, opaque = _opacity(picture)
@@ -117,8 +126,8 @@ def read_plane(data: bytes) -> Plane:
     lossy = picture.format in ("JPEG", "MPO", "AVIF")
     lossy |= picture.format == "WEBP" and b"VP8 " in data[:64]
     deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
-    pages, shape = has_pages(picture), picture.size[::-1]
-    return Plane(shape, values, colors, palette, opacity, opaque, lossy, deep, pages)
+    shape, about = picture.size[::-1], (lossy, deep, pages, inverting)
+    return Plane(shape, values, colors, palette, opacity, opaque, *about)
 
 
 def array_plane(values: np.ndarray) -> Plane:
@@ -150,6 +159,7 @@ def survey(plane: Plane, name: str) -> Survey:
         plane.opacity,
         plane.lossy,
         plane.deep,
+        plane.inverting,
         pieces,
     )
 
@@ -196,6 +206,17 @@ def _opacity(picture: Image.Image) -> tuple[str, np.ndarray | None]:
     for rows in bands(height, width):
         opaque[rows] = levels(rows) > most // 2
     return (OPAQUE, None) if opaque.all() else (CUT, opaque)
+
+
+def _is_inverting(picture: Image.Image) -> bool:
+    """Whether grey levels are shown inverted, as ImageJ saves the masks that it makes.
+
+    A single bit a pixel does not count: fax machines began so, and others go on.
+    """
+    if picture.format == "TIFF" and picture.mode == "L":
+        return picture.tag_v2.get(_PHOTOMETRIC) == 0
+    inverted = np.arange(255, -1, -1) * 0x010101
+    return picture.mode == "P" and np.array_equal(_palette(picture), inverted)
 
 
 def _palette(picture: Image.Image) -> np.ndarray:

@@ -38,6 +38,12 @@ def possible_readings(found: Survey) -> frozenset[str]:
         return frozenset((ALPHA,))
     if found.is_photo:
         raise Refused(f"more than {MAX_COLORS} colours: a photo, not a mask; {CURE}")
+    if found.inverting:
+        raise Refused(
+            "it is saved to be shown inverted, as ImageJ saves masks: is the object "
+            "what a viewer shows dark, or bright? set `mask_values` to dark or object, "
+            "or save it without the inverting lookup table"
+        )
     own = _by_values(found)
     flat = found.opacity == OPAQUE and len(found.counts) == 1
     return own | {ALPHA} if flat or found.opacity == CLEAR else own

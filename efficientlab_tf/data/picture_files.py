@@ -49,6 +49,16 @@ MAX_SCANNED = 2**31
 """A progressive JPEG of more scans goes over so many pixels at most, a few seconds:
 encoders write about ten, an attacker thousands, each as long as the whole picture."""
 
+_EXIF_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 _ANIMATED = ("TIFF", "GIF", "WEBP", "PNG", "AVIF")
 _BAND = 2**20
 _FEW_VALUES = 2**17
@@ -224,6 +234,12 @@ def orientation(picture: Image.Image) -> int:
         return picture.getexif().get(0x0112, 1)
     except Exception:  # Pillow's parser has no common error for broken EXIF data.
         return 1
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turns a picture as EXIF says that it is to be shown."""
+    turn = _EXIF_TRANSPOSE.get(orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def looks_like_a_picture(path: Path) -> bool:

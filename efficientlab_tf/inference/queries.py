@@ -11,7 +11,7 @@ from efficientlab_tf.data.annotations.export import UNKNOWN, listed
 from efficientlab_tf.data.annotations.mask_files import read_mask_file
 from efficientlab_tf.data.annotations.support import Support
 from efficientlab_tf.data.cleaning import Upright, fit_mask, read_image
-from efficientlab_tf.data.file_names import match_stems
+from efficientlab_tf.data.file_names import match_stems, of_picture
 from efficientlab_tf.data.mask_deciding import decide
 from efficientlab_tf.data.mask_planes import read_plane, survey
 from efficientlab_tf.data.mask_possibilities import possible_readings
@@ -24,7 +24,7 @@ from efficientlab_tf.data.picture_files import (
     read_bytes,
 )
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS
-from efficientlab_tf.data.sources.fss1000 import MASK_ENDING, MASK_SUFFIXES
+from efficientlab_tf.data.sources.fss1000 import MASK_SUFFIXES
 from efficientlab_tf.data.sources.jobs import by_stem, natural_key
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
@@ -254,7 +254,8 @@ def _beside(pictures: list[Path]) -> dict[Path, Path]:
     for picture in pictures:
         for mask in pictures:
             same = mask.stem == picture.stem and mask.suffix.lower() in MASK_SUFFIXES
-            if mask == picture or not (same or mask.stem == picture.stem + MASK_ENDING):
+            ending = mask.stem != picture.stem == of_picture(mask.stem)
+            if mask == picture or not (same or ending):
                 continue
             if _looks_like_a_mask(mask):
                 found[picture] = mask

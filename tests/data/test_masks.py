@@ -500,6 +500,38 @@ def test_only_the_first_page_counts_and_is_said(tmp_path):
     assert notes == ["only the first page was taken"]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize(
+    ("orientation", "inverse"),
+    [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)],
+)
+def test_a_mask_is_turned_as_its_own_exif_says(tmp_path, orientation, inverse, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    mask = square()
+    mask[:3, :3] = 255  # So that a turn shows.
+    stored = Image.fromarray(mask).transpose(inverse)
+    _, (read_mask,) = read(tmp_path, stored, suffix=suffix, exif=exif)
+    np.testing.assert_array_equal(read_mask, mask > 0)
+
+
+def test_masks_that_are_saved_to_be_shown_inverted(tmp_path):
+    # What ImageJ makes: the object is 255, and shown black.
+    table = [(255 - i,) * 3 for i in range(256)]
+    palette(square(), *table).save(tmp_path / "a.png")
+    shown = Image.fromarray(square(0, 255))
+    shown.save(tmp_path / "a.tif", tiffinfo={262: 0})
+    for path in (tmp_path / "a.png", tmp_path / "a.tif"):
+        with pytest.raises(UserError, match="to be shown inverted, as ImageJ saves"):
+            decide([path])
+        is_square(decide([path], "dark").read(path)[0])
+    # Of a single bit a pixel what is shown counts.
+    Image.fromarray(square()).convert("1").save(
+        tmp_path / "b.tif", compression="group4", tiffinfo={262: 0}
+    )
+    is_square(decide([tmp_path / "b.tif"]).read(tmp_path / "b.tif")[0])
+
+
 # By hand.
 
 

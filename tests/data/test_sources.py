@@ -119,7 +119,8 @@ def test_exif_rotation_is_applied_to_the_image(tmp_path, orientation):
     image, mask, _, rows = load(*paths)
     np.testing.assert_array_equal(image[..., 0] > 128, mask == 1)
     np.testing.assert_array_equal(mask, bright_half() // 255)
-    assert [row.action for row in rows] == [CHANGED]
+    # Of 2 to 4 the mask's shape does not tell whether it was turned, too.
+    assert [row.file for row in rows] == ["1.jpg", "1.png"][: 1 + (orientation < 5)]
     assert f"EXIF rotation applied (orientation {orientation})" in rows[0].reason
 
 

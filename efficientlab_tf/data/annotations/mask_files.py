@@ -6,7 +6,8 @@ DIR/CLASS/... of either kind   several classes, whose pictures mark that class a
 DIR/JPEGImages + DIR/SegmentationClass     PASCAL VOC's
 
 What masks mean is decided for all of them, see `mask_deciding`. In DIR labels.txt (or
-class_names.txt) may name numbers: one name a line, of 1, 2, ..., or "19 hair" lines;
+class_names.txt) may name numbers: one name a line, of 1, 2, ..., or "19 hair" lines,
+as Roboflow's _classes.csv has them;
 labelmap.txt may name colours, as CVAT writes it.
 """
 
@@ -37,9 +38,9 @@ from efficientlab_tf.data.mask_readings import (
 )
 from efficientlab_tf.data.mask_readings import UNKNOWN as UNKNOWN_INDEX
 from efficientlab_tf.data.picture_files import (
+    IMAGE_SUFFIXES,
     Refused,
     count_values,
-    looks_like_a_picture,
     read_bytes,
 )
 from efficientlab_tf.data.sources.folder import IMAGES, MASKS, folder_jobs
@@ -54,7 +55,7 @@ from efficientlab_tf.data.sources.voc import VOC_CLASSES
 from efficientlab_tf.errors import UserError
 
 FORMAT = "images and masks"
-LABELS = ("labels.txt", "class_names.txt")
+LABELS = ("labels.txt", "class_names.txt", "_classes.csv")
 VOC_IMAGES, VOC_MASKS = "JPEGImages", "SegmentationClass"
 
 _WITHOUT_PARTNER = ("image without mask", "mask without image")
@@ -83,23 +84,25 @@ def find_jobs(folder: Path) -> list[ClassJob]:
             if names:
                 raise UserError(
                     f"{folder}: {problem}: {listed(names)}; each picture needs a mask "
-                    "of the same name without suffix (or ending in _mask), and no "
-                    f"other files may be there{_unread(folder)}"
+                    "of the same name without suffix (or ending in _mask), beside it "
+                    f"or in folders called {IMAGES} and {MASKS}, and no other files "
+                    f"may be there{_unread(folder)}"
                 )
     return jobs
 
 
 def _unread(folder: Path) -> str:
     """Says which files may be what is missing, but are of no kind that is read."""
-    places = [folder, *(folder / n for n in (IMAGES, MASKS, VOC_IMAGES, VOC_MASKS))]
     others = [
         path.name
-        for place in places
-        if place.is_dir()
-        for path in set(place.iterdir()) - set(list_images(place))
-        if path.name[0] != "." and looks_like_a_picture(path)
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+        if not any(part[0] == "." for part in path.relative_to(folder).parts)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file()
+        if path.name not in (*LABELS, LABELMAP)
     ]
-    return f"; not read: {listed(sorted(others))}" if others else ""
+    read = "exports of LabelMe, COCO, CVAT and Label Studio are"
+    return f"; not read: {listed(others)} ({read})" if others else ""
 
 
 def _class_folders(folder: Path) -> list[ClassJob]:
@@ -204,6 +207,8 @@ def _names(folder: Path, files: list[Path]) -> dict[int, str]:
     with reading(str(path)):
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
         lines = [line.strip() for line in lines if line.strip()]
+        if path.suffix == ".csv":
+            del lines[0]
         numbered = [re.fullmatch(r"(\d{1,9})[\s:,]+(.+)", line) for line in lines]
         if all(numbered):
             given = [(int(m[1]), label_text(m[2])) for m in numbered]

@@ -49,6 +49,7 @@ MOST_MARKED = 0.9
 _DOCUMENTS = (".json", ".xml")
 _MOST_NOTES = 50
 _URGENT = "warning"
+_NOT_ALL = "pick the others with `classes`"
 
 
 class LabelledPicture(NamedTuple):
@@ -252,7 +253,10 @@ def _collect(
             counts[number + 1] += pixels
         marked = {number: pixels for number, pixels in own.items() if number > 0}
         if max(marked.values(), default=0) > MOST_MARKED * picture.mask.size:
-            cure = "set `mask_values` to dark" if export.reading else "label it anew"
+            cure = "label it anew"
+            if export.reading:
+                binary = export.reading.is_binary
+                cure = "set `mask_values` to dark" if binary else _NOT_ALL
             notes.append(
                 f"{picture.name}: warning: one class covers more than nine tenths of "
                 f"the picture; if that is the background, {cure}"
@@ -273,6 +277,11 @@ def _collect(
         notes.append(
             f"warning: nothing is left of class {', '.join(hidden)}: other classes "
             "cover it, or it is smaller than a pixel"
+        )
+    if len(present) > 1 and not counts[1]:
+        notes.append(
+            "warning: no pixel of any picture is background; if one of the classes is, "
+            f"{_NOT_ALL}"
         )
     chosen = pick(classes, present, names, path) or tuple(present)
     if len(chosen) >= IGNORE:

@@ -6,6 +6,7 @@ photos where masks should be, and pictures of other sizes.
 
 from pathlib import Path
 
+from efficientlab_tf.data.file_names import of_picture
 from efficientlab_tf.data.sources.jobs import (
     ClassJob,
     list_folders,
@@ -15,14 +16,13 @@ from efficientlab_tf.data.sources.jobs import (
 from efficientlab_tf.errors import UserError
 
 MASK_SUFFIXES = (".png", ".gif")
-MASK_ENDING = "_mask"
 
 
 def fss1000_jobs(input_dir: Path) -> list[ClassJob]:
     """Lists the classes of a folder in FSS-1000's layout.
 
     A PNG (or GIF) is a mask if an image of another type has its stem. Where the image
-    is a PNG itself, its mask is STEM_mask.png.
+    is a PNG itself, its mask is STEM_mask.png, or ends in another word for it.
 
     Raises:
       UserError: no such folder, or no class folder in it.
@@ -45,7 +45,7 @@ def class_job(folder: Path) -> ClassJob:
     paths = sorted(list_images(folder), key=lambda p: p.suffix.lower() != ".jpg")
     stems = {path.stem for path in paths}
     for path in paths:
-        own = path.stem.removesuffix(MASK_ENDING)
+        own = of_picture(path.stem)
         if own != path.stem and own in stems:
             masks.setdefault(own, []).append(path)
         elif path.suffix.lower() not in MASK_SUFFIXES:

@@ -10,6 +10,7 @@ from efficientlab_tf.data.annotations import read_support
 from efficientlab_tf.errors import UserError
 from tests.data.annotations.making import (
     HEIGHT,
+    ORIENTATION,
     WIDTH,
     box,
     coco,
@@ -47,6 +48,8 @@ def test_flat_folders_of_pairs(tmp_path):
     read = read_support(tmp_path)
     assert list(masks(read)) == ["1.jpg", "2.png"]
     np.testing.assert_array_equal(masks(read)["2.png"], box(5, 3, 10, 12))
+    write(tmp_path, {"c.tif": picture(2), "c_cp_masks.tif": box(5, 3, 9, 9, 255)})
+    assert list(masks(read_support(tmp_path))) == ["1.jpg", "2.png", "c.tif"]
 
 
 def test_flat_folders_of_lossy_masks(tmp_path):
@@ -91,13 +94,18 @@ def test_index_masks_are_told_from_objects(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["0 null\n3 hair\n19 bag\n", "background\nskin\nface\nhair\n"]
+    ("file", "text"),
+    [
+        ("labels.txt", "0 null\n3 hair\n19 bag\n"),
+        ("labels.txt", "background\nskin\nface\nhair\n"),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n3, hair\n19, bag\n"),
+    ],
 )
-def test_names_of_indices(tmp_path, text):
+def test_names_of_indices(tmp_path, file, text):
     write(
         tmp_path,
         {
-            "labels.txt": text,
+            file: text,
             "images/a.jpg": picture(),
             "masks/a.png": box(2, 3, 10, 12, 3) + box(20, 3, 30, 12, 19),
         },
@@ -198,6 +206,8 @@ def test_pictures_are_resized_and_tiny_objects_missed(tmp_path):
         ("p0.jpg", "p0.jpg.png"),
         ("p0.jpg", "mask_p0.png"),
         ("p0.jpg", "p0_segmentation.tif"),
+        ("p0.jpg", "p0_cp_masks.png"),
+        ("p0.jpg", "p0-labelled.png"),
         ("P0.JPG", "p0.png"),
         ("p 0.jpg", "p_0.png"),
         (
@@ -241,6 +251,34 @@ def test_files_that_are_not_read_are_named(tmp_path):
         UserError, match=r"mask without image: a\.png.*not read: a\.psd"
     ):
         read_support(tmp_path)
+
+
+def test_annotations_that_are_not_read_are_named(tmp_path):
+    write(tmp_path, {"a.jpg": picture(), "via.csv": "a", ".hidden/x.csv": "a"})
+    with pytest.raises(UserError, match=r"without mask: a.*; not read: via\.csv \("):
+        read_support(tmp_path)
+
+
+def test_numbers_that_leave_no_background(tmp_path):
+    # As ilastik and Oxford's pets have them.
+    write(tmp_path, {"a.jpg": picture(), "a.png": box(2, 3, 30, 25) + 1})
+    warning = "no pixel of any picture is background; if one of the classes is, pick"
+    assert any(warning in note for note in read_support(tmp_path).notes)
+    write(tmp_path, {"a.png": box(2, 3, 3, 4) + 1})
+    (share,) = (n for n in read_support(tmp_path).notes if "nine tenths" in n)
+    assert share.endswith("pick the others with `classes`")
+    write(tmp_path, {"b.jpg": picture(), "b.png": box(2, 3, 30, 25)})
+    assert not any("no pixel" in note for note in read_support(tmp_path).notes)
+
+
+@pytest.mark.parametrize(("turn", "said"), [(1, 0), (3, 1)])
+def test_a_turn_that_a_mask_does_not_tell_is_said(tmp_path, turn, said):
+    exif = Image.Exif()
+    exif[ORIENTATION] = turn
+    write(tmp_path, {"a.png": box(2, 3, 9, 9, 255)})
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    notes = " ".join(read_support(tmp_path).notes)
+    assert notes.count("a.jpg: mask taken to show its image as EXIF turns it") == said
 
 
 def test_only_regular_files_are_read(tmp_path):
