@@ -3,8 +3,9 @@
 TensorFlow 2.21 prints half a dozen lines about oneDNN, CPU instructions and
 absent CUDA drivers, which TF_CPP_MIN_LOG_LEVEL does not reach, one of them
 marked as an error on every computer without a GPU. Whatever else is written
-during the import is shown. After the import TF_CPP_MIN_LOG_LEVEL=1, unless it is
-set already, leaves out messages that are neither warnings nor errors.
+during the import is shown. After the import TF_CPP_MIN_LOG_LEVEL=2, unless it is
+set already, leaves out messages that are not errors: TensorFlow warns of whatever an
+operation refuses, with all bytes of it, and raises it as an error besides.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _import_tensorflow() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_remarks():
         import tensorflow as tf
 

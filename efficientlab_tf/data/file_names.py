@@ -15,7 +15,8 @@ CODE_PAGES = ("utf-8", "gbk", "cp932", "cp949", "big5", "cp866", "cp1251", "cp12
 """In which archives hold names without saying so; they come out as code page 437."""
 
 _AFFIX = re.compile(
-    r"^(mask|seg|label|gt)[_\-. ]|[_\-. ]((cp_)?masks?|seg|segmentation|label(s|led|ed)?|gt|matte)$",
+    r"^(mask|seg|label|gt)[_\-. ]|"
+    r"[_\-. ]((cp_)?masks?|seg|segmentation|label(s|led|ed)?|gt|matte)$",
     re.IGNORECASE,
 )
 

@@ -1,6 +1,7 @@
 """Opens picture files from anywhere: which files, which formats, how large."""
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import io
@@ -319,6 +320,9 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()
+    # Of damage libtiff prints lines of its own, beside the one error that is raised.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
     if importlib.util.find_spec("pillow_heif"):
         from pillow_heif import register_heif_opener
 

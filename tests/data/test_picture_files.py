@@ -149,6 +149,18 @@ def test_damage_of_every_kind_has_one_error(kind):
             assert "\n" not in str(error)
 
 
+def test_damage_is_said_once(capfd):
+    # libtiff would print lines of its own.
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(data, "TIFF", compression="tiff_adobe_deflate")
+    damaged = bytearray(data.getvalue())
+    damaged[1000:1010] = bytes(10)
+    with pytest.raises(Refused, match="truncated or corrupt"):
+        open_picture(bytes(damaged))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_names_that_match():
     found = match_stems(["a", "B", "c 1", "d"], ["a_mask", "b", "c_1", "d", "D", "e"])
     assert found == {"a": "a_mask", "B": "b", "c 1": "c_1", "d": "d"}

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from efficientlab_tf.data.verify import masked_crc32c
 from tests.data.test_pascal5i import voc
 from tests.data.test_sources import bright_half, write_mliis
 from tests.data.test_tools import TOOLS, fill, sample_arguments
@@ -77,6 +78,19 @@ def test_a_conversion_with_worker_processes_and_the_import_of_tensorflow(tmp_pat
     done = started("convert_fss1000", *folders, "--workers", 2)
     assert lines(done.stderr) == ["refused: bee/3.png: mask without image"]
     assert done.returncode == 0 and "2 classes, 5 examples" in done.stdout
+
+
+def test_a_damaged_record_is_one_line(dataset):
+    shard = next(dataset.glob("bear*"))
+    records = shard.read_bytes()
+    end = 12 + int.from_bytes(records[:8], "little")
+    body = b"\xff" + records[13:end]
+    checksum = masked_crc32c(body).to_bytes(4, "little")
+    shard.write_bytes(records[:12] + body + checksum + records[end + 4 :])
+    done = started("verify", dataset)
+    (digest, record) = lines(done.stderr)
+    assert "sha256" in digest and record.startswith(f"fault: {shard}, record 0")
+    assert done.returncode == 1
 
 
 def test_a_loaded_model_and_what_onednn_says_of_whole_numbers():
