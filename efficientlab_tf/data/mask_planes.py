@@ -21,6 +21,7 @@ BLACK, WHITE = 0, 0xFFFFFF
 
 CUT, CLEAR, OPAQUE = "cut", "clear", "opaque"
 
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
 _PHOTOMETRIC = 262
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _PIXELS_FOR_PIECES = 2**18
@@ -123,7 +124,7 @@ def read_plane(data: bytes) -> Plane:
     else:
         _refuse_deep_channels(picture, data)
         values, colors, palette = *_colors(picture), 0
-    lossy = picture.format in ("JPEG", "MPO", "AVIF")
+    lossy = picture.format in _LOSSY
     lossy |= picture.format == "WEBP" and b"VP8 " in data[:64]
     deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
     shape, about = picture.size[::-1], (lossy, deep, pages, inverting)

@@ -101,8 +101,8 @@ def _by_levels(counts, settled, found: Survey) -> frozenset[str]:
         if top >= 256 - NEAR and few:
             return frozenset((OBJECT,))
         raise Refused(
-            f"grey levels up to {top} in a format that changes them (JPEG); save the "
-            "mask as PNG, 0 and 255"
+            f"grey levels up to {top} in a format that changes them, as JPEG does; "
+            "save the mask as PNG"
         )
     soft = part(inner) < 0.25
     if inner and soft:

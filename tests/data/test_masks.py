@@ -459,9 +459,10 @@ def test_values_that_no_mask_has(tmp_path):
             read(tmp_path, values, suffix=".tif")
 
 
-def test_numbers_do_not_survive_jpeg(tmp_path):
-    with pytest.raises(UserError, match=r"format that changes them \(JPEG\)"):
-        read(tmp_path, two(17, 60), suffix=".jpg", quality=100)
+@pytest.mark.parametrize("suffix", [".jpg", ".jp2", ".avif"])
+def test_numbers_do_not_survive_lossy_formats(tmp_path, suffix):
+    with pytest.raises(UserError, match="format that changes them, as JPEG does"):
+        read(tmp_path, two(17, 60), suffix=suffix, quality=100)
 
 
 def png16(values):
