@@ -32,7 +32,7 @@ from efficientlab_tf.config.settings import check, seed
 from efficientlab_tf.data.annotations import Support, read_support
 from efficientlab_tf.data.annotations.export import listed
 from efficientlab_tf.data.mask_readings import MASK_VALUES
-from efficientlab_tf.data.sources.folder import IMAGES, MASKS
+from efficientlab_tf.data.sources.folder import IMAGES, MASKS, within
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import make_writable
 from efficientlab_tf.inference import segmenting
@@ -310,7 +310,7 @@ def _prepare(config: AdaptConfig) -> Path:
             raise UserError(f"`{name}` is needed, see --help")
     output = Path(config.output)
     taken = {Path(config.support), Path(config.query)}
-    taken |= {path / folder for path in taken for folder in (IMAGES, MASKS)}
+    taken |= {within(path, folder) for path in taken for folder in (IMAGES, MASKS)}
     if config.query_masks:
         taken.add(Path(config.query_masks))
     folders = {output, output / segmenting.MASKS, output / segmenting.OVERLAYS}

@@ -23,7 +23,7 @@ from efficientlab_tf.data.picture_files import (
     looks_like_a_picture,
     read_bytes,
 )
-from efficientlab_tf.data.sources.folder import IMAGES, MASKS
+from efficientlab_tf.data.sources.folder import IMAGES, MASKS, has_both, within
 from efficientlab_tf.data.sources.fss1000 import MASK_SUFFIXES
 from efficientlab_tf.data.sources.jobs import by_stem, natural_key
 from efficientlab_tf.episode import IGNORE
@@ -74,7 +74,8 @@ def find_queries(
     path = Path(path).expanduser()
     if not path.is_dir() and not path.is_file():
         raise UserError(f"no such file or folder: {path}; give pictures to segment")
-    folder = path / IMAGES if (path / IMAGES).is_dir() else path
+    folder = within(path, IMAGES)
+    folder = folder if folder.is_dir() else path
     pictures = [path] if path.is_file() else _pictures_in(folder)
     if not pictures:
         raise UserError(
@@ -87,7 +88,8 @@ def find_queries(
         source = Path(masks).expanduser()
         if not source.is_dir():
             raise UserError(f"`query_masks`: no such folder: {source}")
-        source = source / MASKS if (source / MASKS).is_dir() else source
+        inner = within(source, MASKS)
+        source = inner if inner.is_dir() else source
         found = _matched(pictures, source, notes)
         if not found:
             raise UserError(
@@ -95,8 +97,8 @@ def find_queries(
                 f"{folder}; masks are named like their pictures"
             )
     elif masks != NO_MASKS and path.is_dir():
-        if folder != path and (path / MASKS).is_dir():
-            found = _matched(pictures, path / MASKS, notes)
+        if folder != path and has_both(path):
+            found = _matched(pictures, within(path, MASKS), notes)
         else:
             found = _beside(pictures)
             taken = set(found.values())

@@ -43,7 +43,13 @@ from efficientlab_tf.data.picture_files import (
     count_values,
     read_bytes,
 )
-from efficientlab_tf.data.sources.folder import IMAGES, MASKS, folder_jobs
+from efficientlab_tf.data.sources.folder import (
+    IMAGES,
+    MASKS,
+    folder_jobs,
+    has_both,
+    within,
+)
 from efficientlab_tf.data.sources.fss1000 import class_job, fss1000_jobs
 from efficientlab_tf.data.sources.jobs import (
     ClassJob,
@@ -68,7 +74,7 @@ def find_jobs(folder: Path) -> list[ClassJob]:
     Raises:
       UserError: pictures without a mask, or masks without a picture.
     """
-    if (folder / IMAGES).is_dir() and (folder / MASKS).is_dir():
+    if has_both(folder):
         jobs = folder_jobs(folder, None)
     elif (folder / VOC_IMAGES).is_dir() and (folder / VOC_MASKS).is_dir():
         masks = by_stem(folder / VOC_MASKS)
@@ -107,7 +113,7 @@ def _unread(folder: Path) -> str:
 
 def _class_folders(folder: Path) -> list[ClassJob]:
     folders = [f for f in sorted(folder.iterdir()) if f.is_dir() and f.name[0] != "."]
-    if any((f / IMAGES).is_dir() and (f / MASKS).is_dir() for f in folders):
+    if any(map(has_both, folders)):
         return folder_jobs(folder, None)
     if any(list_images(f) for f in folders):
         return [job for job in fss1000_jobs(folder) if job.files or job.rows]
@@ -234,6 +240,6 @@ def _colors(folder: Path) -> dict[int, str]:
 
 def _beside(folder: Path, *names: str) -> Path | None:
     """The first of some files in a folder, or in that of the masks."""
-    places = (folder, folder / MASKS, folder / VOC_MASKS)
+    places = (folder, within(folder, MASKS), folder / VOC_MASKS)
     paths = (place / name for name in names for place in places)
     return next((path for path in paths if path.is_file()), None)

@@ -14,6 +14,23 @@ IMAGES = "images"
 MASKS = "masks"
 
 
+def within(folder: Path, name: str) -> Path:
+    """The folder of a name, IMAGES or MASKS, in another.
+
+    If there is none of just this name, in other case or in the singular: Masks, mask.
+    """
+    own = folder / name
+    if own.is_dir() or not folder.is_dir():
+        return own
+    alike = (f for f in sorted(folder.iterdir()) if f.name.lower() in (name, name[:-1]))
+    return next(filter(Path.is_dir, alike), own)
+
+
+def has_both(folder: Path) -> bool:
+    """Whether a folder holds one of pictures and one of masks."""
+    return within(folder, IMAGES).is_dir() and within(folder, MASKS).is_dir()
+
+
 def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
     """Lists the classes of `input_dir`.
 
@@ -28,9 +45,13 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
     input_dir = Path(input_dir)
     folders = list_folders(input_dir)
     names = [folder.name for folder in folders]
-    if IMAGES in names or MASKS in names:
+    if has_both(input_dir) or IMAGES in names or MASKS in names:
         return [_class_job(class_name or input_dir.resolve().name, input_dir)]
-    classes = [f for f in folders if (f / IMAGES).is_dir() or (f / MASKS).is_dir()]
+    classes = [
+        f
+        for f in folders
+        if has_both(f) or (f / IMAGES).is_dir() or (f / MASKS).is_dir()
+    ]
     if not classes:
         raise UserError(
             f"{input_dir} has neither {IMAGES}/ and {MASKS}/ nor class folders with "
@@ -47,7 +68,8 @@ def folder_jobs(input_dir: Path, class_name: str | None) -> list[ClassJob]:
 
 
 def _class_job(class_name: str, folder: Path) -> ClassJob:
-    return match_files(class_name, _files(folder / IMAGES), _files(folder / MASKS))
+    images, masks = (within(folder, name) for name in (IMAGES, MASKS))
+    return match_files(class_name, _files(images), _files(masks))
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from efficientlab_tf.data.annotations import read_support
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.inference.queries import find_queries
 from tests.data.annotations.making import (
     HEIGHT,
     ORIENTATION,
@@ -40,6 +41,31 @@ def test_folders_of_images_and_masks(tmp_path):
     )
     assert "object 53.0 %" in read.notes[0]
     assert read.notes[1].startswith("b.png: warning: one class covers more than nine")
+
+
+@pytest.mark.parametrize("names", [("Images", "Masks"), ("image", "mask")])
+def test_folders_called_almost_so(tmp_path, names):
+    images, labels = names
+    for place in ("", "plate/"):
+        write(
+            tmp_path / "x",
+            {
+                f"{place}{images}/a.jpg": picture(),
+                f"{place}{labels}/a.png": box(2, 3, 10, 12, 255),
+            },
+        )
+    read = read_support(tmp_path / "x")
+    np.testing.assert_array_equal(masks(read)["a.jpg"], box(2, 3, 10, 12))
+    assert read_support(tmp_path / "x/plate").classes == ("object",)
+    ((query,), _) = find_queries(tmp_path / "x", "")
+    assert query.mask == tmp_path / "x" / labels / "a.png"
+
+
+def test_a_class_that_is_called_like_a_folder(tmp_path):
+    for name in ("mask", "helmet"):
+        write(tmp_path, {f"{name}/images/a.jpg": picture()})
+        write(tmp_path, {f"{name}/masks/a.png": box(2, 3, 10, 12, 255)})
+    assert read_support(tmp_path).classes == ("helmet", "mask")
 
 
 def test_flat_folders_of_pairs(tmp_path):
