@@ -10,6 +10,7 @@ import io
 import json
 import math
 import numbers
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -50,14 +51,22 @@ def reading(what: str, advice: str) -> Iterator[None]:
         ) from error
 
 
+_IN_GRAPH = re.compile(r"^\{\{.*?\}\} ?| \[Op:\w+\]$")
+
+
 def reason_of(error: Exception) -> str:
-    """Returns an exception's message as a short line of printable characters."""
+    """Returns an exception's message as a short line of printable characters.
+
+    Without where in its graph TensorFlow was. A long line keeps its two ends: in front is
+    what, and at the end, behind long paths, why.
+    """
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, KeyError):
         text = f"{text} is missing"
     line = (text.strip() or type(error).__name__).splitlines()[0]
     line = "".join(c if c.isprintable() else "?" for c in line)
-    return line if len(line) <= 200 else f"{line[:200]}..."
+    line = _IN_GRAPH.sub("", line)
+    return line if len(line) <= 200 else f"{line[:100]}...{line[-100:]}"
 
 
 @contextlib.contextmanager

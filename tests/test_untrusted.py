@@ -7,7 +7,7 @@ import pytest
 
 from efficientlab_tf import untrusted
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.untrusted import build, parse_json, read_json, reading
+from efficientlab_tf.untrusted import build, parse_json, read_json, reading, reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,3 +126,11 @@ def test_records_that_lack_something():
         build(Record, {"name": "a"})
     with pytest.raises(ValueError, match="expected an object, received list"):
         build(Record, ["a", 3])
+
+
+def test_the_end_of_a_long_reason_is_kept():
+    path = "a_long_folder/" * 30
+    error = OSError(f"{{{{function_node W_0}}}} {path}; No space left [Op:SaveV2]")
+    reason = reason_of(error)
+    assert reason.startswith("a_long_folder/") and reason.endswith("; No space left")
+    assert len(reason) < 210
