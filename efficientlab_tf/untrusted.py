@@ -57,8 +57,8 @@ _IN_GRAPH = re.compile(r"^\{\{.*?\}\} ?| \[Op:\w+\]$")
 def reason_of(error: Exception) -> str:
     """Returns an exception's message as a short line of printable characters.
 
-    Without where in its graph TensorFlow was. A long line keeps its two ends: in front is
-    what, and at the end, behind long paths, why.
+    Without where in its graph TensorFlow was. A long line keeps its two ends: at the
+    end, behind long paths, is why.
     """
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, KeyError):
