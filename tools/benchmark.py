@@ -5,6 +5,7 @@ epoch         weights, and minutes an epoch, of the training of a flagfile
 second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
+frozen        meta-steps behind a frozen encoder beside those of the whole network
 guidance      how soon masks follow a click, with a guided network
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "guidance")
+BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance")
 
 
 def main(argv: list[str]) -> int:
