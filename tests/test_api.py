@@ -279,7 +279,7 @@ def test_what_is_no_model(tmp_path):
 
 
 def test_shipped_models_are_loaded_by_name():
-    assert set(el.shipped()) >= {"icons_fomaml_lite0", "icons_guided_product_lite0"}
+    assert set(el.shipped()) >= {"icons_fomaml_lite0", "photos_closed_form_lite0"}
     model = el.load("icons_fomaml_lite0")
     assert model.size == (96, 96) and model.defaults.steps == 5
     assert model.defaults.batch_norm == "support"

@@ -6,9 +6,9 @@ from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import MAX_STEPS, check
 
 MODELS = (
-    "logistic_regression",
+    "photos_closed_form_lite0",
     "linear",
-    "icons_guided_product_lite0",
+    "logistic_regression",
     "icons_fomaml_lite0",
 )
 """What is offered if nothing is named: shipped models, and one that needs none."""

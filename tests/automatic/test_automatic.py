@@ -66,7 +66,7 @@ def test_one_picture():
 
 
 def test_networks_are_tried_beside(monkeypatch):
-    tried = ["icons_guided_product_lite0"]
+    tried = ["photos_closed_form_lite0"]
     monkeypatch.setattr(automatic, "shipped", lambda: dict.fromkeys(tried, ""))
     images, masks = discs(3)
     adapted = el.adapt(images, masks, budget=np.inf)
