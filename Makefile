@@ -1,4 +1,5 @@
 # make quickstart   a network learns to segment classes it has never seen (minutes)
+# make demo         five labelled photographs, and masks of seven others (a minute)
 # make test         the tests (JOBS=1 in one process)
 # make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
@@ -15,7 +16,10 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test test-learned lint docs release
+.PHONY: demo quickstart test test-learned lint docs release
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python -m efficientlab_tf.demo
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags

@@ -26,7 +26,7 @@ from efficientlab_tf.app.annotations import (
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
-from efficientlab_tf.app.samples import read_sample, sample_names
+from efficientlab_tf.data.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions

@@ -14,7 +14,7 @@ from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
 from efficientlab_tf.app.picture import SHOWN_SIDE
-from efficientlab_tf.app.samples import read_sample, sample_names
+from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample, sample_names
 from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
@@ -25,8 +25,6 @@ TITLE = "Few-shot segmentation"
 SUFFIXES = list(IMAGE_SUFFIXES)
 
 _LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
-_GIVEN = 5
-"""Pictures of a sample that come with their masks, if masks are asked for."""
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #canvas img { cursor: crosshair; image-rendering: auto; }
@@ -122,15 +120,15 @@ def build_page(
                 with gr.Row(equal_height=True):
                     sample = gr.Dropdown(
                         sample_names(),
-                        value="icons: rocket",
+                        value=PHOTOGRAPHS,
                         label="... or take a sample",
                         elem_id="sample",
                         scale=3,
                     )
                     with gr.Column(scale=2, min_width=120):
                         given = gr.Checkbox(
-                            label=f"with {_GIVEN} masks",
-                            value=not own.live,
+                            label=f"with {SHOTS} masks",
+                            value=True,
                             container=False,
                         )
                         load = gr.Button("Load", size="sm", elem_id="load")
@@ -194,7 +192,7 @@ def build_page(
         on(mask_file.upload, _changing(_set_mask), [method, mask_file], shown)
         on(remove.click, _changing(Workspace.remove), [method], shown)
         on(upload.upload, _add, [upload], [*shown, upload])
-        on(load.click, _sample, [sample, given], shown)
+        on(load.click, _sample, [method, sample, given], shown)
         on(anew.click, _start_anew, [], shown)
         alone = {"concurrency_id": "adapt", "concurrency_limit": 1}
         progress = {"show_progress_on": status}
@@ -264,11 +262,11 @@ def _start_anew(session):
     return view(session)
 
 
-def _sample(session, name, given):
+def _sample(session, method, name, given):
     _start_anew(session)
     for number, (file, image, mask) in enumerate(read_sample(name)):
-        session.workspace.add(file, image, mask if given and number < _GIVEN else None)
-    return view(session)
+        session.workspace.add(file, image, mask if given and number < SHOTS else None)
+    return _after_change(session, method) if given else view(session)
 
 
 def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
