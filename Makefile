@@ -3,6 +3,7 @@
 # make test         the tests (JOBS=1 in one process)
 # make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
+# make results      measured numbers, from their files into the pages
 # make docs         the site, in site/ (Python from 3.11)
 # make release      the source distribution and the wheel, tried and checked, in dist/
 #
@@ -16,7 +17,7 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo quickstart test test-learned lint docs release
+.PHONY: demo quickstart test test-learned lint results docs release
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.demo
@@ -36,6 +37,9 @@ test-learned: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+results: $(INSTALLED)
+	$(VENV)/bin/python tools/results.py
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet

@@ -56,7 +56,9 @@ def demo(config: DemoConfig) -> int:
         "query_masks": str(truth),
         "output": str(folder / _RESULTS),
     }
-    print("efficientlab adapt", *(f"--{name}={value}" for name, value in options.items()))
+    print(
+        "efficientlab adapt", *(f"--{name}={value}" for name, value in options.items())
+    )
     status = adapt(AdaptConfig(**options))
     print(f"look at: {folder / _RESULTS / SHEET}")
     return status

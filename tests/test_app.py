@@ -26,11 +26,11 @@ from efficientlab_tf.app.annotations import (
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
-from efficientlab_tf.data.samples import read_sample, sample_names
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig
+from efficientlab_tf.data.samples import read_sample, sample_names
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import build_model
@@ -534,7 +534,7 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
 def test_the_core_needs_no_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     files = sorted((ROOT / "efficientlab_tf/app").glob("*.py"))
-    assert len(files) == 11
+    assert len(files) == 10
     for file in files:
         if file.name == "page.py":
             with pytest.raises(ImportError, match="gradio"):

@@ -14,10 +14,10 @@ from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
 from efficientlab_tf.app.picture import SHOWN_SIDE
-from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample, sample_names
 from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
+from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample, sample_names
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 
