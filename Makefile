@@ -3,6 +3,7 @@
 # make test         the tests (JOBS=1 in one process)
 # make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
+# make benchmark    what the package costs, into benchmarks/README.md (minutes)
 # make results      measured numbers, from their files into the pages
 # make docs         the site, in site/ (Python from 3.11)
 # make release      the source distribution and the wheel, tried and checked, in dist/
@@ -17,7 +18,7 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo quickstart test test-learned lint results docs release
+.PHONY: demo quickstart test test-learned lint results benchmark docs release
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.demo
@@ -40,6 +41,9 @@ lint: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(VENV)/bin/python tools/results.py
+
+benchmark: $(INSTALLED)
+	$(VENV)/bin/python tools/benchmark.py table
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
