@@ -1,7 +1,10 @@
 # make quickstart   a network learns to segment classes it has never seen (minutes)
+# make demo         five labelled photographs, and masks of seven others (a minute)
 # make test         the tests (JOBS=1 in one process)
 # make test-learned the tests of what is learned again, with TensorFlow's own kernels
 # make lint         ruff
+# make benchmark    what the package costs, into benchmarks/README.md (minutes)
+# make results      measured numbers, from their files into the pages
 # make docs         the site, in site/ (Python from 3.11)
 # make release      the source distribution and the wheel, tried and checked, in dist/
 #
@@ -15,7 +18,10 @@ VENV = .venv
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test test-learned lint docs release
+.PHONY: demo quickstart test test-learned lint results benchmark docs release
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python -m efficientlab_tf.demo
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
@@ -32,6 +38,12 @@ test-learned: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+results: $(INSTALLED)
+	$(VENV)/bin/python tools/results.py
+
+benchmark: $(INSTALLED)
+	$(VENV)/bin/python tools/benchmark.py table
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet

@@ -5,8 +5,9 @@
 
 DIR holds a folder a class, with pictures 1.jpg and masks 1.png. A draw takes so many
 labelled pictures of a class and segments the others, or `--queries` of them; IoU is
-that of each picture at its own size. Prints a line a class, and writes all numbers.
-The same command again goes on with what the file holds.
+that of each picture at its own size. Prints a line a class, and writes all numbers to
+`--output`; `--summary` gets what the pages show. The same command again goes on with
+what the file holds.
 """
 
 import argparse
@@ -58,21 +59,55 @@ def measure(model, folder: Path, shots: int, queries: int, draw: int, options) -
     return result
 
 
-def summary(results: list[dict]) -> str:
-    """Means over classes and draws, and how honest the estimates were."""
-    ious = [float(np.mean(r["iou"])) for r in results]
-    text = f"{Interval.of(ious)} % IoU of {len(ious)} tasks"
-    told = [r for r in results if "expected" in r]
-    if len(told) > 2:
-        measured = np.array([np.mean(r["iou"]) for r in told])
-        expected, low, high = np.array([r["expected"] for r in told]).T
-        inside = np.mean((low <= measured) & (measured <= high))
+def summarized(document: dict, about: str) -> dict:
+    """What the pages show of a measurement: means over tasks, and each class's own.
+
+    Args:
+      document: all of it, as `--output` holds it.
+      about: the set, in words.
+    """
+    results = document["results"]
+    settings = document["settings"] | {"data": Path(document["settings"]["data"]).name}
+    if "classes" in settings:
+        settings["classes"] = Path(settings["classes"]).name
+    measured = np.array([np.mean(r["iou"]) for r in results])
+    iou = Interval.of(measured)
+    told = [i for i, r in enumerate(results) if "expected" in r]
+    expected = inside = correlation = None
+    if told:
+        means, low, high = np.array([results[i]["expected"] for i in told]).T
+        expected = float(means.mean())
+        if len(told) > 2:
+            inside = float(np.mean((low <= measured[told]) & (measured[told] <= high)))
+            correlation = float(pearsonr(means, measured[told])[0])
+    return {
+        "about": about,
+        "settings": settings,
+        "tasks": len(results),
+        "iou": {"mean": iou.mean, "half_width": iou.half_width},
+        "expected": expected,
+        "inside": inside,
+        "correlation": correlation,
+        "seconds": float(np.median([r["seconds"] for r in results])),
+        "by_class": {
+            name: round(float(np.mean(own)), 4)
+            for name in dict.fromkeys(r["class"] for r in results)
+            for own in [[np.mean(r["iou"]) for r in results if r["class"] == name]]
+        },
+    }
+
+
+def sentence(summary: dict) -> str:
+    """A summary in one line: the means, and how honest the estimates were."""
+    iou = Interval(**summary["iou"])
+    text = f"{iou} % IoU of {summary['tasks']} tasks"
+    if summary["correlation"] is not None:
         text += (
-            f"; expected {100 * expected.mean():.1f} %, measured inside the interval "
-            f"{100 * inside:.0f} %, correlation {pearsonr(expected, measured)[0]:.2f}"
+            f"; expected {100 * summary['expected']:.1f} %, measured inside the "
+            f"interval {100 * summary['inside']:.0f} %, correlation "
+            f"{summary['correlation']:.2f}"
         )
-    seconds = np.median([r["seconds"] for r in results])
-    return f"{text}; {seconds:.1f} s to adapt (median)"
+    return f"{text}; {summary['seconds']:.1f} s to adapt (median)"
 
 
 def main() -> None:
@@ -87,6 +122,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every nth class")
     parser.add_argument("--budget", type=float, help="seconds a task")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--summary", type=Path, help="also write means, for docs/measured"
+    )
+    parser.add_argument("--about", default="", help="the set, in words of the summary")
     args = parser.parse_args()
     names = sorted(path.name for path in args.data.iterdir() if path.is_dir())
     if args.classes:
@@ -95,7 +134,7 @@ def main() -> None:
     settings = {
         key: value if isinstance(value, int | float) else str(value)
         for key, value in vars(args).items()
-        if key != "output" and value is not None
+        if key not in ("output", "summary", "about") and value is not None
     }
     document = {"settings": settings, "results": []}
     if args.output.exists():
@@ -117,7 +156,10 @@ def main() -> None:
                 flush=True,
             )
             write_text(args.output, json.dumps(document, indent=1))
-    print(summary(results))
+    summary = summarized(document, args.about or args.data.name)
+    if args.summary:
+        write_text(args.summary, json.dumps(summary, indent=1) + "\n")
+    print(sentence(summary))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from efficientlab_tf.shipped import TOOLS, flagfile_path
 _PACKAGE = Path(__file__).parent
 
 COMMANDS = {
+    "demo": _PACKAGE / "demo.py",
     "quickstart": _PACKAGE / "quickstart.py",
     "adapt": _PACKAGE / "adapt.py",
     "video": _PACKAGE / "video" / "__main__.py",

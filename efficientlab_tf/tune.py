@@ -71,6 +71,7 @@ def main() -> None:
         )
     workers = search.start_workers(job)
     untuned = ready.score_untuned()
+    report.log_untuned(output / "logs", untuned, ready.settings["ranges"])
     results = ready.run_trials()
     for worker in workers:
         worker.join()

@@ -1,6 +1,7 @@
 """The annotation page without its page: pictures, marks, masks, downloads."""
 
 import io
+import json
 import os
 import runpy
 import socket
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_api
 
 from efficientlab_tf.api.baselines import LINEAR
 from efficientlab_tf.app.__main__ import check_address, serve
@@ -26,11 +28,12 @@ from efficientlab_tf.app.annotations import (
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
-from efficientlab_tf.app.samples import read_sample, sample_names
+from efficientlab_tf.app.view import Session, step_on, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig
+from efficientlab_tf.data.samples import PHOTOGRAPHS, read_sample, sample_names
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models import build_model
@@ -403,6 +406,67 @@ def test_masks_as_zip(workspace):
                 np.testing.assert_array_equal(np.asarray(image), workspace.mask(i))
 
 
+def test_masks_for_annotation_tools(workspace):
+    mark_all(workspace)
+    workspace.adapt(GUIDED)
+    with zipfile.ZipFile(workspace.write_annotations("coco")) as archive:
+        document = json.loads(archive.read("instances.json"))
+    sure = [picture.confidence for picture in workspace.pictures]
+    by_name = {f"{i}.png": workspace.mask(i) for i in range(len(SIZES))}
+    named = [image["file_name"] for image in document["images"]]
+    assert named == [f"{i}.png" for i in np.argsort(sure, kind="stable")]
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    for one in document["annotations"]:
+        found = coco_api.decode(one["segmentation"])
+        np.testing.assert_array_equal(found, by_name.pop(names[one["image_id"]]))
+    assert not any(mask.any() for mask in by_name.values())
+    with zipfile.ZipFile(workspace.write_annotations("labelme")) as archive:
+        documents = [json.loads(archive.read(name)) for name in archive.namelist()]
+    assert {document["imagePath"] for document in documents} == set(names.values())
+    assert any(document["shapes"] for document in documents)
+
+
+def test_pictures_to_mark_next_follow_the_marked_ones(workspace):
+    assert workspace.order() == [0, 1, 2]
+    workspace.mark(2, *POINTS[0][1:])
+    session = Session(workspace)
+    view(session)
+    assert session.order == [2, 0, 1]
+    workspace.adapt(GUIDED)
+    sure = [picture.confidence for picture in workspace.pictures]
+    for picture, value in zip(workspace.pictures, (0.9, 0.4, 0.1), strict=True):
+        assert 0 <= picture.confidence <= 1
+        picture.confidence = value
+    assert len(set(sure)) == 3
+    _, thumbnails, status = view(session)
+    assert session.order == [2, 1, 0]
+    captions = [caption for _, caption in thumbnails]
+    assert captions == ["2.png (1)", "1.png, sure 40 %", "0.png, sure 90 %"]
+    assert "least sure" in status
+    session.index = 2
+    for expected in (1, 0, 2):
+        step_on(session, 1)
+        assert session.index == expected
+    step_on(session, -1)
+    assert session.index == 0
+    step_on(Session(workspace), 1)
+
+
+def test_linear_says_what_to_expect(folder):
+    methods = load_methods(["linear"], OWN)
+    with Workspace(methods, AppConfig(), folder) as workspace:
+        for number, (name, image, mask) in enumerate(read_sample(PHOTOGRAPHS)):
+            if number < 4:
+                workspace.add(name, image, mask if number < 3 else None)
+        session = Session(workspace)
+        workspace.adapt("linear")
+        assert 0 < workspace.estimate.low < workspace.estimate.iou < 1
+        _, _, status = view(session)
+        assert f"Expected IoU on new pictures: {workspace.estimate}. " in status
+        workspace.clear()
+        assert workspace.estimate is None
+
+
 ALONE = """
 import sys
 import numpy as np
@@ -469,6 +533,7 @@ def test_pictures_show_masks_and_marks(workspace):
 
 
 def test_samples_are_there(methods, folder):
+    assert PHOTOGRAPHS in sample_names()
     assert len(sample_names()) == 32
     pictures = list(read_sample("icons: rocket"))
     assert len(pictures) == 10
@@ -496,7 +561,7 @@ def test_nothing_is_compiled_again(methods):
         images = np.zeros([count, SIZE, SIZE, 3], np.uint8)
         pictures = methods[GUIDED].read(images)
         masks = np.ones([count, SIZE, SIZE], np.uint8)
-        adapted = methods[GUIDED].adapt(pictures, masks, 0, lambda *_: None)
+        adapted, _ = methods[GUIDED].adapt(pictures, masks, 0, lambda *_: None)
         methods[GUIDED].predict(adapted, pictures)
     assert counts == [
         f.experimental_get_tracing_count()
@@ -534,7 +599,7 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
 def test_the_core_needs_no_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     files = sorted((ROOT / "efficientlab_tf/app").glob("*.py"))
-    assert len(files) == 11
+    assert len(files) == 10
     for file in files:
         if file.name == "page.py":
             with pytest.raises(ImportError, match="gradio"):

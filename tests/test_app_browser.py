@@ -181,16 +181,29 @@ def test_a_person_at_work(address, browser, folder):
     assert plain.shape == (SHOWN_SIDE // 2, SHOWN_SIDE, 3)
 
     # A background alone says what is missing; its point is where the click was.
-    page.choose("Background")
+    page.choose("Background (B)")
     dotted = page.click(0.25, 0.125)
     np.testing.assert_allclose(place(changed(dotted, plain)), [0.25, 0.125], atol=0.01)
     assert "only background is marked" in page.find("#status").text.lower()
     # With the object the guided network answers at once, without another button.
-    page.choose("Object")
+    page.find("body").send_keys("o")
+    page.until(lambda: page.find("#label input:checked").get_attribute("value") == "1")
     masked = page.click(0.75, 0.625)
     page.until(lambda: f"Masks by {GUIDED}" in page.find("#status").text)
     area = changed(masked, plain).mean()
     assert area > 0.05, area
+
+    # Keys: the other picture and back, without the last mark and with a new one.
+    shown = page.source()
+    page.find("body").send_keys("n")
+    page.until(lambda: "other.png" in page.find("#status").text)
+    page.find("body").send_keys("p")
+    page.until(lambda: "grey.png" in page.find("#status").text)
+    page.find("body").send_keys("z")
+    page.until(lambda: "only background" in page.find("#status").text.lower())
+    page.until(lambda: page.source() != shown)
+    page.click(0.75, 0.625)
+    page.until(lambda: f"Masks by {GUIDED}" in page.find("#status").text)
 
     page.find("#masks").click()
     path = folder / "downloads" / "masks.zip"

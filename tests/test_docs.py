@@ -15,6 +15,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
     *(ROOT / "saved_models").rglob("*.md"),
+    ROOT / "benchmarks" / "README.md",
 ]
 MODULES = {
     name: f"efficientlab_tf.{name}" + (".__main__" if path.stem == "__main__" else "")

@@ -7,6 +7,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
 episodes      episodes per second, and the time until the first one
 frozen        meta-steps behind a frozen encoder beside those of the whole network
 guidance      how soon masks follow a click, with a guided network
+table         those that take minutes, into benchmarks/README.md
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
@@ -17,7 +18,10 @@ from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance")
+BENCHMARKS = (
+    *("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance"),
+    "table",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -26,8 +30,8 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    # second_order measures child processes and needs no TensorFlow in this one.
-    if argv[0] != "second_order":
+    # Some measure child processes and need no TensorFlow in this one.
+    if argv[0] not in ("second_order", "table"):
         import efficientlab_tf.quiet  # noqa: F401
     return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 

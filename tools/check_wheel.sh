@@ -40,6 +40,8 @@ unset PYTHONPATH
 grep -q "^  adapt  *[A-Z]" help.txt
 "$work/venv/bin/efficientlab" convert --help > help.txt
 grep -q "^    fss1000  *FSS-1000" help.txt
+"$work/venv/bin/efficientlab" demo --output shown | grep "^expected IoU on new pictures"
+test -s shown/results/contact_sheet.png
 "$work/venv/bin/python" - <<'END'
 from pathlib import Path
 
@@ -82,7 +84,7 @@ assert el.shipped() == names  # The module of that name does not hide it.
 import numpy as np
 from PIL import Image
 
-from efficientlab_tf.app.samples import read_sample
+from efficientlab_tf.data.samples import read_sample
 from efficientlab_tf.shipped import FLAGFILES
 
 assert FLAGFILES.is_relative_to(sys.prefix) and any(FLAGFILES.iterdir())

@@ -11,7 +11,7 @@ from efficientlab_tf.api.automatic_files import load_automatic, save_automatic
 from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.api.networks import GradientModel, NetworkModel, load_network
 from efficientlab_tf.automatic.candidates import linear_families
-from efficientlab_tf.automatic.estimate import Estimate, estimate
+from efficientlab_tf.automatic.estimate import Estimate
 from efficientlab_tf.automatic.family import Family
 from efficientlab_tf.automatic.networks import NetworkFamily
 from efficientlab_tf.automatic.search import Progress
@@ -148,15 +148,8 @@ class AutomaticAdaptedModel(AdaptedModel):
 
     @property
     def estimate(self) -> Estimate | None:
-        """What to expect of new pictures.
-
-        None if no picture could be kept aside, labels are points alone, or the model
-        was loaded.
-        """
-        choice = self.found and self.found.choice
-        if not choice or self.found.task.is_sparse:
-            return None
-        return estimate(choice.scores)
+        """See `Found.estimate`; None if the model was loaded."""
+        return self.found and self.found.estimate
 
     def _found(self, pictures: Sequence[Picture]):
         for image in read_pictures("pictures", pictures):

@@ -1,7 +1,7 @@
 """Models as the page uses them: loaded and compiled once, shared by all users.
 
     features = method.read(images)                  what can be known without marks
-    adapted = method.adapt(features, masks, steps, on_step)
+    adapted, estimate = method.adapt(features, masks, steps, on_step)
     probabilities = method.predict(adapted, features)
 
 A method keeps nothing of what it is given. TensorFlow works for one user at a time, a
@@ -16,6 +16,8 @@ import numpy as np
 
 from efficientlab_tf.api.loading import load, name_of
 from efficientlab_tf.api.model import Model
+from efficientlab_tf.automatic.estimate import Estimate
+from efficientlab_tf.automatic.segmenter import AutomaticSegmenter
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
@@ -58,10 +60,11 @@ class Method:
 
     def adapt(
         self, features: Sequence[Any], masks: np.ndarray, steps: int, on_step: OnStep
-    ) -> Adapted:
+    ) -> tuple[Adapted, Estimate | None]:
         """Learns from pictures of `read`, in so many steps, if it takes any.
 
-        Masks are uint8 [n, H, W]: 0, 1, 255 unknown, some of them wholly.
+        Masks are uint8 [n, H, W]: 0, 1, 255 unknown, some of them wholly. A method that
+        keeps marked pictures aside to choose by also says what to expect of others.
 
         Raises:
           UserError: no background, for a method that needs some.
@@ -73,6 +76,10 @@ class Method:
         marked = [i for i, mask in enumerate(masks) if np.any(mask != IGNORE)]
         support = Features(np.stack([features[i] for i in marked]))
         segmenter = self._segmenter
+        if isinstance(segmenter, AutomaticSegmenter):
+            with TURN:
+                found = segmenter.find(support.values, masks[marked])
+            return found.adapted, found.estimate
         if self.steps:
             own = self._settings | Settings(steps=steps)
             segmenter = self._model.segmenter(1, own)
@@ -80,7 +87,7 @@ class Method:
         for taken, adapted in enumerate(walk):  # noqa: B007  (returned)
             if taken:
                 on_step(taken, steps)
-        return adapted
+        return adapted, None
 
     def predict(self, adapted: Adapted, features: Sequence[Any]) -> np.ndarray:
         """Probabilities float32 [n, H, W, 2] of pictures of `read`."""
@@ -127,7 +134,8 @@ def warm_up(method: Method) -> None:
         masks = np.zeros([count, *method.size], np.uint8)
         masks[:, : method.size[0] // 2] = 1
         features = method.read(images)
-        adapted = method.adapt(features, masks, min(method.steps, 1), lambda *_: None)
+        steps = min(method.steps, 1)
+        adapted, _ = method.adapt(features, masks, steps, lambda *_: None)
         method.predict(adapted, features)
 
 

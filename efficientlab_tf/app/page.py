@@ -14,19 +14,47 @@ from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.methods import Method
 from efficientlab_tf.app.picture import SHOWN_SIDE
-from efficientlab_tf.app.samples import read_sample, sample_names
-from efficientlab_tf.app.view import WELCOME, Session, describe, sentence, view
+from efficientlab_tf.app.view import (
+    WELCOME,
+    Session,
+    describe,
+    sentence,
+    step_on,
+    view,
+)
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
+from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample, sample_names
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 
 TITLE = "Few-shot segmentation"
 SUFFIXES = list(IMAGE_SUFFIXES)
 
-_LABELS = [("Object", FOREGROUND), ("Background", BACKGROUND), ("Eraser", IGNORE)]
-_GIVEN = 5
-"""Pictures of a sample that come with their masks, if masks are asked for."""
+_LABELS = [
+    ("Object (O)", FOREGROUND),
+    ("Background (B)", BACKGROUND),
+    ("Eraser (E)", IGNORE),
+]
+_DOWNLOADS: dict[str, tuple[str, Callable[[Workspace], Path]]] = {
+    "masks": ("Download masks", Workspace.write_masks),
+    "coco": ("... as COCO", lambda own: own.write_annotations("coco")),
+    "labelme": ("... as LabelMe", lambda own: own.write_annotations("labelme")),
+    "model": ("Download model", Workspace.write_model),
+}
+"""Elements of the page to their texts, and what writes the file."""
+_KEYS = """() => document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches(
+        "textarea, select, input:not([type=radio]):not([type=range])"
+    );
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const at = { z: "#undo", n: "#forth", p: "#back" }[event.key];
+    const label = { o: 0, b: 1, e: 2 }[event.key];
+    const element = at
+        ? document.querySelector(at)
+        : document.querySelectorAll("#label input")[label];
+    if (element) element.click();
+})"""
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #canvas img { cursor: crosshair; image-rendering: auto; }
@@ -105,7 +133,9 @@ def build_page(
                         scale=3,
                     )
                 with gr.Row():
-                    undo = gr.Button("Undo", size="sm", elem_id="undo")
+                    undo = gr.Button("Undo (Z)", size="sm", elem_id="undo")
+                    back = gr.Button("Previous (P)", size="sm", elem_id="back")
+                    forth = gr.Button("Next (N)", size="sm", elem_id="forth")
                     clear = gr.Button("Clear marks", size="sm")
                     mask_file = gr.UploadButton(
                         "Mask from file", size="sm", file_types=SUFFIXES
@@ -122,15 +152,15 @@ def build_page(
                 with gr.Row(equal_height=True):
                     sample = gr.Dropdown(
                         sample_names(),
-                        value="icons: rocket",
+                        value=PHOTOGRAPHS,
                         label="... or take a sample",
                         elem_id="sample",
                         scale=3,
                     )
                     with gr.Column(scale=2, min_width=120):
                         given = gr.Checkbox(
-                            label=f"with {_GIVEN} masks",
-                            value=not own.live,
+                            label=f"with {SHOTS} masks",
+                            value=True,
                             container=False,
                         )
                         load = gr.Button("Load", size="sm", elem_id="load")
@@ -155,18 +185,20 @@ def build_page(
                 status = gr.Markdown(WELCOME, elem_id="status", container=True)
                 with gr.Row():
                     buttons = [
-                        gr.Button(f"Download {name}", elem_id=name, size="sm")
-                        for name in ("masks", "model")
+                        gr.Button(text, elem_id=name, size="sm", min_width=100)
+                        for name, (text, _) in _DOWNLOADS.items()
                     ]
                 links = [
                     gr.DownloadButton(
                         "file", elem_id=f"{name}_link", elem_classes="download-link"
                     )
-                    for name in ("masks", "model")
+                    for name in _DOWNLOADS
                 ]
                 anew = gr.Button("Start anew", size="sm", variant="stop")
         gr.Markdown(
-            "### All pictures\nClick on one to mark it; marks are counted in brackets."
+            "### All pictures\nClick on one to mark it; marks are counted in brackets. "
+            "Behind the marked ones come those worth marking next: the method is least "
+            "sure of the first."
         )
         gallery = gr.Gallery(
             show_label=False,
@@ -189,17 +221,19 @@ def build_page(
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
         on(canvas.select, _click, [method, label, radius], shown, **quiet)
         on(gallery.select, _choose, [], shown, **quiet)
+        for button, by in ((back, -1), (forth, 1)):
+            on(button.click, _stepping(by), [], shown, **quiet)
         on(undo.click, _changing(Workspace.undo), [method], shown, **quiet)
         on(clear.click, _changing(Workspace.clear_marks), [method], shown, **quiet)
         on(mask_file.upload, _changing(_set_mask), [method, mask_file], shown)
         on(remove.click, _changing(Workspace.remove), [method], shown)
         on(upload.upload, _add, [upload], [*shown, upload])
-        on(load.click, _sample, [sample, given], shown)
+        on(load.click, _sample, [method, sample, given], shown)
         on(anew.click, _start_anew, [], shown)
         alone = {"concurrency_id": "adapt", "concurrency_limit": 1}
         progress = {"show_progress_on": status}
         on(adapt.click, _adapt, [method, steps], shown, **alone, **progress)
-        writers = Workspace.write_masks, Workspace.write_model
+        writers = [write for _, write in _DOWNLOADS.values()]
         for button, link, write in zip(buttons, links, writers, strict=True):
 
             def written(session, write=write):
@@ -213,6 +247,7 @@ def build_page(
             slider = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
             return gr.Dropdown(info=describe(own)), slider
 
+        page.load(None, js=_KEYS)
         method.change(choose_method, method, [method, steps], **private)
     return page.queue(max_size=config.max_waiting, api_open=False)
 
@@ -232,8 +267,16 @@ def _click(session, method, label, radius, event: gr.SelectData):
 
 
 def _choose(session, event: gr.SelectData):
-    session.index = event.index
+    session.index = session.order[event.index]
     return view(session)
+
+
+def _stepping(by: int) -> Callable:
+    def stepped(session):
+        step_on(session, by)
+        return view(session)
+
+    return stepped
 
 
 def _changing(change: Callable) -> Callable:
@@ -264,11 +307,11 @@ def _start_anew(session):
     return view(session)
 
 
-def _sample(session, name, given):
+def _sample(session, method, name, given):
     _start_anew(session)
     for number, (file, image, mask) in enumerate(read_sample(name)):
-        session.workspace.add(file, image, mask if given and number < _GIVEN else None)
-    return view(session)
+        session.workspace.add(file, image, mask if given and number < SHOTS else None)
+    return _after_change(session, method) if given else view(session)
 
 
 def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008

@@ -58,6 +58,7 @@ class Picture:
       read: what a method knows of it, by the method's name.
       probability: float32 [H, W, 2] at the size of the method that was adapted last;
         None before.
+      confidence: how sure the method is of the mask, see `metrics.confidence`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Picture:
     history: list[Annotations] = dataclasses.field(default_factory=list)
     read: dict[str, Any] = dataclasses.field(default_factory=dict)
     probability: np.ndarray | None = None
+    confidence: float = 0.0
 
 
 def read_picture(

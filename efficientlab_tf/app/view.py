@@ -16,10 +16,17 @@ _FRAME, _ACCENT = 5, (99, 102, 241)
 
 @dataclasses.dataclass(eq=False)
 class Session:
-    """A user's workspace and the number of the picture that is looked at."""
+    """A user's workspace, and what he looks at.
+
+    Attributes:
+      workspace: his own.
+      index: the number of the picture that is shown large.
+      order: in which all are shown below, as of the last look.
+    """
 
     workspace: Workspace
     index: int = 0
+    order: list[int] = dataclasses.field(default_factory=list)
 
 
 def view(session: Session, message: str = "") -> tuple[Any, list, str]:
@@ -30,13 +37,17 @@ def view(session: Session, message: str = "") -> tuple[Any, list, str]:
     if not count:
         return None, [], WELCOME
     thumbnails = []
-    for i, picture in enumerate(workspace.pictures):
+    session.order = workspace.order()
+    for i in session.order:
+        picture = workspace.pictures[i]
         small = Image.fromarray(workspace.shown(i, THUMBNAIL_SIDE))
         if i == session.index:
             box = (0, 0, small.width - 1, small.height - 1)
             ImageDraw.Draw(small).rectangle(box, outline=_ACCENT, width=_FRAME)
         marks = len(picture.annotations.marks)
         caption = f"{picture.name} ({marks})" if marks else picture.name
+        if not marks and picture.probability is not None:
+            caption += f", sure {100 * picture.confidence:.0f} %"
         thumbnails.append((small, caption))
     return workspace.shown(session.index), thumbnails, message or _status(session)
 
@@ -50,7 +61,17 @@ def _status(session: Session) -> str:
         return text + "Click on the object, then on what is not the object."
     if workspace.stale:
         return text + "Press *Adapt* to bring the masks up to date."
-    return text + f"Masks by {workspace.adapted_by}. Correct what is wrong."
+    text += f"Masks by {workspace.adapted_by}. "
+    if workspace.estimate:
+        text += f"Expected IoU on new pictures: {workspace.estimate}. "
+    return text + "Correct what is wrong, and mark what it is least sure of."
+
+
+def step_on(session: Session, by: int) -> None:
+    """Goes to the next picture in the order shown, or with -1 to the one before."""
+    if session.order:
+        place = session.order.index(session.index) + by
+        session.index = session.order[place % len(session.order)]
 
 
 def describe(method: Method) -> str:

@@ -34,11 +34,14 @@ from efficientlab_tf.app.picture import (
     read_layer,
     read_picture,
 )
+from efficientlab_tf.automatic.estimate import Estimate
 from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.inference.queries import output_names
+from efficientlab_tf.inference.annotations import FORMATS, Prediction
+from efficientlab_tf.inference.queries import Query, output_names
 from efficientlab_tf.inference.segmenting import MASKS
+from efficientlab_tf.metrics import confidence
 from efficientlab_tf.pictures import decide, palette_image
 from efficientlab_tf.serving.adapted import ServedAdapted
 from efficientlab_tf.serving.folder import export
@@ -47,6 +50,16 @@ NO_PICTURES = (
     "there are no pictures, or they were forgotten as nothing was done for long; drop "
     "some in, or take a sample"
 )
+
+_CLASS = "object"
+
+
+class _ElsewherePrediction(Prediction):
+    """A prediction whose picture is not here."""
+
+    def put(self, folder: Path) -> str:
+        """The picture's own name."""
+        return self.query.path.name
 
 
 def _in_turn(method: Callable) -> Callable:
@@ -70,6 +83,7 @@ class Workspace(contextlib.AbstractContextManager):
       pictures: in the order in which they came.
       stale: whether marks changed since `adapt`, or nothing was adapted yet.
       adapted_by: name of the method that was adapted last; "" before.
+      estimate: what it said to expect of new pictures, if it did.
     """
 
     def __init__(self, methods: Mapping[str, Method], limits: AppConfig, folder: Path):
@@ -196,12 +210,28 @@ class Workspace(contextlib.AbstractContextManager):
                 f"steps: expected 0 (the model's own) to {most}, received {steps}"
             )
         masks, read = self._masks(chosen.size), self._read(method)
-        self._adapted = chosen.adapt(read, masks, steps or chosen.steps, on_step)
+        learned = chosen.adapt(read, masks, steps or chosen.steps, on_step)
+        self._adapted, self.estimate = learned
         self.adapted_by = method
         for picture in self.pictures:
             picture.probability = None
         self._predict()
         self.stale = False
+
+    @_in_turn
+    def order(self) -> list[int]:
+        """Numbers of the pictures: marked ones, then those that are worth marking next.
+
+        Of the others that is the one whose mask the method is least sure of.
+        """
+
+        def place(index: int) -> float:
+            picture = self.pictures[index]
+            if picture.annotations.marks:
+                return -1.0
+            return 0.0 if picture.probability is None else picture.confidence
+
+        return sorted(range(len(self.pictures)), key=place)
 
     @_in_turn
     def mask(self, index: int) -> np.ndarray:
@@ -242,6 +272,33 @@ class Workspace(contextlib.AbstractContextManager):
                 palette_image(mask).save(file, "PNG")
                 archive.writestr(f"{MASKS}/{name}.png", file.getvalue())
         return path
+
+    @_in_turn
+    def write_annotations(self, form: str) -> Path:
+        """Writes all masks for an annotation tool, the least sure first, zipped.
+
+        The ZIP file names the pictures and does not hold them: they are with whoever
+        dropped them in.
+
+        Args:
+          form: of `inference.annotations.FORMATS`.
+
+        Raises:
+          UserError: nothing was adapted yet.
+        """
+        masks = [self.mask(i) for i in range(len(self.pictures))]
+        if not masks:
+            raise UserError("there are no masks yet; add pictures first")
+        names = output_names([picture.name for picture in self.pictures])
+        predictions = []
+        for picture, name, mask in zip(self.pictures, names, masks, strict=True):
+            query = Query(Path(picture.name), None, name)
+            predictions.append(_ElsewherePrediction(query, mask, picture.confidence))
+        predictions.sort(key=lambda one: one.confidence)
+        own = self._own_folder()
+        with tempfile.TemporaryDirectory(dir=own) as folder:
+            FORMATS[form](Path(folder), [_CLASS], predictions)
+            return Path(shutil.make_archive(str(own / form), "zip", folder))
 
     @_in_turn
     def write_model(self) -> Path:
@@ -290,6 +347,7 @@ class Workspace(contextlib.AbstractContextManager):
 
     def _forget(self) -> None:
         self._adapted, self.adapted_by, self.stale = None, "", True
+        self.estimate: Estimate | None = None
 
     def _masks(self, size: tuple[int, int]) -> np.ndarray:
         """All marks at a method's size, uint8 [n, H, W], if they tell something."""
@@ -326,3 +384,4 @@ class Workspace(contextlib.AbstractContextManager):
         predicted = self.methods[self.adapted_by].predict(self._adapted, read)
         for picture, probability in zip(new, predicted, strict=True):
             picture.probability = probability
+            picture.confidence = confidence(probability, self.limits.threshold)

@@ -9,6 +9,7 @@ import numpy as np
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.automatic.candidates import usual_families
 from efficientlab_tf.automatic.choice import Choice, choose, offset_of
+from efficientlab_tf.automatic.estimate import Estimate, estimate
 from efficientlab_tf.automatic.family import Family
 from efficientlab_tf.automatic.search import Judged, Progress, search
 from efficientlab_tf.automatic.task import Task
@@ -34,6 +35,16 @@ class Found:
     judged: tuple[Judged, ...]
     choice: Choice | None
     out_of_time: bool
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What to expect of new pictures.
+
+        None if no picture could be kept aside, or labels are points alone.
+        """
+        if not self.choice or self.task.is_sparse:
+            return None
+        return estimate(self.choice.scores)
 
 
 @dataclasses.dataclass(frozen=True)

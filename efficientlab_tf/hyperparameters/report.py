@@ -1,7 +1,8 @@
 """What a search leaves: a table, a picture, and TensorBoard's HParams."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
@@ -12,6 +13,7 @@ from efficientlab_tf.hyperparameters.uho import FACTOR, RATE, STEPS, Result
 
 TABLE_FILE = "trials.csv"
 FIGURE_FILE = "uho.png"
+_SCORE = "mean_iou"
 
 
 def write_table(
@@ -39,17 +41,41 @@ def write_table(
     write_text(folder / TABLE_FILE, text)
 
 
+def log_untuned(
+    log_dir: Path, untuned: Result, ranges: Mapping[str, tuple[float, float]]
+) -> None:
+    """Tells HParams what is searched; the checkpoint's own settings are a run, too.
+
+    Args:
+      log_dir: the folder that TensorBoard is pointed at.
+      untuned: the checkpoint's own settings.
+      ranges: the least and the greatest value of each name.
+    """
+    searched = [
+        hparams.HParam(name, hparams.RealInterval(float(low), float(high)))
+        for name, (low, high) in ranges.items()
+    ]
+    metrics = [hparams.Metric(_SCORE, display_name="mean IoU")]
+    _log(
+        log_dir / "untuned", untuned, lambda: hparams.hparams_config(searched, metrics)
+    )
+
+
 def log_trial(log_dir: Path, result: Result) -> None:
     """Writes a trial as a run of its own, once, whoever else tries it too."""
-    folder = log_dir / f"trial_{result.slot + 1:04d}"
+    _log(log_dir / f"trial_{result.slot + 1:04d}", result)
+
+
+def _log(folder: Path, result: Result, begin: Callable[[], Any] = lambda: None) -> None:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
         return
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(0):
+        begin()
         hparams.hparams(dict(result.values), trial_id=folder.name)
-        tf.summary.scalar("mean_iou", result.score)
+        tf.summary.scalar(_SCORE, result.score)
         for step, score in enumerate(result.curve):
             tf.summary.scalar("mean_iou_after_steps", score, step)
     writer.close()

@@ -33,7 +33,7 @@ from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
 from efficientlab_tf.training.stopping import StopRequest
-from efficientlab_tf.training.summaries import Summaries
+from efficientlab_tf.training.summaries import BY_CLASS, Summaries
 
 _PICTURES = 6
 
@@ -70,7 +70,7 @@ class Validation:
         ]
 
     def __call__(self, state: MetaState):
-        """Returns the `Summary` of the validation and rows for `sheet`.
+        """Returns results, one a class, and rows for `Summaries.predictions`.
 
         Raises:
           Diverged: an adaptation did.
@@ -89,7 +89,7 @@ class Validation:
             disjoint=not self._config.data.same_images,
             on_task=lambda result, row: rows.append(row),
         )
-        return Summary.of(results), rows[:_PICTURES]
+        return results, rows[:_PICTURES]
 
 
 def check(config: RunConfig) -> None:
@@ -213,7 +213,7 @@ def _train(config: RunConfig, resume: bool) -> bool:
     config.save(run_dir)
     summaries = Summaries(run_dir / "logs", first_step if resume else None)
     if not resume:
-        summaries.hyperparameters(config)
+        summaries.begin(config)
 
     functions = build_functions(config.learner, network)
     validation = (
@@ -379,16 +379,18 @@ def _loop(
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
                 try:
-                    summary, rows = validation(state)
+                    results, rows = validation(state)
                 except Diverged as error:
                     # Meta-training may still come to a rate that suits the network.
                     score, text = -1.0, f"validation of {error}"
                 else:
+                    summary = Summary.of(results)
                     iou: Interval = getattr(summary, settings.best_by)
                     score, text = iou.mean, f"validation {name_of(settings)} {iou} %"
                     scalars = {
                         "validation/per_image_iou": summary.per_image_iou.mean,
                         "validation/soft_iou": summary.soft_iou.mean,
+                        **{f"{BY_CLASS}/{one.name}": one.iou for one in results},
                     }
                     summaries.scalars(scalars, step)
                     summaries.predictions(rows, step)

@@ -7,14 +7,29 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
 
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.data.records import FRAME_BYTES
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import Row, sheet
+from efficientlab_tf.evaluation.meta_test import COLUMNS, Row
 from efficientlab_tf.files import replacing
+from efficientlab_tf.pictures import contact_sheet
 from efficientlab_tf.untrusted import reason_of
+
+BY_CLASS = "validation/class"
+"""In front of a class's name: the IoU of its validation episode."""
+CURVES = {
+    "Loss on query sets": [r"^train/loss$"],
+    "IoU on validation classes": [r"^validation/per_image_iou$"],
+    "The same, class by class": [rf"^{BY_CLASS}/"],
+    "Episodes a second": [r"^train/episodes_per_second$"],
+    "Steps that were skipped": [r"^train/bad_steps$"],
+}
+"""The charts of the layout: titles to what their curves' names match."""
+_CELL = 160
 
 
 class Summaries:
@@ -50,13 +65,28 @@ class Summaries:
                 tf.summary.scalar(name, value)
 
     def predictions(self, rows: list[Row], step: int) -> None:
-        """Writes one sheet of queries of the validation."""
-        picture = np.asarray(sheet(rows).convert("RGB"))
-        with self._writer.as_default(step):
-            tf.summary.image("validation/predictions", picture[np.newaxis])
+        """Writes a picture for each query: its episode, its truth and what was found.
 
-    def hyperparameters(self, config: RunConfig) -> None:
-        """Writes every setting, so that runs can be compared by them."""
+        Two by two, as TensorBoard shows pictures a few hundred pixels wide.
+        """
+        pictures = []
+        for caption, (support, query, truth, found) in rows:
+            captions = " | ".join(COLUMNS[:2]), f"{' | '.join(COLUMNS[2:])}; {caption}"
+            square = contact_sheet(
+                [[support, query], [truth, found]], captions, cell=_CELL
+            )
+            pictures.append(np.asarray(square.convert("RGB")))
+        with self._writer.as_default(step):
+            tf.summary.image(
+                "validation/predictions", np.stack(pictures), max_outputs=len(pictures)
+            )
+
+    def begin(self, config: RunConfig) -> None:
+        """Writes what does not change: settings to compare runs by, and the layout.
+
+        The layout is the page "Custom Scalars" of TensorBoard: the few curves to look
+        at first.
+        """
         values = {
             name: value
             for group in config.to_dict().values()
@@ -65,10 +95,24 @@ class Summaries:
         }
         with self._writer.as_default(0):
             hparams.hparams(values)
+            tf.summary.experimental.write_raw_pb(
+                custom_scalar.pb(_layout()).SerializeToString()
+            )
 
     def flush(self) -> None:
         """Puts everything on disk."""
         self._writer.flush()
+
+
+def _layout() -> layout_pb2.Layout:
+    charts = [
+        layout_pb2.Chart(
+            title=title, multiline=layout_pb2.MultilineChartContent(tag=tags)
+        )
+        for title, tags in CURVES.items()
+    ]
+    category = layout_pb2.Category(title="The run at a glance", chart=charts)
+    return layout_pb2.Layout(category=[category])
 
 
 def _cut(path: Path, until: int) -> int:

@@ -9,7 +9,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from efficientlab_tf.hyperparameters.report import draw, log_trial, write_table
+from efficientlab_tf.hyperparameters.report import (
+    draw,
+    log_trial,
+    log_untuned,
+    write_table,
+)
 from efficientlab_tf.hyperparameters.uho import FACTOR, RATE, STEPS, Result
 
 UNTUNED = Result(-1, {RATE: 0.01, STEPS: 5}, 0.5)
@@ -72,3 +77,20 @@ def test_a_trial_is_a_run_with_hyperparameters_once(tmp_path):
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert session.hparams[RATE].number_value == 0.02
     assert session.hparams[STEPS].number_value == 7
+
+
+def test_hparams_know_what_is_searched_and_by_what_it_is_judged(tmp_path):
+    log_untuned(tmp_path, UNTUNED, {RATE: (0.001, 0.1), STEPS: (1, 20)})
+    (events,) = (tmp_path / "untuned").iterdir()
+    run = EventAccumulator(str(events), size_guidance={"tensors": 0})
+    run.Reload()
+    content = run.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    ranges = {
+        info.name: (info.domain_interval.min_value, info.domain_interval.max_value)
+        for info in experiment.hparam_infos
+    }
+    assert ranges == {RATE: (0.001, 0.1), STEPS: (1, 20)}
+    (metric,) = experiment.metric_infos
+    (score,) = run.Tensors(metric.name.tag)
+    assert tf.make_ndarray(score.tensor_proto) == pytest.approx(UNTUNED.score)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import types
 
 import keras
@@ -19,6 +20,7 @@ from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
 from efficientlab_tf.training.checkpoints import Checkpoints
+from efficientlab_tf.training.summaries import CURVES
 from tests.data.tiny_dataset import tiny_dataset
 from tests.loading import load_model
 from tests.models.tiny import tiny_network
@@ -47,7 +49,11 @@ def test_a_run_writes_what_it_promises(config, tmp_path, capsys):
         "validation/per_image_iou",
         "validation/predictions",
         "_hparams_/session_start_info",
+        "custom_scalars__config__",
     } <= tags
+    for patterns in CURVES.values():
+        for pattern in patterns:
+            assert any(re.search(pattern, tag) for tag in tags), pattern
     assert "finished 6 meta-steps" in capsys.readouterr().out
     network, weights, loaded = load_model(str(run_dir))
     assert loaded == config

@@ -9,6 +9,11 @@ from efficientlab_tf.errors import UserError
 _SETS = ("icons", "nuclei")
 _SPLIT = "test"
 
+PHOTOGRAPHS = "nuclei: stained_nucleus"
+"""The sample of real photographs, of stained tissue through a microscope."""
+SHOTS = 5
+"""Pictures of a sample that are shown with their masks."""
+
 
 def sample_names() -> list[str]:
     """Names of the samples, such as "icons: rocket": classes kept out of training."""

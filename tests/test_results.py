@@ -1,0 +1,52 @@
+"""The pages say what was measured."""
+
+import re
+
+import pytest
+
+from tools import results
+
+
+@pytest.mark.parametrize(
+    "page", results.PAGES, ids=lambda page: str(page.relative_to(results.ROOT))
+)
+def test_a_page_says_what_its_sources_say(page):
+    text = page.read_text(encoding="utf-8")
+    assert results.rendered(text) == text, "run `make results`"
+
+
+def test_every_measurement_is_on_a_page():
+    text = "".join(page.read_text(encoding="utf-8") for page in results.PAGES)
+    named = " ".join(re.findall(r"<!-- measured: ([^>]*) -->", text)).split()
+    for path in results.SOURCES[0].iterdir():
+        assert path.stem in named, path
+
+
+@pytest.mark.parametrize(
+    ("comment", "text"),
+    [
+        ("x iou .1", "12.3 ± 4.5 %"),
+        ("x iou .2", "12.34 ± 4.50 %"),
+        ("x metrics.share .0", "67 %"),
+        ("x nothing .1", ""),
+        ("many J .1", "30.0 %"),
+    ],
+)
+def test_numbers_replace_whatever_stood_there(tmp_path, monkeypatch, comment, text):
+    (tmp_path / "x.json").write_text(
+        '{"iou": {"mean": 0.1234, "half_width": 0.045}, "nothing": null,'
+        ' "metrics": {"share": 0.67}}'
+    )
+    (tmp_path / "many.csv").write_text("name,J\na,0.2\nb,0.4\n")
+    monkeypatch.setattr(results, "SOURCES", (tmp_path,))
+    page = f"before <!-- measured: {comment} -->\nwrong<!-- end --> after"
+    expected = f"before <!-- measured: {comment} -->{text}<!-- end --> after"
+    assert results.rendered(page) == expected
+
+
+@pytest.mark.parametrize(
+    "comment", ["nowhere iou .1", "photos_5_linear nowhere .1", "own_pictures nowhere"]
+)
+def test_a_comment_that_names_nothing_ends_it(comment):
+    with pytest.raises(SystemExit, match="error: a page names"):
+        results.rendered(f"<!-- measured: {comment} --><!-- end -->")
