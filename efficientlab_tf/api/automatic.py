@@ -155,10 +155,6 @@ class AutomaticAdaptedModel(AdaptedModel):
             return None
         return estimate(choice.scores)
 
-    def _found(self, pictures: Sequence[Picture]):
-        for image in read_pictures("pictures", pictures):
-            yield self.adapted.segment(image), image.shape[:2]
-
 
 class SavedAutomaticModel(AutomaticModel):
     """What a search found and was saved: it segments without being adapted.
