@@ -2,10 +2,10 @@
 
     python -m efficientlab_tf.segment --model=mine.keras --query=DIR --output=results
 
---query is a folder with all folders in it, a .txt file with a path a line, or TFRecords.
-Reading, the network and writing run at the same time, and memory does not grow. Writes
-masks/ and index.jsonl, a line a picture, into --output; the same command again goes on
-where it was. --shard=i/n takes one of n parts, for a cluster's array job. Pictures that
+--query is a folder with all folders in it, a .txt file of paths, or TFRecords. Reading,
+the network and writing run at the same time, and memory does not grow. Writes masks/
+and index.jsonl, a line a picture, into --output; the same command again goes on where
+it was. --shard=i/n takes one of n parts, for a cluster's array job. Pictures that
 cannot be read are named and the others done; then the exit status is 1.
 """
 

@@ -6,6 +6,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
 guidance      how soon masks follow a click, with a guided network
+many_pictures pictures a second of `segment`, and its memory
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
@@ -16,7 +17,14 @@ from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "guidance")
+BENCHMARKS = (
+    "meta_step",
+    "epoch",
+    "second_order",
+    "episodes",
+    "guidance",
+    "many_pictures",
+)
 
 
 def main(argv: list[str]) -> int:

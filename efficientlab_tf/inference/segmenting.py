@@ -216,7 +216,7 @@ def _together(adapted: Predictor, items: list[_Read | Failed]) -> Iterator:
 
 
 def _write(result: Segmented, output: Path, overlays: bool, scratch: Path | None):
-    """Writes the mask and perhaps the overlay of one query, each whole or not at all."""
+    """Writes the mask of a query and perhaps its overlay, whole or not at all."""
     name = result.query.output + ".png"
     images = {MASKS: palette_image(result.mask)}
     if overlays:
@@ -228,4 +228,5 @@ def _write(result: Segmented, output: Path, overlays: bool, scratch: Path | None
             path = output / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, scratch) as partial:
-                image.save(partial)
+                # Pillow's usual 6 takes four times as long for 11 % smaller overlays.
+                image.save(partial, compress_level=2 if folder == OVERLAYS else 6)

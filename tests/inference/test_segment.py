@@ -105,7 +105,7 @@ def test_nothing_is_done_twice_and_what_failed_is_tried_again(
     assert run(model, folder, output) == 1
     captured = capsys.readouterr()
     assert "error: 1 pictures could not be read" in captured.err
-    assert f"error: {folder / '5b.jpg'}: truncated or corrupt" in captured.err
+    assert f"error: {folder / '5b.jpg'}: not an image file" in captured.err
     (bad,) = [line for line in lines(output) if "error" in line]
     assert bad["picture"] == str(folder / "5b.jpg") and "mask" not in bad
     assert len(lines(output)) == 12
