@@ -57,8 +57,8 @@ class Settings:
 
     jit: str | None = setting(
         None,
-        "Compile the steps of the inner loop with XLA; auto does on a GPU. That takes up "
-        "to a minute once, so it pays where many tasks follow. If not given: off.",
+        "Compile the steps of the inner loop with XLA; auto does on a GPU. Compiling "
+        "takes its time once, so it pays where many tasks follow. If not given: off.",
         ("auto", "on", "off"),
     )
 

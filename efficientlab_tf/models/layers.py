@@ -54,8 +54,8 @@ def interpolation_matrix(
 class Dropout(keras.layers.Dropout):
     """Keras's dropout, whose masks are the same under XLA, too.
 
-    Of one seed TensorFlow and XLA draw the same bits, and make different floats of them.
-    Here the float32 is made as TensorFlow makes it, 1.m - 1 of the lower 23 bits m.
+    Of one seed TensorFlow and XLA draw the same bits, but make different floats of
+    them. Here they are made as TensorFlow makes them: 1.m - 1 of the lower 23 bits m.
     """
 
     def call(self, inputs, training=False):

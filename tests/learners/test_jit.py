@@ -83,7 +83,8 @@ def test_an_inner_loop_compiled_and_not_agree(name):
         )
         adapted.append(segmenter.adapt(images, masks, seed=4))
         *_, walked = segmenter.walk(images, masks, seed=4)
-        for one, other in zip(walked.weights.theta, adapted[-1].weights.theta):
+        pairs = zip(walked.weights.theta, adapted[-1].weights.theta, strict=True)
+        for one, other in pairs:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     plain, compiled = adapted
     np.testing.assert_allclose(plain.losses, compiled.losses, rtol=1e-4)
