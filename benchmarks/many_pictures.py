@@ -14,22 +14,17 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import decode_example, read_shard
-from efficientlab_tf.inference import segmenting
 from efficientlab_tf.inference.queries import Query
 from efficientlab_tf.inference.segmenting import MASKS, OVERLAYS, segment
 from efficientlab_tf.pictures import marked, palette_image
-from efficientlab_tf.segment import SegmentConfig
-from efficientlab_tf.segment import segment as command
 
 
 def main(argv: list[str]) -> int:
@@ -46,19 +41,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--side", type=int, default=640, help="longer, of the pictures")
     parser.add_argument("--pictures", type=int, default=48, help="of each turn")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument(
-        "--soak",
-        type=int,
-        default=0,
-        help="instead: resident memory over so many pictures, by the command itself",
-    )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        queries = _queries(Path(folder), args.side, min(args.pictures, 48))
-        if args.soak:
-            _soak(Path(folder), args.model, queries, args.soak)
-        else:
-            _compare(Path(folder), args.model, queries, args.turns)
+        queries = _queries(Path(folder), args.side, args.pictures)
+        _compare(Path(folder), args.model, queries, args.turns)
     return 0
 
 
@@ -130,36 +116,3 @@ def _compare(folder: Path, name: str, queries: list[Query], turns: int) -> None:
         ratio = statistics.median(o / f for o, f in zip(own, first, strict=True))
         rate = statistics.median(own)
         print(f"  {way:24}{rate:7.1f} pictures/s, {ratio:.2f} times the loop")
-
-
-def _soak(folder: Path, name: str, queries: list[Query], count: int) -> None:
-    """Runs the command over a list that names links to the same pictures."""
-    names = []
-    for number in range(count):
-        path = folder / "links" / f"{number // 1000}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(queries[number % len(queries)].path, path)
-        names.append(path.relative_to(folder).as_posix())
-    (folder / "list.txt").write_text("\n".join(names) + "\n")
-    resident = []
-
-    def watched(*arguments, **options):
-        process = psutil.Process()
-        with contextlib.closing(segment(*arguments, **options)) as results:
-            for result in results:
-                resident.append(process.memory_info().rss / 2**20)
-                yield result
-
-    config = SegmentConfig(
-        model=name, query=str(folder / "list.txt"), output=str(folder / "soaked")
-    )
-    start = time.perf_counter()
-    with mock.patch.object(segmenting, "segment", watched):
-        command(config)
-    seconds = time.perf_counter() - start
-    tenth = len(resident) // 10
-    before = np.median(resident[tenth : 2 * tenth])
-    after = np.median(resident[-tenth:])
-    print(f"{len(resident)} pictures in {seconds:.0f} s")
-    print(f"resident: {before:.0f} MiB in the second tenth, {after:.0f} in the last")
-    print(f"growth: {100 * (after / before - 1):.1f} %")

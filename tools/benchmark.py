@@ -6,7 +6,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
 guidance      how soon masks follow a click, with a guided network
-many_pictures pictures a second of `segment`, and its memory
+many_pictures pictures a second of `segment`, beside a loop in one thread
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
