@@ -69,7 +69,9 @@ class Dropout(keras.layers.Dropout):
                 sizes, self.noise_shape or [None] * len(sizes), strict=True
             )
         ]
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        # As Keras: not negative, of which XLA draws other bits.
+        seed = tf.math.floormod(self.seed_generator.next(), tf.int32.max - 1)
+        seed = tf.cast(seed, tf.int32)
         limits = {"minval": None, "maxval": None, "dtype": tf.int32}
         bits = tf.random.stateless_uniform(shape, seed, **limits)
         bits = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, 0x7FFFFF), 0x3F800000)

@@ -128,7 +128,7 @@ class InnerLoop:
       adapt: "all" of theta, or "decoder": the encoder stays at the initialization
         (ANIL, Raghu et al. 2020, with the whole decoder as its head).
       jit: whether XLA compiles a step: the network, the loss, their gradient and the
-        update. Mini-batches and augmentation stay outside, so that they are the same.
+        update. What is drawn at random stays outside, so that it is the same.
     """
 
     def __init__(
@@ -167,11 +167,18 @@ class InnerLoop:
           masks: uint8 [n, H, W].
           seed: int32 [2].
         """
+        drawn = self._drawn(images, seed)
+        return self._gradient(theta, statistics, images, masks, drawn)
+
+    def _drawn(self, images: Images, seed: tf.Tensor) -> tf.Tensor:
+        return self.network.draw(fold_in(seed, _DROPOUT), images)
+
+    def _gradient(self, theta, statistics, images, masks, drawn) -> StepResult:
         theta = tuple(theta)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(theta)
             logits, statistics = self.network(
-                theta, statistics, images, training=True, seed=fold_in(seed, _DROPOUT)
+                theta, statistics, images, training=True, seed=drawn
             )
             loss, parts = self.objective(logits, masks, theta, self.network.decayed)
         gradient = tape.gradient(
@@ -179,9 +186,9 @@ class InnerLoop:
         )
         return StepResult(tuple(gradient), statistics, loss, parts)
 
-    def _sgd_step(self, theta, statistics, rates, images, masks, seed):
+    def _sgd_step(self, theta, statistics, rates, images, masks, drawn):
         """Returns theta and the running averages after a step, and its loss."""
-        step = self.gradient(theta, statistics, images, masks, seed)
+        step = self._gradient(theta, statistics, images, masks, drawn)
         return sgd(theta, rates, step.gradient), step.statistics, step.loss
 
     def rates(
@@ -280,7 +287,11 @@ class InnerLoop:
                 p.write(k - first, t) for p, t in zip(points, theta, strict=False)
             )
             now = rates_of_step(rates, theta, k)
-            theta, statistics, loss = self._step(theta, statistics, now, *batch(k))
+            images, masks, seed = batch(k)
+            drawn = self._drawn(images, seed)
+            theta, statistics, loss = self._step(
+                theta, statistics, now, images, masks, drawn
+            )
             losses = losses.write(k - first, loss)
             return k + 1, points, theta, statistics, losses
 
