@@ -18,7 +18,7 @@ from efficientlab_tf import flags
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.training.learner import build_run_learner
-from efficientlab_tf.training.loop import use_jit
+from efficientlab_tf.xla import use_jit
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ label_next.txt into --output, and with --annotations what annotation tools read.
 that cannot be read are named, the others done; then the exit status is 1.
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -258,16 +259,13 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
         print(f"saved: {config.save}")
 
     results = Results(support, queries)
-    segmented = segmenting.segment(
-        adapted, queries, truth, support=images, size=size, failed=results.fail
-    )
-    with tqdm(
-        total=len(queries), desc="segmenting", unit="picture", dynamic_ncols=True
-    ) as bar:
-        for result in segmented:
-            segmenting.write(result, output)
+    known = frozenset(image.tobytes() for image in images)
+    judge = segmenting.Judge(known, size, truth)
+    stream = segmenting.segment(adapted, queries, output, judge=judge)
+    bar = tqdm(stream, "segmenting", len(queries), unit="picture", dynamic_ncols=True)
+    with contextlib.closing(stream):
+        for result in bar:
             results.add(result)
-            bar.update(len(results.records) + len(results.failures) - bar.n)
     document = {
         "model": config.model or config.method,
         "classes": list(support.classes),

@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": _PACKAGE / "demo.py",
     "quickstart": _PACKAGE / "quickstart.py",
     "adapt": _PACKAGE / "adapt.py",
+    "segment": _PACKAGE / "segment.py",
     "video": _PACKAGE / "video" / "__main__.py",
     "app": _PACKAGE / "app" / "__main__.py",
     "train": _PACKAGE / "train.py",

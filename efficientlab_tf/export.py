@@ -10,7 +10,7 @@ from pathlib import Path
 
 from efficientlab_tf import flags
 from efficientlab_tf.api.loading import load
-from efficientlab_tf.config import ExportConfig, Settings
+from efficientlab_tf.config import BUT_JIT, ExportConfig, Settings
 from efficientlab_tf.serving.folder import (
     check_output,
     describe_signatures,
@@ -41,7 +41,8 @@ def main() -> None:
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.define(ExportConfig, Settings)
+    flags.define(ExportConfig)
+    flags.define(Settings, only=BUT_JIT)
     flags.define_one("model", "", flags.MODEL_HELP)
     flags.define_one("output", "", "The version's folder: saved_models/NAME/1.")
     flags.define_one("overwrite", False, "Replace the model in --output.", bool)

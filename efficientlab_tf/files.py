@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,13 +50,21 @@ def make_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """A path beside `path` to write to; what is there at the end takes its place.
 
     Whoever reads `path` meanwhile, or after an exception, finds what was there before.
     The path's name is another in each process, and ends like that of `path`.
+
+    Args:
+      path: of the file.
+      scratch: a folder of this process alone, on the same disk, to write in instead: a
+        path in it for each thread.
     """
-    partial = path.with_name(f".{path.stem}{_PARTIAL}{os.getpid()}{path.suffix}")
+    if scratch is None:
+        partial = path.with_name(f".{path.stem}{_PARTIAL}{os.getpid()}{path.suffix}")
+    else:
+        partial = scratch / f"{threading.get_ident()}{path.suffix}"
     try:
         yield partial
         os.replace(partial, path)

@@ -54,10 +54,11 @@ def main() -> None:
         )
     output = Path(flags.FLAGS.output or beside / "tune")
     queries = flags.read(EvalConfig).eval_queries
-    batch_norm = model.resolve(flags.read(Settings)).batch_norm
+    own = model.resolve(flags.read(Settings))
+    batch_norm = own.batch_norm
     job = search.Job(
         *(path, str(output), flags.override(model.run.data), queries, batch_norm),
-        *(tune, flags.FLAGS.storage),
+        *(own.jit, tune, flags.FLAGS.storage),
     )
     ready = search.Search(job, model)
     print(
@@ -120,7 +121,7 @@ def define_flags() -> None:
     flags.define(TuneConfig)
     flags.define(DataConfig, only=("dataset_dir", "splits", "shots"))
     flags.define(EvalConfig, only=("eval_queries",))
-    flags.define(Settings, only=("batch_norm",))
+    flags.define(Settings, only=("batch_norm", "jit"))
     flags.define_one("model", "", "A run's folder, or a .keras file.")
     where = "Where the search goes; if empty, tune/ in the run's folder or beside it."
     flags.define_one("output", "", where)

@@ -27,6 +27,11 @@ _COMMAND = re.compile(
     rf"(?:python -m efficientlab_tf\.|`|efficientlab )({'|'.join(MODULES)})\b"
     r"((?:\s+--\w+(?:=[^\s`]*)?)+)"
 )
+FOREIGN = {
+    *("array", "cpus", "mem", "requeue", "wrap"),  # sbatch
+    *("build", "enable_batching"),  # docker, tensorflow_model_server
+}
+"""Flags of other programs that pages name."""
 _FLAG = re.compile(r"(?<!\S)`?--([a-z]\w*)")
 
 
@@ -66,7 +71,7 @@ def test_flags_that_pages_name_exist(known):
     folders = "tools/*", "benchmarks/*.py", "tests/promises/*.py"
     scripts = [path for folder in folders for path in ROOT.glob(folder)]
     tools = "".join(path.read_text("utf-8") for path in scripts if path.is_file())
-    ours = set().union(*known.values(), re.findall(r"--(\w+)", tools))
+    ours = set().union(*known.values(), FOREIGN, re.findall(r"--(\w+)", tools))
     unknown = {
         (page.name, name)
         for page in PAGES

@@ -7,6 +7,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
 episodes      episodes per second, and the time until the first one
 frozen        meta-steps behind a frozen encoder beside those of the whole network
 guidance      how soon masks follow a click, with a guided network
+many_pictures pictures a second of `segment`, beside a loop in one thread
 table         those that take minutes, into benchmarks/README.md
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
@@ -20,7 +21,7 @@ from efficientlab_tf.errors import run_command
 
 BENCHMARKS = (
     *("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance"),
-    "table",
+    *("many_pictures", "table"),
 )
 
 

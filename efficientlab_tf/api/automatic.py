@@ -151,10 +151,6 @@ class AutomaticAdaptedModel(AdaptedModel):
         """See `Found.estimate`; None if the model was loaded."""
         return self.found and self.found.estimate
 
-    def _found(self, pictures: Sequence[Picture]):
-        for image in read_pictures("pictures", pictures):
-            yield self.adapted.segment(image), image.shape[:2]
-
 
 class SavedAutomaticModel(AutomaticModel):
     """What a search found and was saved: it segments without being adapted.

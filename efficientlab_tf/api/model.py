@@ -10,7 +10,7 @@ it finds back to theirs. Every command that takes a model takes one of these.
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -320,32 +320,53 @@ class AdaptedModel:
         Raises:
           UserError: a picture cannot be read.
         """
-        return [mask for mask, _ in self.examine(pictures)]
-
-    def examine(
-        self, pictures: Sequence[Picture]
-    ) -> Iterator[tuple[np.ndarray, float]]:
-        """Yields for each picture its mask, as `predict`, and how sure the model is.
-
-        The second is the mask's IoU if the model's probabilities were true, 0 to 1: see
-        `confidence`. It tells which of several masks to look at first.
-        """
-        for probabilities, size in self._found(pictures):
-            mask = decide(probabilities, size, self.threshold)
-            yield mask, confidence(probabilities, self.threshold)
+        return [self.decide(*found)[0] for found in self._found(pictures)]
 
     def probabilities(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
         """As `predict`: float32 [H, W, K+1] each, channel 0 the background."""
         return [resize_probabilities(*found) for found in self._found(pictures)]
 
+    @property
+    def batch(self) -> int:
+        """How many pictures `infer` takes at a time, at most."""
+        return 1 if self.model.any_size else _BATCH
+
+    def view(self, image: np.ndarray) -> np.ndarray:
+        """A picture, uint8 [H, W, 3], as the model sees it: at its size, if it has one.
+
+        This, `infer` and `decide` are the steps of `predict`, for who runs them at the
+        same time on several pictures: all but `infer` may run in any thread.
+        """
+        return image if self.model.any_size else resize_image(image, self.model.size)
+
+    def infer(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities, float32 [n, h, w, K+1], of what `view` made of pictures."""
+        return self.adapted.predict(np.stack(views))
+
+    def decide(
+        self, probabilities: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, float]:
+        """What was found of a picture: its mask, and how sure the model is.
+
+        Args:
+          probabilities: float32 [h, w, K+1], of `infer`.
+          size: height and width of the picture.
+
+        Returns:
+          The mask, as `predict`, and its IoU if the model's probabilities were true, 0
+          to 1: see `confidence`. It tells which of several masks to look at first.
+        """
+        mask = decide(probabilities, size, self.threshold)
+        return mask, confidence(probabilities, self.threshold)
+
     def _found(self, pictures: Sequence[Picture]):
-        """Yields probabilities at the model's size, and each picture's own size."""
+        """Yields probabilities of `infer`, and each picture's own size."""
         images = read_pictures("pictures", pictures)
-        for i in range(0, len(images), _BATCH):
-            part = images[i : i + _BATCH]
-            small = np.stack([resize_image(image, self.model.size) for image in part])
-            for image, found in zip(part, self.adapted.predict(small), strict=True):
-                yield found, image.shape[:2]
+        for i in range(0, len(images), self.batch):
+            part = images[i : i + self.batch]
+            found = self.infer([self.view(image) for image in part])
+            for image, probabilities in zip(part, found, strict=True):
+                yield probabilities, image.shape[:2]
 
     def save(self, path: str | Path) -> None:
         """Writes the adapted model to a .keras file that `load` reads.

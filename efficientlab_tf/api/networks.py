@@ -90,6 +90,7 @@ class GradientModel(NetworkModel):
             steps=learner.inner_steps,
             learning_rate=rate,
             batch_norm=learner.batch_norm,
+            jit="off",
             **{name: getattr(learner, name) for name in _INNER_LOOP},
         )
         self._heads: dict[int, tuple[Network, Weights]] = {}
@@ -117,10 +118,10 @@ class GradientModel(NetworkModel):
 
     def _compiled(self, network: Network, own: Settings) -> AdaptFunctions:
         inner_loop = {name: getattr(own, name) for name in _INNER_LOOP}
-        key = (network.classes, *inner_loop.values())
+        key = (network.classes, own.jit, *inner_loop.values())
         if key not in self._functions:
             learner = dataclasses.replace(self.run.learner, **inner_loop)
-            self._functions[key] = build_functions(learner, network)
+            self._functions[key] = build_functions(learner, network, own.jit)
         return self._functions[key]
 
     def _rate(self, own: Settings) -> float:
@@ -169,7 +170,8 @@ class GradientModel(NetworkModel):
         from efficientlab_tf.serving.folder import export
         from efficientlab_tf.serving.saved_model import ServedModel
 
-        own = self.resolve(settings)
+        # The server's own flags decide what it compiles.
+        own = self.resolve(settings) | Settings(jit="off")
         if own.batch_norm == "query":
             raise UserError(
                 "`batch_norm` must be running or support for an exported model, "

@@ -30,6 +30,7 @@ from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.untrusted import read_json, reading
+from efficientlab_tf.xla import use_jit
 
 CONFIG_FILE = "config.json"
 FLAG_FILE = "run.flags"
@@ -152,21 +153,24 @@ def build_augment(config: LearnerConfig, rate: float) -> Augment | None:
     return keep_unknown(Augmenter(rate, names=RECIPES[config.augmentation]))
 
 
-def build_inner_loop(config: LearnerConfig, network: Network) -> InnerLoop:
-    """Builds the inner loop alone, for meta-testing."""
+def build_inner_loop(
+    config: LearnerConfig, network: Network, jit: str = "off"
+) -> InnerLoop:
+    """Builds the inner loop alone, for meta-testing; `jit`: see `xla.use_jit`."""
     return InnerLoop(
         network,
         Objective(config.loss, config.l2),
         batch=config.inner_batch,
         augment=build_augment(config, config.augment_rate),
         adapt=config.adapt,
+        jit=use_jit(jit),
     )
 
 
 def build_functions(
-    config: LearnerConfig, network: Network
+    config: LearnerConfig, network: Network, jit: str = "off"
 ) -> AdaptFunctions | ForwardFunctions:
     """Builds what makes a segmenter of the network's weights, compiled once."""
     if is_conditioned(network.model):
         return forward_functions(network)
-    return AdaptFunctions(build_inner_loop(config, network))
+    return AdaptFunctions(build_inner_loop(config, network, jit))

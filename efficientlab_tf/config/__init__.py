@@ -5,7 +5,7 @@ Each field carries its help text: `flags.py` turns the fields into flags,
 a command uses share no field's name, as its flags could not.
 """
 
-from efficientlab_tf.config.adaptation import BUT_STEPS, OWN, Settings
+from efficientlab_tf.config.adaptation import BUT_JIT, BUT_STEPS, OWN, Settings
 from efficientlab_tf.config.commands import (
     CompareConfig,
     EvalConfig,
@@ -17,6 +17,7 @@ from efficientlab_tf.config.run import LearnerConfig, ModelConfig, TrainConfig
 from efficientlab_tf.config.settings import setting
 
 __all__ = [
+    "BUT_JIT",
     "BUT_STEPS",
     "OWN",
     "CompareConfig",

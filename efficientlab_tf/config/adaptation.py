@@ -55,6 +55,13 @@ class Settings:
         ("all", "decoder"),
     )
 
+    jit: str | None = setting(
+        None,
+        "Compile the steps of the inner loop with XLA; auto does on a GPU. Compiling "
+        "takes its time once, so it pays where many tasks follow. If not given: off.",
+        ("auto", "on", "off"),
+    )
+
     def __post_init__(self):
         check(self)
 
@@ -82,5 +89,7 @@ class Settings:
 
 BUT_STEPS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 """Names of its fields, for commands that read the steps in another way."""
+BUT_JIT = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "jit")
+"""The same for what an exported model can be told."""
 OWN = Settings()
 """Everything as the model itself has it."""

@@ -103,6 +103,7 @@ class Objective:
       run: its configuration, which holds wherever a configuration says nothing.
       tasks: at least one.
       batch_norm: see `AdaptFunctions.predict`.
+      jit: see `xla.use_jit`.
     """
 
     def __init__(
@@ -112,10 +113,11 @@ class Objective:
         run: RunConfig,
         tasks: Sequence[TuningTask],
         batch_norm: str,
+        jit: str = "off",
     ):
         self._start = network, weights, run
         self._tasks = tasks
-        self._batch_norm = batch_norm
+        self._batch_norm, self._jit = batch_norm, jit
         self._functions: AdaptFunctions | None = None
         self._compiled_for: tuple | None = None
 
@@ -172,7 +174,7 @@ class Objective:
         same = dataclasses.replace(run.learner, inner_learning_rate=1.0, inner_steps=1)
         key = same, run.model.final_dropout
         if self._functions is None or self._compiled_for != key:
-            inner = build_inner_loop(run.learner, self._start[0])
+            inner = build_inner_loop(run.learner, self._start[0], self._jit)
             self._functions, self._compiled_for = AdaptFunctions(inner), key
         return self._functions
 

@@ -43,6 +43,7 @@ class Job:
       data: the dataset, and the shots of a task.
       queries: of a task; 0 takes all examples of the class that are not support.
       batch_norm: see `GradientSegmenter`.
+      jit: see `xla.use_jit`.
       tune: the search.
       storage: URL of a database; if empty, a file in the output folder.
     """
@@ -52,6 +53,7 @@ class Job:
     data: DataConfig
     queries: int
     batch_norm: str
+    jit: str
     tune: TuneConfig
     storage: str = ""
 
@@ -117,6 +119,7 @@ class Search:
             "shots": job.data.shots,
             "eval_queries": job.queries,
             "batch_norm": job.batch_norm,
+            "jit": job.jit,
             "ranges": {name: (r.low, r.high) for name, r in space.items()},
             "final_dropout": run.model.final_dropout,
             **_fields(run.learner, "loss l2 augmentation adapt"),
@@ -133,7 +136,8 @@ class Search:
             seed=run.train.seed,
             image_size=network.image_shape[:2],
         )
-        self._objective = Objective(network, weights, run, tasks, job.batch_norm)
+        how = job.batch_norm, job.jit
+        self._objective = Objective(network, weights, run, tasks, *how)
         self._patience = tune.patience
         # Several processes would overwrite each other's progress bars.
         self._bars = tune.workers == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +42,24 @@ class Query(NamedTuple):
       mask: the file that it is judged by, or None.
       output: the name of its results, without suffix; no other query has it.
       page: which of a file of several pages or frames, from 0.
+      data: returns the picture file's bytes, where it is a part of `path`; else None.
     """
 
     path: Path
     mask: Path | None
     output: str
     page: int = 0
+    data: Callable[[], bytes] | None = None
+
+    def read(self) -> Upright:
+        """Decodes the picture, upright and in 8 bits.
+
+        Raises:
+          Refused: it cannot be read, or is no picture.
+        """
+        if self.data is None:
+            return read_query(self.path, self.page)
+        return read_image(self.data(), stretch=True)
 
 
 def find_queries(

@@ -12,7 +12,7 @@ from PIL import Image
 from efficientlab_tf.data.annotations import Support
 from efficientlab_tf.files import write_text, writing
 from efficientlab_tf.inference.queries import Query
-from efficientlab_tf.inference.segmenting import MASKS, OVERLAYS, Segmented
+from efficientlab_tf.inference.segmenting import MASKS, OVERLAYS, Failed, Segmented
 from efficientlab_tf.metrics import Interval, mean_iou, present_iou
 from efficientlab_tf.pictures import contact_sheet, marked, with_legend
 from efficientlab_tf.segmenters.segmenter import spread
@@ -74,8 +74,13 @@ class Results:
         self._rows: list[tuple[Segmented, str]] = []
         self._counts: list[np.ndarray] = []
 
-    def add(self, result: Segmented) -> None:
+    def add(self, result: Segmented | Failed) -> None:
         """Takes the result of one query."""
+        if isinstance(result, Failed):
+            self._fail(result.query.path, result.reason)
+            return
+        if result.unjudged:
+            self._fail(result.query.mask, result.unjudged)
         name = result.query.output + ".png"
         by_class = iou = None
         if result.counts is not None:
@@ -90,7 +95,7 @@ class Results:
             overlay=f"{OVERLAYS}/{name}",
             width=width,
             height=height,
-            fractions=_fractions(result.mask, self._support.classes),
+            fractions=fractions(result.mask, self._support.classes),
             iou=iou,
             class_iou=by_class,
             in_support=result.repeated,
@@ -100,8 +105,7 @@ class Results:
         if result.query.output in self._in_sheet:
             self._rows.append((_small(result), _caption(record)))
 
-    def fail(self, path: Path, reason: str) -> None:
-        """Takes a file that could not be read."""
+    def _fail(self, path: Path, reason: str) -> None:
         self.failures.append({"file": str(path), "reason": reason})
 
     def scores(self) -> dict[str, Any] | None:
@@ -189,12 +193,13 @@ class Results:
 def describe_support(support: Support) -> list[dict[str, Any]]:
     """What summary.json says of each support picture."""
     return [
-        {"file": p.name, "fractions": _fractions(p.mask, support.classes)}
+        {"file": p.name, "fractions": fractions(p.mask, support.classes)}
         for p in support.pictures
     ]
 
 
-def _fractions(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+def fractions(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """For each class the part of the pixels of a mask uint8 [H, W] that it has."""
     numbered = enumerate(classes, start=1)
     return {name: float(np.mean(mask == number)) for number, name in numbered}
 

@@ -13,6 +13,7 @@ from keras import layers
 
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.models.arguments import check
+from efficientlab_tf.models.layers import Dropout
 from efficientlab_tf.models.vgg import BgrPreprocessing
 
 NAME = "AlexNet"
@@ -173,5 +174,5 @@ def _network(size, width: float, dropout: float, weights, prefix: str, padding: 
             channels, kernel, padding=padding, activation="relu", name=prefix + name
         )(x)
         if dropout:
-            x = layers.Dropout(dropout, name=f"{prefix}{name}_dropout")(x)
+            x = Dropout(dropout, name=f"{prefix}{name}_dropout")(x)
     return images, x

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models.layers import BatchNormalization
+from efficientlab_tf.models.layers import BatchNormalization, Dropout
 
 APPLICATIONS = tuple(f"EfficientNetB{i}" for i in range(8))
 STAGES = (2, 3, 4, 5, 6)
@@ -169,6 +169,7 @@ def _application(
             return BatchNormalization.from_config(config)
         if isinstance(layer, keras.layers.Dropout):
             config["rate"] = _drop_rate(drop_connect, layer.name, blocks)
+            return Dropout.from_config(config)
         return type(layer).from_config(config)
 
     def connect(layer: keras.layers.Layer, x: Any, **_: Any) -> Any:
@@ -264,7 +265,7 @@ def _lite(
             rate = _drop_rate(drop_connect, name, blocks)
             if rate:
                 shape = (None, 1, 1, 1)
-                x = layers.Dropout(rate, noise_shape=shape, name=f"{name}_drop")(x)
+                x = Dropout(rate, noise_shape=shape, name=f"{name}_drop")(x)
             x = layers.Add(name=f"{name}_add")([x, inputs])
         return x
 

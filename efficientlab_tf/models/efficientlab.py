@@ -6,6 +6,7 @@ import keras
 
 from efficientlab_tf.models import backbones, decoders
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
+from efficientlab_tf.models.layers import Dropout
 from efficientlab_tf.models.parts import declare_decoder
 
 declare_decoder("efficientlab", "rsd", "aspp_", "refine", "classifier")
@@ -89,7 +90,7 @@ def efficientlab(
         else:
             x = stages[max(stages)]
         if final_dropout:
-            x = keras.layers.Dropout(final_dropout, name="final_dropout")(x)
+            x = Dropout(final_dropout, name="final_dropout")(x)
         x = keras.layers.Conv2D(num_classes + 1, 1, name="classifier")(x)
         logits = decoders.resize(x, size, "logits")
     return keras.Model(images, logits, name="efficientlab")

@@ -51,6 +51,36 @@ def interpolation_matrix(
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
+class Dropout(keras.layers.Dropout):
+    """Keras's dropout, whose masks are the same under XLA, too.
+
+    Of one seed TensorFlow and XLA draw the same bits, but make different floats of
+    them. Here they are made as TensorFlow makes them: 1.m - 1 of the lower 23 bits m.
+    """
+
+    def call(self, inputs, training=False):
+        """Sets a part of the inputs to 0, of any shape, and scales the others up."""
+        if not training or self.rate == 0 or inputs.dtype != "float32":
+            return super().call(inputs, training=training)
+        sizes = tf.unstack(tf.shape(inputs))
+        shape = [
+            size if given is None else given
+            for size, given in zip(
+                sizes, self.noise_shape or [None] * len(sizes), strict=True
+            )
+        ]
+        # As Keras: not negative, of which XLA draws other bits.
+        seed = tf.math.floormod(self.seed_generator.next(), tf.int32.max - 1)
+        seed = tf.cast(seed, tf.int32)
+        limits = {"minval": None, "maxval": None, "dtype": tf.int32}
+        bits = tf.random.stateless_uniform(shape, seed, **limits)
+        bits = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, 0x7FFFFF), 0x3F800000)
+        kept = tf.bitcast(bits, tf.float32) - 1.0 >= self.rate
+        scaled = inputs * tf.cast(1.0 / (1.0 - self.rate), tf.float32)
+        return tf.where(kept, scaled, 0.0)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
 class Resize(keras.layers.Layer):
     """Bilinear resize of [N, H, W, C] to a fixed height and width.
 

@@ -11,6 +11,7 @@ from keras import layers
 
 from efficientlab_tf.models.arguments import check
 from efficientlab_tf.models.backbones import load_application
+from efficientlab_tf.models.layers import Dropout
 
 NAME = "VGG16"
 CLASSIFIER_SIZE = 224
@@ -191,5 +192,5 @@ def _fully_connected(x, width: float, prefix: str, dropout: float, **options):
         name = prefix + name
         x = _convolution(x, channels, kernel_size, name, **settings)
         if dropout:
-            x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+            x = Dropout(dropout, name=f"{name}_dropout")(x)
     return x

@@ -25,6 +25,7 @@ from efficientlab_tf.segmenters.segmenter import (
     spread,
     values_of,
 )
+from efficientlab_tf.xla import compiling
 
 MAX_STATISTICS = 64
 """Statistics of a support set of more pictures are those of as many, evenly spread."""
@@ -95,15 +96,17 @@ class GradientSegmenter(Segmenter):
 
     def _steps(self, weights, images, masks, first: int, steps: int, seed: int):
         """Steps `first` to `steps` - 1; returns the weights to go on from, too."""
-        weights, losses = self.functions.adapt(
-            weights._replace(rates=self.weights.rates),
-            images,
-            masks,
-            tf.constant(steps),
-            tf.constant(self.learning_rate, tf.float32),
-            tf.constant([seed % 2**31, 0]),
-            tf.constant(first),
-        )
+        inner = self.functions.inner
+        with compiling(f"the inner loop of {inner.network.about}", inner.jit):
+            weights, losses = self.functions.adapt(
+                weights._replace(rates=self.weights.rates),
+                images,
+                masks,
+                tf.constant(steps),
+                tf.constant(self.learning_rate, tf.float32),
+                tf.constant([seed % 2**31, 0]),
+                tf.constant(first),
+            )
         adapted = weights
         if self.batch_norm == "support":
             seen = images

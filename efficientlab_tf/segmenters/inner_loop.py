@@ -127,6 +127,8 @@ class InnerLoop:
       augment: called as augment(images, masks, seed) on every mini-batch.
       adapt: "all" of theta, or "decoder": the encoder stays at the initialization
         (ANIL, Raghu et al. 2020, with the whole decoder as its head).
+      jit: whether XLA compiles a step: the network, the loss, their gradient and the
+        update. What is drawn at random stays outside, so that it is the same.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class InnerLoop:
         batch: int = 0,
         augment: Augment | None = None,
         adapt: str = "all",
+        jit: bool = False,
     ):
         self.network = network
         self.adapted = (
@@ -147,6 +150,10 @@ class InnerLoop:
         self.objective = objective
         self.batch = batch
         self.augment = augment
+        self.jit = jit
+        self._step = (
+            tf.function(self._sgd_step, jit_compile=True) if jit else (self._sgd_step)
+        )
 
     def gradient(
         self, theta, statistics, images: Images, masks: tf.Tensor, seed: tf.Tensor
@@ -160,17 +167,29 @@ class InnerLoop:
           masks: uint8 [n, H, W].
           seed: int32 [2].
         """
+        drawn = self._drawn(images, seed)
+        return self._gradient(theta, statistics, images, masks, drawn)
+
+    def _drawn(self, images: Images, seed: tf.Tensor) -> tf.Tensor:
+        return self.network.draw(fold_in(seed, _DROPOUT), images)
+
+    def _gradient(self, theta, statistics, images, masks, drawn) -> StepResult:
         theta = tuple(theta)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(theta)
             logits, statistics = self.network(
-                theta, statistics, images, training=True, seed=fold_in(seed, _DROPOUT)
+                theta, statistics, images, training=True, seed=drawn
             )
             loss, parts = self.objective(logits, masks, theta, self.network.decayed)
         gradient = tape.gradient(
             loss, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return StepResult(tuple(gradient), statistics, loss, parts)
+
+    def _sgd_step(self, theta, statistics, rates, images, masks, drawn):
+        """Returns theta and the running averages after a step, and its loss."""
+        step = self._gradient(theta, statistics, images, masks, drawn)
+        return sgd(theta, rates, step.gradient), step.statistics, step.loss
 
     def rates(
         self, learning_rate: tf.Tensor | float | tuple[tf.Tensor, ...]
@@ -267,10 +286,14 @@ class InnerLoop:
             points = tuple(
                 p.write(k - first, t) for p, t in zip(points, theta, strict=False)
             )
-            step = self.gradient(theta, statistics, *batch(k))
-            theta = sgd(theta, rates_of_step(rates, theta, k), step.gradient)
-            losses = losses.write(k - first, step.loss)
-            return k + 1, points, theta, step.statistics, losses
+            now = rates_of_step(rates, theta, k)
+            images, masks, seed = batch(k)
+            drawn = self._drawn(images, seed)
+            theta, statistics, loss = self._step(
+                theta, statistics, now, images, masks, drawn
+            )
+            losses = losses.write(k - first, loss)
+            return k + 1, points, theta, statistics, losses
 
         start = tf.convert_to_tensor(first)
         _, points, theta, statistics, losses = tf.while_loop(

@@ -108,6 +108,20 @@ class Network:
         self._rest = Part(self, trained)
         return Part(self, frozen)
 
+    def draw(self, seed: tf.Tensor, images: Any = None) -> tf.Tensor:
+        """Draws a seed for each layer with dropout, int32 [layers, 2].
+
+        XLA draws others of a negative seed; what it compiles takes these.
+
+        Args:
+          seed: int32 [2].
+          images: as of `__call__`.
+        """
+        if self._rest is not None and is_prepared(images):
+            return self._rest.draw(seed)
+        limits = {"minval": None, "maxval": None, "dtype": tf.int32}
+        return tf.random.stateless_uniform([len(self._seed_dtypes), 2], seed, **limits)
+
     def __call__(
         self,
         theta,
@@ -125,7 +139,8 @@ class Network:
           images: uint8 or float [n, H, W, 3], 0..255; a conditioned network's inputs
             by name; or what the frozen part of `split` made of either.
           training: true for batch statistics and dropout.
-          seed: int32 [2], needed when training: decides the dropout masks.
+          seed: int32 [2], or what `draw` made of it; needed when training: decides the
+            dropout masks.
 
         Returns:
           Logits [n, H, W, K+1] and the updated statistics.
@@ -135,8 +150,7 @@ class Network:
             return self._rest(weights, images, training=training, seed=seed)
         count = len(self._seed_dtypes)
         if training and count:
-            limits = {"minval": None, "maxval": None, "dtype": tf.int32}
-            drawn = tf.random.stateless_uniform([count, 2], seed, **limits)
+            drawn = seed if seed.shape.rank == 2 else self.draw(seed)
         else:
             drawn = tf.zeros([count, 2], tf.int32)
         drawn = zip(tf.unstack(drawn, num=count), self._seed_dtypes, strict=True)
@@ -188,6 +202,10 @@ class Part:
         whole = network.model
         self._theta = _places(model.trainable_variables, whole.trainable_variables)
         self._statistics = _places(_floats(model), _floats(whole))
+
+    def draw(self, seed: tf.Tensor) -> tf.Tensor:
+        """See `Network`."""
+        return self._network.draw(seed)
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder."""
+"""One process at a time works in a folder."""
 
 import contextlib
 import errno
@@ -18,17 +18,24 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(
+    run_dir: Path, file: str = LOCK_FILE, name: str = "run_dir"
+) -> Iterator[None]:
     """Holds the lock of a run's folder, which is made if it is not there.
 
     The system drops the lock when its process ends, however it does, also on a shared
     folder that has locks. On one without, a file stands for the lock: one that a
     killed process left is recognised on the same machine, and named on others.
 
+    Args:
+      run_dir: the folder.
+      file: of the lock, in it.
+      name: of the argument that the folder was given as.
+
     Raises:
       UserError: another process holds it, or the folder cannot be written.
     """
-    path = run_dir / LOCK_FILE
+    path = run_dir / file
     soft_path = path.with_suffix(".soft.lock")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -47,12 +54,12 @@ def locked(run_dir: Path) -> Iterator[None]:
         if path == soft_path:
             advice = f"; if it is not running any more, delete {path}"
         raise UserError(
-            f"run folder {run_dir} is in use by {_holder(path)}: wait until it ends, "
-            f"or choose another `run_dir`{advice}"
+            f"folder {run_dir} is in use by {_holder(path)}: wait until it ends, or "
+            f"choose another `{name}`{advice}"
         ) from None
     except OSError as error:
         raise UserError(
-            f"cannot write to `run_dir` {run_dir}: {reason_of(error)}; choose a folder "
+            f"cannot write to `{name}` {run_dir}: {reason_of(error)}; choose a folder "
             "that you may write to"
         ) from error
     try:

@@ -34,6 +34,7 @@ from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
 from efficientlab_tf.training.stopping import StopRequest
 from efficientlab_tf.training.summaries import BY_CLASS, Summaries
+from efficientlab_tf.xla import use_jit
 
 _PICTURES = 6
 
@@ -215,7 +216,7 @@ def _train(config: RunConfig, resume: bool) -> bool:
     if not resume:
         summaries.begin(config)
 
-    functions = build_functions(config.learner, network)
+    functions = build_functions(config.learner, network, config.train.jit)
     validation = (
         Validation(config, mixture, functions) if config.data.val_split else None
     )
@@ -295,13 +296,6 @@ def _episodes(
 def name_of(config: TrainConfig) -> str:
     """What the best checkpoint is chosen by, in words."""
     return "IoU" if config.best_by == "per_image_iou" else "IoU without a threshold"
-
-
-def use_jit(mode: str) -> bool:
-    """Whether to compile with XLA; `mode` is "on", "off" or "auto": on a GPU."""
-    return (
-        mode == "on" or mode == "auto" and bool(tf.config.list_physical_devices("GPU"))
-    )
 
 
 def _loop(

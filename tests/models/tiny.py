@@ -3,7 +3,7 @@
 import keras
 
 from efficientlab_tf.models import declare_decoder
-from efficientlab_tf.models.layers import BatchNormalization, Resize
+from efficientlab_tf.models.layers import BatchNormalization, Dropout, Resize
 
 declare_decoder("tiny", "decoder", "logits")
 
@@ -48,7 +48,7 @@ def tiny_network(
     x = layers.Activation("swish", dtype=dtype)(x)
     x = BatchNormalization(dtype=dtype, name="decoder_bn")(x)
     if dropout:
-        x = layers.Dropout(dropout, dtype=dtype, name="final_dropout")(x)
+        x = Dropout(dropout, dtype=dtype, name="final_dropout")(x)
     x = layers.Conv2D(num_classes + 1, 1, dtype=dtype, name="logits")(x)
     logits = Resize(image_size, image_size, align_corners=True, dtype=dtype)(x)
     return keras.Model(images, logits, name="tiny")

@@ -7,6 +7,8 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=2, help="of a training")
     parser.addoption("--kill_seed", type=int, default=0, help="of their moments")
     parser.addoption("--soak_steps", type=int, default=150, help="of a long training")
+    parser.addoption("--load_seconds", type=float, default=4, help="of many clients")
+    parser.addoption("--pictures", type=int, default=400, help="of a long `segment`")
 
 
 @pytest.fixture
