@@ -6,6 +6,8 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
 guidance      how soon masks follow a click, with a guided network
+workers       two workers of one thread each, beside one of one thread
+scaling       a simulation: meta-steps per second on 1 to 1,024 GPUs
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
 """
@@ -16,7 +18,10 @@ from pathlib import Path
 
 from efficientlab_tf.errors import run_command
 
-BENCHMARKS = ("meta_step", "epoch", "second_order", "episodes", "guidance")
+BENCHMARKS = (
+    *("meta_step", "epoch", "second_order", "episodes", "guidance"),
+    *("workers", "scaling"),
+)
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +30,8 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    # second_order measures child processes and needs no TensorFlow in this one.
-    if argv[0] != "second_order":
+    # These measure child processes and need no TensorFlow in this one.
+    if argv[0] not in ("second_order", "workers"):
         import efficientlab_tf.quiet  # noqa: F401
     return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 

@@ -107,8 +107,8 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
       Whether the run is finished; false if it was asked to stop before.
 
     Raises:
-      UserError: bad input, or another process of the training has ended; nothing that
-        was already written is lost.
+      UserError: bad input, or another process of the training has ended or was asked to
+        stop; nothing that was already written is lost.
     """
     check(config)
     if config.train.deterministic:
@@ -152,7 +152,15 @@ def _train(config: RunConfig, resume: bool, devices: Devices) -> bool:
             record.close(state, step, network)
         # Nobody leaves before the chief has written.
         devices.any(False)
-    return step >= config.train.meta_steps
+    finished = step >= config.train.meta_steps
+    if not (finished or stop):
+        # Whoever started this one, and did not ask it to stop, is to start it again.
+        raise UserError(
+            f"worker {devices.place.index} stops, since another of the "
+            f"{devices.place.workers} workers was asked to; all is saved: start all "
+            "of them again with `resume`"
+        )
+    return finished
 
 
 def _opened(

@@ -95,7 +95,7 @@ def test_trains_and_validates_on_a_mixture(config, tmp_path, monkeypatch, capsys
     text = f"{tmp_path / 'a'}:1,{tmp_path / 'b'}:2"
     drawn = []
     monkeypatch.setattr(
-        loop, "evaluate", lambda *a, **k: drawn.append(a[1]) or evaluate(*a, **k)
+        validation, "evaluate", lambda *a, **k: drawn.append(a[1]) or evaluate(*a, **k)
     )
     data = DataConfig(dataset_dir=text, paste_rate=0.5, label_swap_rate=0.5)
     assert loop.train(dataclasses.replace(config, data=data))
