@@ -265,14 +265,18 @@ class Replicas(Devices):
             here = tf.distribute.get_replica_context()
             rank = tf.cast(here.replica_id_in_sync_group, tf.int32)
             counts = tf.where(chief_only, rank == 0, rank % local == 0)
+
+            def counted(tensor):
+                # One sum is of one dtype; this one holds float32 and counters exactly.
+                tensor = tf.cast(tensor, tf.float64)
+                return tf.where(counts, tensor, tf.zeros_like(tensor))
+
             return here.all_reduce(
-                tf.distribute.ReduceOp.SUM,
-                tf.nest.map_structure(
-                    lambda t: tf.where(counts, t, tf.zeros_like(t)), values
-                ),
+                tf.distribute.ReduceOp.SUM, tf.nest.map_structure(counted, values)
             )
 
-        return self._run(part, values)
+        total = self._run(part, values)
+        return tf.nest.map_structure(lambda t, v: tf.cast(t, v.dtype), total, values)
 
 
 def open_devices(config: TrainConfig) -> Devices:

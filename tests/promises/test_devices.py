@@ -92,20 +92,20 @@ def test_workers_that_are_ended_go_on_together(tmp_path):
         (chief, step), (worker, _) = pairs
         return chief, worker, step, errors
 
-    def wait_for(step, least):
+    def wait_for(process, step, least):
         deadline = time.monotonic() + PATIENCE
         while step.value < least:
-            assert time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
 
     chief, worker, step, errors = start(resume=False)
-    wait_for(step, 2)
+    wait_for(chief, step, 2)
     kill(worker, signal.SIGTERM)
     chief.join(MEETING)
     assert (chief.exitcode, worker.exitcode) == (2, 0)
     assert "another of the 2 workers was asked to; all is" in errors[0].read_text()
     chief, worker, step, errors = start(resume=True)
-    wait_for(step, 5)
+    wait_for(chief, step, 5)
     kill(worker, signal.SIGKILL)
     chief.join(MEETING)
     assert chief.exitcode == 2
