@@ -21,6 +21,7 @@ RESUMABLE = frozenset(
         *("validate_every", "val_episodes", "log_every", "save_every", "keep"),
         *("inner_learning_rate", "meta_learning_rate", "meta_learning_rate_final"),
         *("meta_steps", "max_bad_steps", "jit", "deterministic"),
+        *("strategy", "cpu_replicas"),
     }
 )
 """Flags that may change when a run is resumed: they leave its state loadable."""

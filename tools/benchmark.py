@@ -8,6 +8,8 @@ episodes      episodes per second, and the time until the first one
 frozen        meta-steps behind a frozen encoder beside those of the whole network
 guidance      how soon masks follow a click, with a guided network
 many_pictures pictures a second of `segment`, beside a loop in one thread
+workers       two workers of one thread each, beside one of one thread
+scaling       a simulation: meta-steps per second on 1 to 1,024 GPUs
 table         those that take minutes, into benchmarks/README.md
 
 Every figure is a ratio or a median within one run. `NAME --help` lists options.
@@ -21,7 +23,7 @@ from efficientlab_tf.errors import run_command
 
 BENCHMARKS = (
     *("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance"),
-    *("many_pictures", "table"),
+    *("many_pictures", "workers", "scaling", "table"),
 )
 
 
@@ -31,8 +33,8 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    # Some measure child processes and need no TensorFlow in this one.
-    if argv[0] not in ("second_order", "table"):
+    # These measure child processes and need no TensorFlow in this one.
+    if argv[0] not in ("second_order", "table", "workers"):
         import efficientlab_tf.quiet  # noqa: F401
     return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 

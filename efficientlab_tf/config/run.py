@@ -298,6 +298,20 @@ class TrainConfig:
         "it is several times slower. XLA draws other random numbers from a seed.",
         ("auto", "on", "off"),
     )
+    strategy: str = setting(
+        "one",
+        "What computes the tasks of a meta-step: one device; mirrored, all GPUs of "
+        "this machine; or multi_worker, all GPUs of the machines that the environment "
+        "variable TF_CONFIG names, with this command on each.",
+        ("one", "mirrored", "multi_worker"),
+    )
+    cpu_replicas: int = setting(
+        0,
+        "`strategy`=mirrored on a machine without a GPU: into how many devices its CPU "
+        "is divided; 0: one.",
+        least=0,
+        most=64,
+    )
     deterministic: bool = setting(
         False,
         "Only kernels that always compute the same to the last bit, which are slower "

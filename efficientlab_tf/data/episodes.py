@@ -79,6 +79,7 @@ def episode_dataset(
     augment: EpisodeAugment = UNCHANGED,
     draw: str = "class",
     labels: str = "episode",
+    positions: range | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of episodes for meta-training.
 
@@ -113,6 +114,8 @@ def episode_dataset(
         class that is drawn uniformly from those that the picture shows.
       labels: "episode"; or "dataset", for one way: masks show all classes of the split,
         numbered from 1 in the order of their names.
+      positions: those of each meta-batch's episodes that an element holds; None for
+        all.
 
     Returns:
       A dataset of `Episode`s with ways * shots support images and ways * queries
@@ -142,10 +145,15 @@ def episode_dataset(
     draw_episode = draws[0]
     if len(draws) > 1:
         draw_episode = functools.partial(_one_of, draws, dataset_dir.shares, seed)
-    numbers = tf.data.Dataset.range(start_step * tasks, tf.int64.max)
+    own = positions or range(tasks)
+    numbers = tf.data.Dataset.range(start_step * len(own), tf.int64.max)
+    if len(own) < tasks:
+        numbers = numbers.map(
+            lambda n: n // len(own) * tasks + own.start + n % len(own)
+        )
     dataset = numbers.map(draw_episode, num_parallel_calls=tf.data.AUTOTUNE)
     if meta_batch is not None:
-        dataset = dataset.batch(meta_batch, drop_remainder=True)
+        dataset = dataset.batch(len(own), drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 

@@ -53,7 +53,7 @@ class MetaState(NamedTuple):
 
 
 class TaskUpdate(NamedTuple):
-    """The update that one task computes, or the mean over a meta-batch.
+    """The update that one task computes, or the sum or the mean over several.
 
     Attributes:
       displacement: tuple of tensors like theta, the way that theta should move.
@@ -66,6 +66,10 @@ class TaskUpdate(NamedTuple):
     statistics: tuple[tf.Tensor, ...]
     metrics: dict[str, tf.Tensor]
     rates: tuple[tf.Tensor, ...] = ()
+
+
+Displacement = Callable[[MetaState, Episode, tf.Tensor], TaskUpdate]
+"""Computes the mean update of a meta-batch, as `Learner.displacement` does."""
 
 
 class Learner(abc.ABC):
@@ -88,6 +92,9 @@ class Learner(abc.ABC):
 
     rate_factors: tuple[float, ...] = ()
     """Factor on the meta-learning rate of each tensor of theta; () for all 1."""
+
+    training_passes: int = 1
+    """How often a task's update changes the running averages."""
 
     def __init__(
         self,
@@ -176,14 +183,42 @@ class Learner(abc.ABC):
           The mean displacement and metrics over tasks, and the running averages
           after the last task.
         """
-        tasks = episodes.query_masks.shape[0] or tf.shape(episodes.query_masks)[0]
+        return self.mean(self.sum_of_tasks(state, episodes, step), _count(episodes))
+
+    def mean(self, total: TaskUpdate, tasks: tf.Tensor | int) -> TaskUpdate:
+        """Divides a sum over tasks, but for the running averages, by their number."""
+        count = tf.cast(tasks, self.network.dtype)
+        mean = tf.nest.map_structure(lambda t: t / count, total._replace(statistics=()))
+        return mean._replace(statistics=total.statistics)
+
+    def sum_of_tasks(
+        self,
+        state: MetaState,
+        episodes: Episode,
+        step: tf.Tensor,
+        first: tf.Tensor | int = 0,
+    ) -> TaskUpdate:
+        """Computes the sum of the updates of some tasks of a meta-batch.
+
+        Args:
+          state: the learner's state.
+          episodes: the tasks; every field has a leading axis of tasks.
+          step: integer scalar, the number of the meta-step.
+          first: int32, the position in the meta-batch of the first of `episodes`; a
+            task's seed depends on its position.
+
+        Returns:
+          The sums of displacement and metrics over tasks, and the running averages
+          after the last task.
+        """
+        tasks = _count(episodes)
         step_seed = fold_in(tf.constant([self._seed, 0]), tf.cast(step, tf.int32))
 
         def body(i, total, statistics):
             # The name stays behind: strings do not belong on an accelerator.
             fields = tf.nest.map_structure(lambda x: x[i], tuple(episodes[:4]))
             episode = Episode(*fields, name=None)
-            seed = fold_in(step_seed, i)
+            seed = fold_in(step_seed, first + i)
             update = self.task_update(
                 state.weights._replace(statistics=statistics),
                 self._augmented(episode, seed),
@@ -206,9 +241,7 @@ class Learner(abc.ABC):
             (tf.constant(0), zero, state.statistics),
             parallel_iterations=1,
         )
-        count = tf.cast(tasks, self.network.dtype)
-        mean = tf.nest.map_structure(lambda t: t / count, total)
-        return mean._replace(statistics=statistics)
+        return total._replace(statistics=statistics)
 
     def preparation(self) -> Callable[[tf.Tensor, Episode], Episode]:
         """Splits the network behind what training does not change.
@@ -259,7 +292,11 @@ class Learner(abc.ABC):
     # Nothing here needs AutoGraph, which would wrap errors in its own.
     @tf.autograph.experimental.do_not_convert
     def meta_step(
-        self, state: MetaState, episodes: Episode, step: tf.Tensor
+        self,
+        state: MetaState,
+        episodes: Episode,
+        step: tf.Tensor,
+        displacement: Displacement | None = None,
     ) -> tuple[MetaState, dict[str, tf.Tensor]]:
         """One step of meta-training.
 
@@ -267,6 +304,8 @@ class Learner(abc.ABC):
           state: the learner's state.
           episodes: a meta-batch; every field has a leading axis of tasks.
           step: integer scalar, the number of the meta-step, from 0.
+          displacement: computes the mean update instead of `Learner.displacement`, on
+            several devices for example; `episodes` are what it takes.
 
         Returns:
           The next state, and scalars to log: the means over tasks, the meta-learning
@@ -274,7 +313,7 @@ class Learner(abc.ABC):
           loss or anything in the next state is not finite; the state that came in is
           then returned unchanged. Else it is 0.
         """
-        update = self.displacement(state, episodes, step)
+        update = (displacement or self.displacement)(state, episodes, step)
         rate = tf.cast(self.schedule(step), tf.float32) * state.rate_scale
         moved, slots = self._optimizer.apply(
             state.theta + state.rates,
@@ -332,6 +371,11 @@ class GradientLearner(Learner):
             augment=augment,
             adapt=config.adapt,
         )
+
+
+def _count(episodes: Episode) -> tf.Tensor | int:
+    """The number of tasks."""
+    return episodes.query_masks.shape[0] or tf.shape(episodes.query_masks)[0]
 
 
 def _all_finite(values) -> tf.Tensor:

@@ -38,6 +38,11 @@ class FOMAML(GradientLearner):
         super().__init__(network, config, **options)
 
     @property
+    def training_passes(self) -> int:
+        """The inner steps, the one on the tail among them."""
+        return self.config.inner_steps
+
+    @property
     def displacement_scale(self) -> float:
         """alpha: the displacement is -alpha times the first-order meta-gradient."""
         return self.config.inner_learning_rate

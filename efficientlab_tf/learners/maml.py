@@ -19,7 +19,12 @@ MAML with `first_order` and K steps is FOMAML with K + 1.
 import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
-from efficientlab_tf.learners.base import GradientLearner, MetaState, TaskUpdate
+from efficientlab_tf.learners.base import (
+    Displacement,
+    GradientLearner,
+    MetaState,
+    TaskUpdate,
+)
 from efficientlab_tf.learners.differentiability import check_second_derivatives
 from efficientlab_tf.segmenters.inner_loop import StepResult, fold_in
 from efficientlab_tf.segmenters.network import Weights
@@ -42,10 +47,19 @@ class MAML(GradientLearner):
         """Whether the meta-gradient holds second derivatives."""
         return not self.config.first_order
 
+    @property
+    def training_passes(self) -> int:
+        """The inner steps and the pass on the query set."""
+        return self.config.inner_steps + 1
+
     # As in `Learner`: AutoGraph would wrap errors in its own.
     @tf.autograph.experimental.do_not_convert
     def meta_step(
-        self, state: MetaState, episodes: Episode, step: tf.Tensor
+        self,
+        state: MetaState,
+        episodes: Episode,
+        step: tf.Tensor,
+        displacement: Displacement | None = None,
     ) -> tuple[MetaState, dict[str, tf.Tensor]]:
         """See `Learner.meta_step`.
 
@@ -56,7 +70,7 @@ class MAML(GradientLearner):
         if self.second_order and not self._checked:
             check_second_derivatives(self.inner)
             self._checked = True
-        return super().meta_step(state, episodes, step)
+        return super().meta_step(state, episodes, step, displacement)
 
     def task_update(
         self,

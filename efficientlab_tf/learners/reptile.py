@@ -32,6 +32,11 @@ class Reptile(GradientLearner):
             )
         super().__init__(network, config, **options)
 
+    @property
+    def training_passes(self) -> int:
+        """The inner steps."""
+        return self.config.inner_steps
+
     def task_update(
         self,
         weights: Weights,

@@ -122,6 +122,33 @@ class Network:
         limits = {"minval": None, "maxval": None, "dtype": tf.int32}
         return tf.random.stateless_uniform([len(self._seed_dtypes), 2], seed, **limits)
 
+    def kept(self) -> tuple[float, ...]:
+        """What one call in training keeps of each of the statistics, from 0 to 1.
+
+        An average becomes kept * average + a part that does not depend on it. With
+        batch normalization `kept` is its momentum, to the power of its uses in the
+        network, and 1 where a layer is frozen.
+        """
+        inputs = tf.nest.map_structure(
+            lambda x: tf.random.stateless_uniform(
+                [2, *x.shape[1:]], [0, 0], maxval=2, dtype=tf.int32
+            ),
+            self.model.input,
+        )
+        theta, statistics = self.weights()[:2]
+
+        def after(value: float):
+            filled = [tf.fill(s.shape, tf.cast(value, s.dtype)) for s in statistics]
+            seed = tf.constant([0, 0])
+            return self(theta, filled, inputs, training=True, seed=seed)[1]
+
+        # So large that rounding is all that is left of the part that does not depend.
+        large = 2.0**30
+        return tuple(
+            float(tf.reduce_mean(high - low)) / large
+            for high, low in zip(after(large), after(0.0), strict=True)
+        )
+
     def __call__(
         self,
         theta,

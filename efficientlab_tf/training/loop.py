@@ -8,7 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from efficientlab_tf import quiet
-from efficientlab_tf.checkpoint.files import save_keras, start_from
+from efficientlab_tf.checkpoint.files import start_from
 from efficientlab_tf.checkpoint.run import (
     CONFIG_FILE,
     FLAG_FILE,
@@ -17,80 +17,23 @@ from efficientlab_tf.checkpoint.run import (
     build_functions,
     build_network,
 )
-from efficientlab_tf.config import TrainConfig
 from efficientlab_tf.data.episode_augment import EpisodeAugment
-from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
+from efficientlab_tf.data.episodes import episode_dataset
 from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.evaluation.meta_test import Row, evaluate
 from efficientlab_tf.files import remove_partials
 from efficientlab_tf.learners import Learner, MetaState
-from efficientlab_tf.metrics import Interval, Summary
-from efficientlab_tf.segmenters.gradient import AdaptFunctions
-from efficientlab_tf.segmenters.segmenter import Diverged
+from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.checkpoints import Checkpoints
+from efficientlab_tf.training.devices import Devices, open_devices, place
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
+from efficientlab_tf.training.record import Record
 from efficientlab_tf.training.stopping import StopRequest
-from efficientlab_tf.training.summaries import BY_CLASS, Summaries
+from efficientlab_tf.training.summaries import Summaries
+from efficientlab_tf.training.validation import Validation
 from efficientlab_tf.xla import use_jit
-
-_PICTURES = 6
-
-
-class Validation:
-    """Fixed validation episodes, evaluated with the training's inner loop.
-
-    Args:
-      config: the run's.
-      mixture: the datasets; each gives its own validation classes.
-      functions: the compiled adaptation of the run's network.
-    """
-
-    def __init__(self, config: RunConfig, mixture: Mixture, functions):
-        self._config = config
-        self._functions = functions
-        self._has_steps = isinstance(functions, AdaptFunctions)
-        data = config.data
-        self._tasks = [
-            task
-            for manifest in mixture.manifests
-            for task in fixed_episodes(
-                manifest,
-                manifest.split(data.val_split)[: config.train.val_episodes],
-                shots=data.shots,
-                queries=data.queries,
-                splits_per_task=1,
-                seed=config.train.seed,
-                image_size=config.model.image_size,
-                points=data.point_range,
-                family=data.family,
-                ways=data.ways,
-            )
-        ]
-
-    def __call__(self, state: MetaState):
-        """Returns results, one a class, and rows for `Summaries.predictions`.
-
-        Raises:
-          Diverged: an adaptation did.
-        """
-        learner = self._config.learner
-        segmenter = self._functions.segmenter(
-            state.weights,
-            learning_rate=learner.inner_learning_rate,
-            steps=learner.inner_steps,
-            batch_norm=learner.batch_norm if self._has_steps else "running",
-        )
-        rows: list[Row] = []
-        results = evaluate(
-            segmenter,
-            self._tasks,
-            disjoint=not self._config.data.same_images,
-            on_task=lambda result, row: rows.append(row),
-        )
-        return results, rows[:_PICTURES]
 
 
 def check(config: RunConfig) -> None:
@@ -107,7 +50,8 @@ def check(config: RunConfig) -> None:
             "that ships with the package"
         )
     data, side = config.data, config.model.image_size
-    pictures = config.train.meta_batch * data.ways * (data.shots + data.queries)
+    tasks = -(-config.train.meta_batch // place(config.train).workers)
+    pictures = tasks * data.ways * (data.shots + data.queries)
     # uint8, RGB and a mask.
     needed, there = pictures * side**2 * 4, psutil.virtual_memory().total
     if needed > there / 4:
@@ -139,6 +83,11 @@ def check(config: RunConfig) -> None:
             f"received {config.learner.augment_rate}: inner steps see features, and no "
             "pictures to change; `episode_augment_rate` changes these before"
         )
+    if config.train.reuse_episodes and config.train.strategy != "one":
+        raise UserError(
+            f"`reuse_episodes`={config.train.reuse_episodes} needs `strategy`=one, "
+            f"received {config.train.strategy}: prepared episodes stay on one device"
+        )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
             f"`family`={config.data.family} needs `episode_augment_rate`=0, received "
@@ -163,25 +112,29 @@ def train(config: RunConfig, *, resume: bool = False) -> bool:
 
     Args:
       config: the run; with `train.deterministic` TensorFlow's kernels are so from here
-        on, in all of this process.
+        on, in all of this process. With a `train.strategy` other than "one" nothing may
+        have been computed in this process before.
       resume: continue the run that `config.train.run_dir` holds.
 
     Returns:
       Whether the run is finished; false if it was asked to stop before.
 
     Raises:
-      UserError: bad input; nothing that was already written is lost.
+      UserError: bad input, or another process of the training has ended or was asked to
+        stop; nothing that was already written is lost.
     """
     check(config)
-    quiet.settle()
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    devices = open_devices(config.train)
+    quiet.settle()
+    if not devices.chief:
+        return _train(config, resume, devices)
     with locked(Path(config.train.run_dir)):
-        return _train(config, resume)
+        return _train(config, resume, devices)
 
 
-def _train(config: RunConfig, resume: bool) -> bool:
-    run_dir = Path(config.train.run_dir)
+def _train(config: RunConfig, resume: bool, devices: Devices) -> bool:
     mixture = Mixture.load(config.data.dataset_dir, config.data.splits)
     if config.data.labels == "dataset":
         _check_labels(config, mixture)
@@ -190,7 +143,50 @@ def _train(config: RunConfig, resume: bool) -> bool:
     if config.train.start_from and not resume:
         start_from(config.train.start_from, network)
     learner = build_run_learner(config, network)
-    state, first_step = learner.init(), 0
+    state, first_step, record = learner.init(), 0, None
+    if devices.chief:
+        state, first_step, record = _opened(config, resume, state, network, mixture)
+    with devices.watched():
+        state, start = devices.of_chief((state, tf.constant(first_step, tf.int64)))
+        first_step = int(start)
+        tasks = devices.positions(config.train.meta_batch)
+        episodes = _episodes(config, mixture, learner, first_step, tasks)
+        if devices.chief:
+            print(
+                f"run {config.train.run_dir}: {config.learner.learner}, "
+                f"{network.model.count_params():,} weights, "
+                f"{mixture.class_count(config.data.train_split)} training classes"
+                + (f", {devices.replicas} devices" if devices.replicas > 1 else "")
+                + "; building the graph"
+            )
+        with StopRequest.on_signals() as stop:
+            state, step = _loop(
+                config, learner, state, first_step, episodes, devices, record, stop
+            )
+        if record:
+            record.close(state, step, network)
+        # Nobody leaves before the chief has written.
+        devices.any(False)
+    finished = step >= config.train.meta_steps
+    if not (finished or stop):
+        # Whoever started this one, and did not ask it to stop, is to start it again.
+        raise UserError(
+            f"worker {devices.place.index} stops, since another of the "
+            f"{devices.place.workers} workers was asked to; all is saved: start all "
+            "of them again with `resume`"
+        )
+    return finished
+
+
+def _opened(
+    config: RunConfig,
+    resume: bool,
+    state: MetaState,
+    network: Network,
+    mixture: Mixture,
+) -> tuple[MetaState, int, Record]:
+    """Opens the run's folder; returns the state and the step that it begins with."""
+    run_dir, first_step = Path(config.train.run_dir), 0
     checkpoints = Checkpoints(run_dir, state, config.train.keep)
     for file in (MODEL_FILE, CONFIG_FILE, FLAG_FILE):
         remove_partials(run_dir / file)
@@ -215,56 +211,19 @@ def _train(config: RunConfig, resume: bool) -> bool:
     summaries = Summaries(run_dir / "logs", first_step if resume else None)
     if not resume:
         summaries.begin(config)
-
     functions = build_functions(config.learner, network, config.train.jit)
     validation = (
         Validation(config, mixture, functions) if config.data.val_split else None
     )
-    episodes = _episodes(config, mixture, learner, first_step)
-    print(
-        f"run {run_dir}: {config.learner.learner}, "
-        f"{network.model.count_params():,} weights, "
-        f"{mixture.class_count(config.data.train_split)} training classes; "
-        "building the graph"
-    )
-    with StopRequest.on_signals() as stop:
-        state, step = _loop(
-            config,
-            learner,
-            state,
-            first_step,
-            episodes,
-            checkpoints,
-            summaries,
-            validation,
-            stop,
-        )
-    summaries.flush()
-    checkpoints.save(state, step)
-    best = checkpoints.restore_best()
-    save_keras(run_dir / MODEL_FILE, network, best[0].weights, config)
-    finished = step >= config.train.meta_steps
-    if not finished:
-        print(
-            f"stopped at step {step} of {config.train.meta_steps}, saved; resume with: "
-            f"python -m efficientlab_tf.train --run_dir={run_dir} --resume"
-        )
-    else:
-        score = "not validated"
-        if checkpoints.best_score >= 0:
-            score = (
-                f"best validation {name_of(config.train)} "
-                f"{100 * checkpoints.best_score:.2f} % at step {best[1]}"
-            )
-        print(
-            f"finished {step} meta-steps; {score}; initialization in "
-            f"{run_dir / MODEL_FILE}, TensorBoard logs in {run_dir / 'logs'}"
-        )
-    return finished
+    return state, first_step, Record(config, checkpoints, summaries, validation)
 
 
 def _episodes(
-    config: RunConfig, mixture: Mixture, learner: Learner, first_step: int
+    config: RunConfig,
+    mixture: Mixture,
+    learner: Learner,
+    first_step: int,
+    tasks: range,
 ) -> tf.data.Dataset:
     data, again = config.data, config.train.reuse_episodes
     episodes = episode_dataset(
@@ -282,20 +241,16 @@ def _episodes(
         family=data.family,
         draw=data.draw,
         labels=data.labels,
+        positions=None if again else tasks,
         augment=EpisodeAugment(
             data.label_swap_rate, data.zoom_out_rate, data.paste_rate
         ),
     )
     if again:
-        done = first_step * config.train.meta_batch % again
+        whole = config.train.meta_batch
         prepared = episodes.take(again).enumerate().map(learner.preparation()).cache()
-        episodes = prepared.repeat().skip(done).batch(config.train.meta_batch)
+        episodes = prepared.repeat().skip(first_step * whole % again).batch(whole)
     return episodes.prefetch(2)
-
-
-def name_of(config: TrainConfig) -> str:
-    """What the best checkpoint is chosen by, in words."""
-    return "IoU" if config.best_by == "per_image_iou" else "IoU without a threshold"
 
 
 def _loop(
@@ -304,36 +259,39 @@ def _loop(
     state: MetaState,
     first_step: int,
     episodes: tf.data.Dataset,
-    checkpoints: Checkpoints,
-    summaries: Summaries,
-    validation: Validation | None,
+    devices: Devices,
+    record: Record | None,
     stop: StopRequest,
 ) -> tuple[MetaState, int]:
     """Runs meta-steps until the last one or until asked to stop."""
-    settings, same_images = config.train, config.data.same_images
-    meta_step = tf.function(learner.meta_step, jit_compile=use_jit(settings.jit))
+    settings = config.train
+    meta_step = devices.meta_step(learner, use_jit(settings.jit))
     bar = tqdm(
         total=settings.meta_steps,
         initial=first_step,
         unit="step",
         dynamic_ncols=True,
         smoothing=0.05,
+        disable=not devices.chief,
     )
     step = first_step
     bad_steps = in_row = 0
     since, since_step = time.monotonic(), step
-    with bar:
+    try:
         for batch in episodes:
-            if stop or step >= settings.meta_steps:
+            if devices.any(bool(stop)) or step >= settings.meta_steps:
                 break
-            if step == first_step and not (same_images or settings.reuse_episodes):
-                for task in range(settings.meta_batch):
+            if step == first_step and not (
+                config.data.same_images or settings.reuse_episodes
+            ):
+                for task in range(len(devices.positions(settings.meta_batch))):
                     drawn = Episode(*(field[task] for field in batch))
                     require_disjoint(drawn, drawn.name.numpy().decode())
-            state, metrics = meta_step(
+            new, metrics = meta_step(
                 state, batch._replace(name=None), tf.constant(step, tf.int64)
             )
             loss = float(metrics["loss"])
+            state = new
             if metrics["bad_step"]:
                 bad_steps, in_row = bad_steps + 1, in_row + 1
                 bar.write(
@@ -341,8 +299,8 @@ def _loop(
                     f"{loss}, {bad_steps} skipped so far)"
                 )
                 if in_row >= settings.max_bad_steps:
-                    summaries.flush()
-                    checkpoints.save(state, step)
+                    if record:
+                        record.save(state, step)
                     raise UserError(
                         f"{in_row} meta-steps in a row until step {step} had a loss or "
                         "gradient that is not finite; the last good state is saved: "
@@ -354,55 +312,24 @@ def _loop(
             step += 1
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if step % settings.log_every == 0:
+            if record and step % settings.log_every == 0:
                 now = time.monotonic()
-                scalars = {
-                    f"train/{name}": float(value)
-                    for name, value in metrics.items()
-                    if name != "bad_step"
-                }
-                scalars["train/bad_steps"] = bad_steps
-                scalars["train/inner_learning_rate"] = (
-                    config.learner.inner_learning_rate
-                )
                 rate = (step - since_step) * settings.meta_batch / (now - since)
-                scalars["train/episodes_per_second"] = rate
                 since, since_step = now, step
-                summaries.scalars(scalars, step)
-            if validation and (
+                record.log(metrics, bad_steps, rate, step)
+            if config.data.val_split and (
                 step % settings.validate_every == 0 or step == settings.meta_steps
             ):
-                try:
-                    results, rows = validation(state)
-                except Diverged as error:
-                    # Meta-training may still come to a rate that suits the network.
-                    score, text = -1.0, f"validation of {error}"
-                else:
-                    summary = Summary.of(results)
-                    iou: Interval = getattr(summary, settings.best_by)
-                    score, text = iou.mean, f"validation {name_of(settings)} {iou} %"
-                    scalars = {
-                        "validation/per_image_iou": summary.per_image_iou.mean,
-                        "validation/soft_iou": summary.soft_iou.mean,
-                        **{f"{BY_CLASS}/{one.name}": one.iou for one in results},
-                    }
-                    summaries.scalars(scalars, step)
-                    summaries.predictions(rows, step)
-                # On disk before the state: of a run that goes on from there, nothing
-                # is missing.
-                summaries.flush()
-                if checkpoints.save_if_best(state, step, score):
-                    text += " (best so far)"
-                bar.write(f"step {step}: {text}")
-                patience = config.learner.halve_after
-                if patience and checkpoints.plateau(patience):
-                    state = state._replace(rate_scale=state.rate_scale / 2)
-                    bar.write(
-                        f"step {step}: no better for more than {patience} validations: "
-                        f"meta-learning rate times {float(state.rate_scale):g}"
-                    )
+                if record:
+                    state = record.validate(state, step, bar.write)
+                state = devices.of_chief(state)
                 since, since_step = time.monotonic(), step
-            if step % settings.save_every == 0:
-                summaries.flush()
-                checkpoints.save(state, step)
+            if record and step % settings.save_every == 0:
+                record.save(state, step)
+    except devices.lost:
+        if record:
+            record.save(state, step)
+        raise
+    finally:
+        bar.close()
     return state, step

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -13,6 +14,7 @@ import psutil
 from efficientlab_tf.checkpoint import files
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig, TrainConfig
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training import loop
 from efficientlab_tf.training.summaries import Summaries
@@ -85,9 +87,24 @@ class Counts:
 _build_learner = loop.build_run_learner
 
 
-def train(config: RunConfig, resume: bool, step, counts=None) -> None:
-    """Trains the tiny network; `step` is a shared value: what was last logged."""
+def train(
+    config: RunConfig, resume: bool, step, counts=None, cluster="", err=None
+) -> None:
+    """Trains the tiny network; `step` is a shared value: what was last logged.
+
+    Args:
+      config: the run.
+      resume: whether it goes on.
+      step: see above.
+      counts: a queue for the `Counts`.
+      cluster: TF_CONFIG.
+      err: a file for stderr; a `UserError` ends the process with status 2.
+    """
     scalars, found = Summaries.scalars, Counts()
+    if cluster:
+        os.environ["TF_CONFIG"] = cluster
+    if err:
+        os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
 
     def logged(self, values, number):
         scalars(self, values, number)
@@ -100,16 +117,26 @@ def train(config: RunConfig, resume: bool, step, counts=None) -> None:
         mock.patch.object(loop, "build_run_learner", found.learner),
         mock.patch.object(Summaries, "scalars", logged),
     ):
-        loop.train(config, resume=resume)
+        try:
+            loop.train(config, resume=resume)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            sys.exit(2)
     if counts is not None:
         counts.put((found.traces, found.resident))
 
 
-def started(config: RunConfig, resume: bool = False, counts=None):
-    """Starts a training in a process of its own; returns it and its step."""
+def started(config: RunConfig, resume: bool = False, *arguments):
+    """Starts a training in a process of its own; returns it and its step.
+
+    Args:
+      config: the run.
+      resume: whether it goes on.
+      *arguments: more of `train`'s.
+    """
     # Without a lock, which a killed process would hold for ever.
     step = CONTEXT.Value("i", 0, lock=False)
-    process = CONTEXT.Process(target=train, args=(config, resume, step, counts))
+    process = CONTEXT.Process(target=train, args=(config, resume, step, *arguments))
     process.start()
     return process, step
 

@@ -14,7 +14,7 @@ def test_soak(tmp_path, option):
         tmp_path, "run", meta_steps=steps, validate_every=steps // 5, save_every=50
     )
     counts = CONTEXT.SimpleQueue()
-    process, _ = started(config, counts=counts)
+    process, _ = started(config, False, counts)
     process.join(PATIENCE + 5 * steps)
     assert process.exitcode == 0
     traces, resident = counts.get()
