@@ -31,7 +31,8 @@ failed=()
 check() {
     local python=$1 end=$2 resolution=highest
     [[ $end == highest ]] || resolution=lowest-direct
-    rm -rf venv run
+    # uv would keep to the versions of a file that is there.
+    rm -rf venv run versions.txt
     uv venv --quiet --python "$python" venv &&
         uv pip compile --quiet --resolution "$resolution" --only-binary :all: \
             --python venv/bin/python -o versions.txt "$project" &&
