@@ -7,6 +7,7 @@
 # make results      measured numbers, from their files into the pages
 # make docs         the site, in site/ (Python from 3.11)
 # make release      the source distribution and the wheel, tried and checked, in dist/
+#                   (Python from 3.11)
 #
 # Each makes .venv first if it is not there yet. PYTHON=... chooses an interpreter.
 
@@ -17,6 +18,11 @@ VENV = .venv
 # Processes of the tests; each needs about 3 GB.
 JOBS ?= 2
 INSTALLED = $(VENV)/.installed
+# What these need is not installed on Python 3.10; see pyproject.toml.
+from_3_11 = $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "error: make $@ needs Python 3.11 to 3.13 for $(1), and $(VENV) has" \
+	"$$($(VENV)/bin/python -V); remove $(VENV) and name a newer one:" \
+	"make $@ PYTHON=/path/to/python3.12"; exit 1; }
 
 .PHONY: demo quickstart test test-learned lint results benchmark docs release
 
@@ -46,9 +52,11 @@ benchmark: $(INSTALLED)
 	$(VENV)/bin/python tools/benchmark.py table
 
 docs: $(INSTALLED)
+	@$(call from_3_11,mkdocs)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 release: $(INSTALLED)
+	@$(call from_3_11,twine)
 	rm -rf dist
 	DIST=dist PYTHON=$(VENV)/bin/python tools/check_wheel.sh
 	$(VENV)/bin/python -m twine check --strict dist/*

@@ -18,7 +18,7 @@ from efficientlab_tf.evaluation.meta_test import evaluate
 from efficientlab_tf.metrics import Interval, Summary
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.network import Network
-from efficientlab_tf.training import loop, validation
+from efficientlab_tf.training import loop, record, validation
 from efficientlab_tf.training.checkpoints import Checkpoints
 from efficientlab_tf.training.summaries import CURVES
 from tests.data.tiny_dataset import tiny_dataset
@@ -282,14 +282,14 @@ def test_plateaus_halve_the_meta_learning_rate_also_across_a_stop(
     config, monkeypatch, capsys
 ):
     scores = iter([0.5, 0.4, 0.5, 0.3, 0.6, 0.2, 0.2, 0.2])
-    interval = validation.Summary.of
+    interval = record.Summary.of
 
     def scored(results):
         summary = interval(results)
         iou = dataclasses.replace(summary.per_image_iou, mean=next(scores))
         return dataclasses.replace(summary, per_image_iou=iou)
 
-    monkeypatch.setattr(validation.Summary, "of", scored)
+    monkeypatch.setattr(record.Summary, "of", scored)
     config = dataclasses.replace(
         config,
         learner=dataclasses.replace(config.learner, halve_after=1),
@@ -327,7 +327,7 @@ def test_the_best_checkpoint_by_iou_without_a_threshold(config, monkeypatch, cap
             soft_iou=Interval(soft, 0.0),
         )
 
-    monkeypatch.setattr(validation, "Summary", types.SimpleNamespace(of=summary))
+    monkeypatch.setattr(record, "Summary", types.SimpleNamespace(of=summary))
     train = dataclasses.replace(config.train, best_by="soft_iou")
     loop.train(dataclasses.replace(config, train=train))
     said = "best validation IoU without a threshold 30.00 % at step 6"
@@ -357,7 +357,7 @@ def test_several_ways_are_validated_so(config, monkeypatch):
 
     data = dataclasses.replace(config.data, ways=2)
     model = dataclasses.replace(config.model, num_classes=2)
-    monkeypatch.setattr(validation, "Summary", types.SimpleNamespace(of=summary))
+    monkeypatch.setattr(record, "Summary", types.SimpleNamespace(of=summary))
     loop.train(dataclasses.replace(config, data=data, model=model))
     assert seen
     assert {shape[1:] for shape in seen} == {(3, 3)}
