@@ -39,7 +39,7 @@ def test_folders_of_something_else_are_not_models(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nothing", "../saved_models/icons_fomaml_lite0", ""])
 def test_an_unknown_name_is_answered_with_the_names(name):
-    with pytest.raises(UserError, match=f"{name!r}.*icons_fomaml_lite0, icons_guided"):
+    with pytest.raises(UserError, match=f"{name!r}.*icons_fomaml_lite0, photos_closed"):
         shipped.shipped_path(name)
 
 
