@@ -23,7 +23,7 @@ STEPS = 200
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints a table and draws it."""
+    """Prints what part of so many devices is used, and draws it."""
     parser = argparse.ArgumentParser(prog="scaling", description=__doc__.split("\n")[0])
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--backbone", default="EfficientNetB0")
@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tasks", default="16,128,1024", help="of meta-batches")
     parser.add_argument("--gbits", type=float, default=100.0, help="bandwidth")
     parser.add_argument("--latency_us", type=float, default=10.0, help="of a message")
+    parser.add_argument(
+        "--faster", default="1,100", help="devices are so many times as fast"
+    )
     parser.add_argument("--output", type=Path, default=Path("scaling.png"))
     options = parser.parse_args(argv)
     rng = np.random.default_rng(0)
@@ -55,18 +58,25 @@ def main(argv: list[str] | None = None) -> int:
         f"takes {np.median(times):.3g} s, the rest {beside:.3g} s; {options.gbits:g} "
         f"Gbit/s, {options.latency_us:g} us"
     )
-    curves = {}
-    for tasks in map(int, options.tasks.split(",")):
-        curves[tasks] = [
-            (count, simulated(times, beside, parameters, tasks, count, options, rng))
-            for count in DEVICES
-            if tasks % count == 0
-        ]
-        one = curves[tasks][0][1]
-        curves[tasks] = [(count, one / seconds) for count, seconds in curves[tasks]]
-        row = ", ".join(f"{count}: {gain:.1f}" for count, gain in curves[tasks])
-        print(f"{tasks} tasks, {one:.3g} s on one; times as fast on {row}")
-    draw(curves, options.output)
+    panels = {}
+    for faster in map(float, options.faster.split(",")):
+        curves = panels[faster] = {}
+        for tasks in map(int, options.tasks.split(",")):
+            seconds = {
+                count: simulated(
+                    *(times / faster, beside / faster, parameters, tasks, count),
+                    *(options, rng),
+                )
+                for count in DEVICES
+                if tasks % count == 0
+            }
+            curves[tasks] = {c: seconds[1] / s / c for c, s in seconds.items()}
+            row = ", ".join(f"{c}: {100 * e:.0f}" for c, e in curves[tasks].items())
+            print(
+                f"devices {faster:g} times as fast, {tasks} tasks, {seconds[1]:.3g} s "
+                f"on one; % of as many times as fast on {row}"
+            )
+    draw(panels, options.output)
     return 0
 
 
@@ -115,22 +125,26 @@ def simulated(times, beside, parameters, tasks, count, options, rng) -> float:
     return slowest + beside + sent + 2 * (count - 1) * options.latency_us * 1e-6
 
 
-def draw(curves, path: Path) -> None:
-    """Draws how many times as fast, for each meta-batch, on logarithmic axes."""
+def draw(panels, path: Path) -> None:
+    """Draws what part of so many devices is used, a panel for each speed of devices."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(DEVICES, DEVICES, color="0.7", linestyle="--", label="as many as GPUs")
-    for tasks, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{tasks} tasks")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
-    axes.set_xticks(DEVICES, DEVICES, fontsize=8)
-    axes.set_yticks(DEVICES, DEVICES, fontsize=8)
-    axes.set_xlabel("GPUs")
-    axes.set_ylabel("times as many meta-steps per second")
-    axes.grid(color="0.9")
-    axes.legend(frameon=False)
+    figure = Figure(figsize=(4 * len(panels), 3.4), layout="constrained")
+    for axes, (faster, curves) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharey=True)),
+        panels.items(),
+        strict=True,
+    ):
+        for tasks, points in curves.items():
+            shares = [100 * share for share in points.values()]
+            axes.plot(list(points), shares, marker="o", label=f"{tasks} tasks")
+        axes.set_xscale("log", base=4)
+        axes.set_xticks(DEVICES[::2], DEVICES[::2])
+        axes.set_ylim(0, 105)
+        axes.set_title(f"devices {faster:g} times as fast as measured", fontsize=9)
+        axes.set_xlabel("devices")
+        axes.grid(color="0.9")
+    axes.legend(frameon=False, loc="lower left")
+    figure.axes[0].set_ylabel("% of as many times as fast")
     figure.savefig(path, dpi=80)
     print(path)
