@@ -124,7 +124,7 @@ def test_settings_choose_it_and_what_has_no_inner_loop_says_so():
     model = load("icons_fomaml_lite0")
     assert not model.segmenter().functions.inner.jit
     assert model.segmenter(settings=Settings(jit="on")).functions.inner.jit
-    for name in ("icons_guided_product_lite0", "linear", "nearest_neighbour"):
+    for name in ("photos_closed_form_lite0", "linear", "nearest_neighbour"):
         with pytest.raises(UserError, match=r"^`jit` has no effect: .*; leave it out$"):
             load(name).segmenter(settings=Settings(jit="on"))
 
