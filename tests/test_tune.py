@@ -204,6 +204,7 @@ def _job(model: Path, output_dir: Path, splits: str = "", **options) -> Job:
         dataclasses.replace(RUN.data, splits=splits),
         0,
         "support",
+        "off",
         TuneConfig(**{"tasks": 2, "samples": 2, "max_steps": 4, **options}),
     )
 

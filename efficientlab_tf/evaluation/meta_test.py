@@ -150,6 +150,7 @@ class Protocol:
     l2: float | None
     augment_rate: float | None
     adapt: str | None
+    jit: str | None
     transductive: bool
     threshold: tuple[float, ...]
     image_size: int

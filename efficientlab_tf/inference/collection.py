@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from efficientlab_tf.data.picture_files import Refused, looks_like_a_picture
 from efficientlab_tf.data.records import IMAGE_FEATURE
-from efficientlab_tf.data.sources.folder import IMAGES
+from efficientlab_tf.data.sources.folder import IMAGES, within
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.queries import Query
 
@@ -84,7 +84,8 @@ class Collection:
                 f"no such file or folder: {path}; give a folder of pictures, a list of "
                 f"paths ({LIST}) or TFRecords ({', '.join(RECORDS)})"
             )
-        self.folder = path / IMAGES if (path / IMAGES).is_dir() else path
+        images = within(path, IMAGES)
+        self.folder = images if images.is_dir() else path
         self._is_list = path.suffix.lower() == LIST and path.is_file()
 
     def count(self, shard: Shard) -> int | None:

@@ -1,5 +1,6 @@
 """An exported model, to segment without the package's own networks."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference.pictures import numbered
 from efficientlab_tf.metrics import confidence, predicted_masks
 from efficientlab_tf.serving.saved_model import SERVING_DEFAULT
+from efficientlab_tf.untrusted import reason_of
 
+_SAID = re.compile(r"assertion failed: \[(.*?) *\] *(.*)")
+"""The sentence of a check inside the graph, and the numbers that end it."""
 MODEL = "saved_model.pb"
 """The file that tells an exported model's folder from others."""
 
@@ -57,7 +61,8 @@ class ExportedModel:
         try:
             return self._segment(images=images)["probability"].numpy()
         except tf.errors.InvalidArgumentError as error:
-            reason = str(error.message).splitlines()[0]
+            said = _SAID.search(error.message)
+            reason = " ".join(said.groups()) if said else reason_of(error)
             raise Refused(f"refused by the exported model: {reason}") from error
 
     def decide(

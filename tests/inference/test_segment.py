@@ -264,7 +264,10 @@ def test_an_exported_model_segments_alike(model, folder, tmp_path):
     output = tmp_path / "out"
     assert run(tmp_path / "served" / "1", folder, output) == 1
     *found, bad = sorted(lines(output), key=lambda line: "error" in line)
-    assert "refused by the exported model: images: expected sides" in bad["error"]
+    assert bad["error"] == (
+        "refused by the exported model: images: expected sides of 1 to 60 pixels, "
+        "received height and width [20 61]"
+    )
     images = [line["picture"] for line in found]
     for line, expected in zip(found, adapted.predict(images), strict=True):
         # It resizes in TensorFlow, and what is saved segments through Pillow.

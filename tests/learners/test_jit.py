@@ -57,29 +57,39 @@ INNER = LearnerConfig(
 )
 
 
-def small(name):
-    options = {"image_size": SIZE, "num_classes": 1}
+def small(name, size):
+    options = {"image_size": size, "num_classes": 1}
     if name == "efficientlab":
         options |= {"backbone": "EfficientNetLite0", "final_dropout": 0.4}
         return Network(build_model(name, drop_connect=0.2, **options))
     if name == "meta_drn":
         return Network(build_model(name, width=0.05, **options))
-    return Network(tiny_network(SIZE, dropout=0.4))
+    return Network(tiny_network(size, dropout=0.4))
 
 
-@pytest.mark.parametrize("name", ["tiny", "efficientlab", "meta_drn"])
-def test_an_inner_loop_compiled_and_not_agree(name):
+@pytest.mark.parametrize(
+    # The gradient of an untrained EfficientLab is ill-conditioned: images that differ
+    # by a millionth change it by half a percent and more, and XLA rounds otherwise.
+    ("name", "size", "batch", "steps", "rate", "near"),
+    [
+        ("tiny", SIZE, 2, 3, 0.05, 1e-3),
+        ("efficientlab", 2 * SIZE, 6, 1, 1e-4, 5e-2),
+        ("meta_drn", SIZE, 2, 3, 0.05, 1e-3),
+    ],
+)
+def test_an_inner_loop_compiled_and_not_agree(name, size, batch, steps, rate, near):
     # Mini-batches, augmentation and dropout, all of them drawn at random.
-    network = small(name)
+    network = small(name, size)
     weights = network.weights()
-    episode = episodes(1, size=SIZE)
+    episode = episodes(1, shots=batch + 1, size=size)
+    config = dataclasses.replace(INNER, inner_batch=batch)
     images, masks = (x[0].numpy() for x in episode[:2])
     adapted = []
     for jit in ("off", "on"):
-        functions = build_functions(INNER, network, jit)
+        functions = build_functions(config, network, jit)
         assert functions.inner.jit == (jit == "on")
         segmenter = functions.segmenter(
-            weights, learning_rate=0.05, steps=3, batch_norm="support"
+            weights, learning_rate=rate, steps=steps, batch_norm="support"
         )
         adapted.append(segmenter.adapt(images, masks, seed=4))
         *_, walked = segmenter.walk(images, masks, seed=4)
@@ -91,9 +101,9 @@ def test_an_inner_loop_compiled_and_not_agree(name):
     pairs = zip(plain.weights.theta, compiled.weights.theta, strict=True)
     apart = tf.linalg.global_norm([p - c for p, c in pairs])
     pairs = zip(plain.weights.theta, weights.theta, strict=True)
-    assert apart < 1e-3 * tf.linalg.global_norm([p - t for p, t in pairs])
+    assert apart < near * tf.linalg.global_norm([p - t for p, t in pairs])
     found = [one.predict(images) for one in adapted]
-    np.testing.assert_allclose(*found, atol=1e-3)
+    np.testing.assert_allclose(*found, atol=near)
 
 
 @pytest.mark.parametrize("shape", [None, (None, 1, 1, None)])
@@ -114,13 +124,13 @@ def test_settings_choose_it_and_what_has_no_inner_loop_says_so():
     model = load("icons_fomaml_lite0")
     assert not model.segmenter().functions.inner.jit
     assert model.segmenter(settings=Settings(jit="on")).functions.inner.jit
-    for name in ("icons_guided_product_lite0", "linear", "nearest_neighbour"):
+    for name in ("photos_closed_form_lite0", "linear", "nearest_neighbour"):
         with pytest.raises(UserError, match=r"^`jit` has no effect: .*; leave it out$"):
             load(name).segmenter(settings=Settings(jit="on"))
 
 
 def test_what_xla_cannot_compile_is_said():
-    network = small("tiny")
+    network = small("tiny", SIZE)
     functions = build_functions(INNER, network, "on")
 
     def refused(*arguments):
