@@ -146,6 +146,9 @@ class AdaptConfig:
     )
     save: str = setting("", "Also write the adapted network to this .keras file.")
     seed: int = seed("Of the held-out part, mini-batches and augmentation.")
+    verbose: bool = setting(
+        False, "Say at the end where the time went, from the start of the process on."
+    )
 
     def __post_init__(self):
         check(self)
@@ -213,6 +216,8 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     Returns:
       The exit status: 1 if a file could not be read.
     """
+    clock = _Clock()
+    clock.mark("starting Python and TensorFlow")
     output = _prepare(config)
     queries, notes = find_queries(Path(config.query), config.query_masks, config.pages)
     model = load(config.model or config.method)
@@ -230,6 +235,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     names = listed(support.classes, _NAMES)
     images = [picture.image for picture in support.pictures]
     print(f"support: {len(images)} pictures ({support.format}); classes: {names}")
+    clock.mark("reading the model and labelled pictures")
     searching = isinstance(model, AutomaticModel)
     how: dict[str, Any]
     if searching:
@@ -254,6 +260,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
         print(f"adapted: {adapted.settings.about}")
     for note in adapted.notes:
         print(f"note: {flags.spelled(note)}")
+    clock.mark("learning")
     if config.save:
         adapted.save(config.save)
         print(f"saved: {config.save}")
@@ -266,6 +273,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     with contextlib.closing(stream):
         for result in bar:
             results.add(result)
+    clock.mark(f"segmenting {len(queries)} pictures")
     document = {
         "model": config.model or config.method,
         "classes": list(support.classes),
@@ -296,9 +304,29 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
         write_annotations(output, formats, support.classes, results.records, queries)
         folder = output / ANNOTATIONS
         print(f"to correct: {', '.join(str(folder / name) for name in formats)}")
+    if config.verbose:
+        clock.mark("writing what is left")
+        print(clock)
     for failure in results.failures:
         print(f"error: {failure['file']}: {failure['reason']}", file=sys.stderr)
     return 1 if results.failures else 0
+
+
+class _Clock:
+    """Where the time of a process goes, from its start on."""
+
+    def __init__(self):
+        self._last = psutil.Process().create_time()
+        self._spent: dict[str, float] = {}
+
+    def mark(self, what: str) -> None:
+        """Says what was done since the last mark."""
+        now = time.time()
+        self._spent[what], self._last = now - self._last, now
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{what} {s:.1f} s" for what, s in self._spent.items())
+        return f"time: {parts}; {sum(self._spent.values()):.1f} s in all"
 
 
 def _prepare(config: AdaptConfig) -> Path:

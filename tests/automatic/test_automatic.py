@@ -1,6 +1,7 @@
 """The automatic method from Python and from the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +108,14 @@ def run(tmp_path, images, masks, support=5, **options):
     )
     assert command(config) == 0
     return json.loads((tmp_path / "output" / "summary.json").read_text())
+
+
+def test_the_command_says_where_the_time_went(tmp_path, capsys):
+    run(tmp_path, *discs(3), support=2, verbose=True)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("time: starting Python and TensorFlow ")
+    *spent, whole = map(float, re.findall(r"([\d.]+) s\b", line))
+    assert len(spent) == 5 and sum(spent) == pytest.approx(whole, abs=0.3)
 
 
 def test_the_command_says_what_it_chose_and_what_to_expect(tmp_path, capsys):
