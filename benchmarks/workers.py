@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     half = specification | {"tasks": options.meta_batch // 2}
     wanted = [{"cluster": "", **specification}]
-    wanted += [{"cluster": cluster, **specification} for cluster in two_workers()]
+    wanted += [{"cluster": text, **specification} for text in cluster(2)]
     wanted += [{"cluster": "", **half}] * 2
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         # All at once, since no worker's first step ends without the other's.
@@ -84,9 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def two_workers() -> list[str]:
-    """TF_CONFIG of each of two workers, at free ports of this machine."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+def cluster(workers: int) -> list[str]:
+    """TF_CONFIG of each of some workers, at free ports of this machine."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
     addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
     for opened in sockets:
         opened.close()
@@ -97,5 +97,5 @@ def two_workers() -> list[str]:
                 "task": {"type": "worker", "index": index},
             }
         )
-        for index in range(2)
+        for index in range(workers)
     ]

@@ -252,6 +252,13 @@ class Workspace(contextlib.AbstractContextManager):
         """A picture with its mask, uint8 [h, w, 3]; see `picture.draw`."""
         return draw(self.picture(index), side, self.limits.threshold, marks)
 
+    def _named_masks(self) -> tuple[list[np.ndarray], list[str]]:
+        """The masks of all pictures, and the names of their files."""
+        masks = [self.mask(i) for i in range(len(self.pictures))]
+        if not masks:
+            raise UserError("there are no masks yet; add pictures first")
+        return masks, output_names([picture.name for picture in self.pictures])
+
     @_in_turn
     def write_masks(self) -> Path:
         """Writes all masks, at their pictures' sizes, into a ZIP file.
@@ -261,10 +268,7 @@ class Workspace(contextlib.AbstractContextManager):
         Raises:
           UserError: nothing was adapted yet.
         """
-        masks = [self.mask(i) for i in range(len(self.pictures))]
-        if not masks:
-            raise UserError("there are no masks yet; add pictures first")
-        names = output_names([picture.name for picture in self.pictures])
+        masks, names = self._named_masks()
         path = self._own_folder() / "masks.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for name, mask in zip(names, masks, strict=True):
@@ -286,10 +290,7 @@ class Workspace(contextlib.AbstractContextManager):
         Raises:
           UserError: nothing was adapted yet.
         """
-        masks = [self.mask(i) for i in range(len(self.pictures))]
-        if not masks:
-            raise UserError("there are no masks yet; add pictures first")
-        names = output_names([picture.name for picture in self.pictures])
+        masks, names = self._named_masks()
         predictions = []
         for picture, name, mask in zip(self.pictures, names, masks, strict=True):
             query = Query(Path(picture.name), None, name)

@@ -151,9 +151,8 @@ class InnerLoop:
         self.batch = batch
         self.augment = augment
         self.jit = jit
-        self._step = (
-            tf.function(self._sgd_step, jit_compile=True) if jit else (self._sgd_step)
-        )
+        step = self._sgd_step
+        self._step = tf.function(step, jit_compile=True) if jit else step
 
     def gradient(
         self, theta, statistics, images: Images, masks: tf.Tensor, seed: tf.Tensor

@@ -1,9 +1,7 @@
 """Meta-steps of every learner on some devices, in a process of their own."""
 
 import dataclasses
-import json
 import os
-import socket
 from pathlib import Path
 
 import keras
@@ -71,22 +69,3 @@ def take(out: Path, config: TrainConfig, cluster: str = "") -> None:
         values = tf.nest.flatten((state, metrics))
         np.savez(out / f"{name}.npz", *(v.numpy() for v in values))
     assert devices.any(devices.chief)
-
-
-def cluster(workers: int) -> list[str]:
-    """TF_CONFIG of each of some workers on this machine."""
-    sockets = [socket.socket() for _ in range(workers)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
-    for opened in sockets:
-        opened.close()
-    return [
-        json.dumps(
-            {
-                "cluster": {"worker": addresses},
-                "task": {"type": "worker", "index": index},
-            }
-        )
-        for index in range(workers)
-    ]

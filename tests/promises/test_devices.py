@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.workers import cluster
 from efficientlab_tf.config import TrainConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.training.devices import Place, open_devices, place
 from tests.forked import CONTEXT
-from tests.promises.meta_steps import LEARNERS, TASKS, cluster, take
+from tests.promises.meta_steps import LEARNERS, TASKS, take
 from tests.promises.runs import PATIENCE, config_of, finished, kill, started
 from tests.promises.test_kills import WHOLE
 from tests.training.runs import saved
