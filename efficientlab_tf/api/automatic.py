@@ -37,11 +37,10 @@ BUDGET = 60.0
 """Seconds that a search may take."""
 SIDE = 384
 """Side of the pictures that a dataset is read at for it; a person's are read whole."""
-_CLOSER, _CLOSER_SOLVED = 160, 384
-"""Pixels at which a network that was trained smaller is also tried; the second of one
-without steps, which costs little."""
-_FIRST = "photos_closed_form_lite0"
-"""What is best on photographs, and takes no steps."""
+_CLOSER = 160
+"""Pixels at which a network that was trained smaller is also tried."""
+_SOLVED_SIDE = 384
+"""Pixels for a network without steps; 256 beside it were worth nothing."""
 _STEPS, _MANY_STEPS = (5, 20), (20, 50, 100)
 _NEW_RATE, _NEW_AUGMENT = 0.05, 0.5
 
@@ -133,7 +132,7 @@ class AutomaticModel(Model):
         families = linear_families(task)
         if self.name == LINEAR_METHOD:
             return families
-        return families + _network_families()
+        return families + _solved_families() + _gradient_families()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,14 +172,27 @@ class SavedAutomaticModel(AutomaticModel):
         return AutomaticAdaptedModel(self, self._saved, names)
 
 
-def _network_families() -> list[Callable[[], Family | None]]:
+def _solved_families() -> list[Callable[[], Family]]:
+    """Networks that come with the package and take no steps: they cost little."""
+    return [lambda n=name: _solved(n) for name in _shipped(takes_steps=False)]
+
+
+def _gradient_families() -> list[Callable[[], Family | None]]:
     """Networks that come with the package: as they were trained, then otherwise.
 
     What takes longest, the encoder of ImageNet with a new decoder, comes last.
     """
     ways = _as_trained, _closer, _decoder_alone, _new_decoder
-    names = sorted(shipped(), key=lambda name: name != _FIRST)
+    names = _shipped(takes_steps=True)
     return [lambda way=way, n=name: way(n) for way in ways for name in names]
+
+
+def _shipped(takes_steps: bool) -> list[str]:
+    return [
+        name
+        for name in sorted(shipped())
+        if isinstance(_network(name), GradientModel) == takes_steps
+    ]
 
 
 @functools.cache
@@ -189,28 +201,31 @@ def _network(name: str) -> NetworkModel:
 
 
 @functools.cache
+def _solved(name: str) -> NetworkFamily:
+    model = _network(name)
+    return NetworkFamily(name, model.at_size(max(model.size[0], _SOLVED_SIDE)))
+
+
+@functools.cache
 def _as_trained(name: str) -> NetworkFamily:
     model = _network(name)
-    steps = (model.defaults.steps,) if isinstance(model, GradientModel) else ()
-    return NetworkFamily(name, model, steps)
+    return NetworkFamily(name, model, (model.defaults.steps,))
 
 
 @functools.cache
 def _closer(name: str) -> NetworkFamily | None:
     """At more pixels, and with more steps; None if that is nothing new."""
     model = _network(name)
-    takes_steps = isinstance(model, GradientModel)
-    closer = _CLOSER if takes_steps else _CLOSER_SOLVED
-    if model.size[0] >= closer:
+    if model.size[0] >= _CLOSER:
         return None
-    return NetworkFamily(name, model.at_size(closer), _STEPS if takes_steps else ())
+    return NetworkFamily(name, model.at_size(_CLOSER), _STEPS)
 
 
 @functools.cache
 def _decoder_alone(name: str) -> NetworkFamily | None:
     """The encoder stays as it was meta-learned."""
     closer = _closer(name)
-    if closer is None or not isinstance(closer.model, GradientModel):
+    if closer is None:
         return None
     own = Settings(adapt="decoder")
     return NetworkFamily(f"{name}, decoder alone", closer.model, _MANY_STEPS, own)
@@ -220,7 +235,7 @@ def _decoder_alone(name: str) -> NetworkFamily | None:
 def _new_decoder(name: str) -> NetworkFamily | None:
     """Fine-tuning as without meta-learning: ImageNet's encoder and a new decoder."""
     closer = _closer(name)
-    if closer is None or not isinstance(closer.model, GradientModel):
+    if closer is None:
         return None
     own = closer.model.checkpoint
     config = dataclasses.replace(own.run.model, weights="imagenet")

@@ -41,11 +41,12 @@ def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
     with tempfile.TemporaryDirectory(prefix="efficientlab_tf_") as folder:
         nested = []
         encoder = reader()
-        for number, member in enumerate(adapted.members):
+        for number, member in enumerate(adapted.members + adapted.beside):
+            own = {"beside": number >= len(adapted.members)}
             if isinstance(member, LinearMember):
                 encoder = member.reader
                 arrays[_arrays(number)] = member.tensors
-                members.append({"kind": _LINEAR, "side": member.side})
+                members.append(own | {"kind": _LINEAR, "side": member.side})
                 continue
             files = []
             for one in member.adapted:
@@ -57,7 +58,8 @@ def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
                 nested.append(file)
                 files.append(file.name)
             arrays[_arrays(number)] = member.tensors[-1:]
-            members.append({"kind": _TRAINED, "label": member.about, "files": files})
+            own |= {"kind": _TRAINED, "label": member.about, "files": files}
+            members.append(own)
         metadata = {
             "method": "automatic",
             "backbone": encoder.model.name,
@@ -88,16 +90,15 @@ def load_automatic(path: Path) -> AutomaticAdapted:
         classes = int(metadata["classes"])
         encoder = Reader(str(metadata["backbone"]), model)
         with open_archive(path, path.stat().st_size) as archive:
-            members = [
-                _member(
-                    own, arrays[_arrays(i)], encoder, archive, Path(folder), classes
-                )
-                for i, own in enumerate(metadata["members"])
-            ]
+            members = {False: (), True: ()}
+            for i, own in enumerate(metadata["members"]):
+                given = arrays[_arrays(i)], encoder, archive, Path(folder), classes
+                members[bool(own["beside"])] += (_member(own, *given),)
         offset = float(arrays[_MARK][0])
-        if not members or not np.isfinite(offset):
+        if not members[False] or not np.isfinite(offset):
             raise ValueError("it holds no members")
-    return AutomaticAdapted(tuple(members), classes, offset, bool(metadata["borders"]))
+    borders = bool(metadata["borders"])
+    return AutomaticAdapted(members[False], members[True], classes, offset, borders)
 
 
 def _arrays(number: int) -> str:

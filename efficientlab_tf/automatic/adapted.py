@@ -1,4 +1,8 @@
-"""What a search ended with: members, their weights, and what is done to their mean."""
+"""What a search ended with: members, their weights, and what is done to their mean.
+
+p = m                      m: weighted mean of the members, perhaps drawn to edges
+p = m / 2 + b / 2          where there are networks beside; b: their weighted mean
+"""
 
 import dataclasses
 from typing import Any
@@ -17,13 +21,16 @@ class AutomaticAdapted(Adapted):
 
     Attributes:
       members: each a weighted sum of candidates; all weights together are 1.
+      beside: the same; what they find is drawn to edges already, and counts for half.
       classes: K.
       offset: added to the log-odds of the foreground, so that its threshold is 0.5;
         0 for several classes.
-      borders: whether the mean is drawn to the picture's edges, see `borders`.
+      borders: whether the mean of `members` is drawn to the picture's edges, see
+        `borders`.
     """
 
     members: tuple[Member, ...]
+    beside: tuple[Member, ...]
     classes: int
     offset: float = 0.0
     borders: bool = False
@@ -36,18 +43,34 @@ class AutomaticAdapted(Adapted):
         """Class probabilities, float32 [H, W, K+1], of a picture uint8 [H, W, 3]."""
         # The parts are compiled; all of it in one graph would be compiled for each
         # support set anew.
-        own = tuple(member.tensors for member in self.members)
-        return self._graph(own, tf.cast(image, tf.float32)).numpy()
+        return self._graph(self._tensors, tf.cast(image, tf.float32)).numpy()
+
+    @property
+    def _every(self) -> tuple[Member, ...]:
+        return self.members + self.beside
+
+    @property
+    def _tensors(self) -> tuple[Any, ...]:
+        return tuple(member.tensors for member in self._every)
 
     def _graph(self, tensors: Any, image: tf.Tensor) -> tf.Tensor:
-        found = tf.add_n(
-            [
-                member.probabilities(own, image)
-                for member, own in zip(self.members, tensors, strict=True)
-            ]
-        )
+        every = [
+            member.probabilities(own, image)
+            for member, own in zip(self._every, tensors, strict=True)
+        ]
+        count = len(self.members)
+        found = tf.add_n(every[:count])
         found = tf.ensure_shape(found, [None, None, self.classes + 1])
-        return finish(image, found, self.offset, self.borders)
+        if self.borders:
+            found = refine(image, found)
+        if self.beside:
+            found = (found + tf.add_n(every[count:])) / 2
+        if not self.offset:
+            return found
+        foreground = tf.clip_by_value(found[..., 1], 1e-6, 1 - 1e-6)
+        odds = tf.math.log(foreground) - tf.math.log1p(-foreground) + self.offset
+        foreground = tf.sigmoid(odds)
+        return tf.stack([1 - foreground, foreground], -1)
 
     def served(self) -> Served:
         """See `Adapted`; its function takes images of any size."""
@@ -62,29 +85,8 @@ class AutomaticAdapted(Adapted):
             )
 
         return Served(
-            tuple(member.tensors for member in self.members),
+            self._tensors,
             probabilities,
-            "; ".join(member.about for member in self.members),
-            tuple(v for member in self.members for v in member.variables),
+            "; ".join(member.about for member in self._every),
+            tuple(v for member in self._every for v in member.variables),
         )
-
-
-def finish(
-    image: tf.Tensor, probabilities: tf.Tensor, offset: float, borders: bool
-) -> tf.Tensor:
-    """What is done to the mean of all members.
-
-    Args:
-      image: float32 [H, W, 3].
-      probabilities: float32 [H, W, K+1].
-      offset: see `AutomaticAdapted`.
-      borders: see there.
-    """
-    if borders:
-        probabilities = refine(image, probabilities)
-    if not offset:
-        return probabilities
-    foreground = tf.clip_by_value(probabilities[..., 1], 1e-6, 1 - 1e-6)
-    odds = tf.math.log(foreground) - tf.math.log1p(-foreground) + offset
-    foreground = tf.sigmoid(odds)
-    return tf.stack([1 - foreground, foreground], -1)

@@ -2,8 +2,9 @@
 
 Five pictures tell little of which candidate is best, and more of which are good. So
 the mean of the best few is used; it is drawn to the pictures' edges where that was
-better; and its threshold moves only if that was better by `LEAST_GAIN`. All of it was
-chosen on validation sets.
+better. Networks that solve in closed form count for half beside it, whatever their
+score: they err elsewhere. The threshold moves only if that was better by `LEAST_GAIN`.
+All of it was chosen on validation sets.
 """
 
 import dataclasses
@@ -28,13 +29,15 @@ class Choice:
 
     Attributes:
       candidates: whose mean is taken.
-      borders: whether it is drawn to the pictures' edges.
+      beside: whose mean counts for half; () if none was judged.
+      borders: whether the mean of `candidates` is drawn to the pictures' edges.
       threshold: of the foreground, for one class.
       scores: IoU of each judged entry, of candidates that did not see it.
       class_scores: the same for each class 1..K; nan where it is not shown.
     """
 
     candidates: tuple[Judged, ...]
+    beside: tuple[Judged, ...]
     borders: bool
     threshold: float
     scores: tuple[float, ...]
@@ -56,13 +59,14 @@ def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Cho
 
     Args:
       task: the support set.
-      judged: at least one.
+      judged: at least one that does not always take part.
       threshold: of the foreground; None finds one.
     """
     # A stable sort: of equal ones the earlier, cheaper one.
-    best = tuple(sorted(judged, key=lambda one: -one.score)[:MOST_MEMBERS])
-    every = zip(*(one.probabilities for one in best), strict=True)
-    plain = [np.mean([p.astype(np.float32) for p in same], axis=0) for same in every]
+    best = [one for one in judged if not one.family.always]
+    best = tuple(sorted(best, key=lambda one: -one.score)[:MOST_MEMBERS])
+    beside = tuple(one for one in judged if one.family.always)
+    plain = _mean(best)
     drawn = [
         _refined(_small(task, entry), p)
         for entry, p in zip(task.judged, plain, strict=True)
@@ -77,12 +81,20 @@ def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Cho
     means = {which: np.mean(score(found, at)) for which, found in options.items()}
     borders = bool(means[True] > means[False])
     found = options[borders]
+    if beside:
+        found = [(p + b) / 2 for p, b in zip(found, _mean(beside), strict=True)]
     if threshold is None and task.classes == 1:
         tried = {t: np.mean(score(found, t)) for t in THRESHOLDS}
         better = max(tried, key=tried.get)
         if tried[better] > tried[at] + LEAST_GAIN:
             at = better
-    return Choice(best, borders, at, tuple(score(found, at)), tuple(found))
+    return Choice(best, beside, borders, at, tuple(score(found, at)), tuple(found))
+
+
+def _mean(candidates: Sequence[Judged]) -> list[np.ndarray]:
+    """The mean of what candidates found in each judged entry, float32."""
+    every = zip(*(one.probabilities for one in candidates), strict=True)
+    return [np.mean([p.astype(np.float32) for p in same], axis=0) for same in every]
 
 
 def _refined(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

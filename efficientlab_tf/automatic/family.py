@@ -41,9 +41,12 @@ class Family(abc.ABC):
 
     Attributes:
       variants: the candidates, by what tells them apart.
+      always: whether its candidates take part whatever their score, beside the best of
+        the others; see `choice`.
     """
 
     variants: tuple[Hashable, ...]
+    always: bool = False
 
     @abc.abstractmethod
     def name(self, variant: Hashable) -> str:

@@ -1,4 +1,8 @@
-"""Trained networks as candidates, at the size that suits a person's pictures."""
+"""Trained networks as candidates, at the size that suits a person's pictures.
+
+One without an inner loop segments a picture as it is and mirrored, and takes part
+whatever its score (`Family.always`).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +37,7 @@ class NetworkFamily(Family):
     ):
         self.label, self.model, self.settings = label, model, settings
         self.variants = tuple(steps) or (0,)
+        self.always = not isinstance(model, GradientModel)
         self._side = model.size[0]
 
     def name(self, variant: int) -> str:
@@ -63,7 +68,8 @@ class NetworkFamily(Family):
     ) -> Iterator[tuple[int, Adapted]]:
         """Yields the variants, adapted to some entries."""
         side = self._side
-        images = np.stack([self._framed(task, i)[0] for i in entries])
+        pictures = [task.pictures[task.entries[i].picture] for i in entries]
+        images = np.stack([_framed(picture, self._side)[0] for picture in pictures])
         masks = [frame_mask(task.entries[i].mask, side, square=True) for i in entries]
         walk = self._segmenter(task).walk(images, np.stack(masks), seed=task.seed)
         for steps, adapted in enumerate(walk):
@@ -76,18 +82,29 @@ class NetworkFamily(Family):
         own = self.settings | Settings(steps=max(self.variants))
         return self.model.segmenter(task.classes, own)
 
-    def _framed(self, task: Task, entry: int) -> tuple[np.ndarray, np.ndarray]:
-        """The canvas, uint8 [side, side, 3], and its inner size."""
-        picture = task.pictures[task.entries[entry].picture]
-        framed = frame(tf.cast(picture, tf.float32), self._side, square=True)
-        canvas = tf.cast(tf.clip_by_value(tf.round(framed.canvas), 0, 255), tf.uint8)
-        return canvas.numpy(), framed.inner.numpy()
-
     def _judged(self, task: Task, entry: int, adapted: Adapted) -> Probabilities:
-        canvas, inner = self._framed(task, entry)
-        found = adapted.predict(canvas[np.newaxis])[0]
+        picture = task.pictures[task.entries[entry].picture]
         size = tf.constant(judged_size(task.entries[entry].mask.shape))
-        return unframe(found, inner, 1, size).numpy().astype(np.float16)
+        views = _views(self.model)
+        framed = [_framed(picture[:, ::step], self._side) for step in views]
+        found = adapted.predict(np.stack([canvas for canvas, _ in framed]))
+        seen = [
+            unframe(one, inner, 1, size).numpy()[:, ::step]
+            for one, (_, inner), step in zip(found, framed, views, strict=True)
+        ]
+        return np.mean(seen, axis=0).astype(np.float16)
+
+
+def _views(model: NetworkModel) -> tuple[int, ...]:
+    """Steps along the columns of a picture: as it is, and perhaps mirrored."""
+    return (1,) if isinstance(model, GradientModel) else (1, -1)
+
+
+def _framed(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The canvas of a picture, uint8 [side, side, 3], and its inner size."""
+    framed = frame(tf.cast(picture, tf.float32), side, square=True)
+    canvas = tf.cast(tf.clip_by_value(tf.round(framed.canvas), 0, 255), tf.uint8)
+    return canvas.numpy(), framed.inner.numpy()
 
 
 class NetworkMember(Member):
@@ -119,11 +136,14 @@ class NetworkMember(Member):
     def probabilities(self, tensors: Any, image: tf.Tensor) -> tf.Tensor:
         """See `Member`."""
         learned, weights = tensors
-        framed = frame(image, self._side, square=True)
-        canvas = tf.ensure_shape(tf.round(framed.canvas), [self._side, self._side, 3])[
-            tf.newaxis
-        ]
-        found = 0.0
-        for i, (served, own) in enumerate(zip(self._served, learned, strict=True)):
-            found += weights[i] * served.probabilities(own, canvas)[0]
-        return unframe(found, framed.inner, 1, tf.shape(image)[:2])
+        pixels, views = 0.0, _views(self.model)
+        for step in views:
+            framed = frame(image[:, ::step], self._side, square=True)
+            shape = [self._side, self._side, 3]
+            canvas = tf.ensure_shape(tf.round(framed.canvas), shape)[tf.newaxis]
+            found = 0.0
+            for i, (served, own) in enumerate(zip(self._served, learned, strict=True)):
+                found += weights[i] * served.probabilities(own, canvas)[0]
+            found = unframe(found, framed.inner, 1, tf.shape(image)[:2])
+            pixels += found[:, ::step] / len(views)
+        return pixels

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from efficientlab_tf.automatic.estimate import Estimate, estimate
+from efficientlab_tf.automatic.search import Judged
 from efficientlab_tf.automatic.segmenter import Found
 from efficientlab_tf.automatic.task import Task
 from efficientlab_tf.data.annotations import Support
@@ -21,16 +22,20 @@ def described(found: Found, support: Support) -> list[str]:
     """Lines for a person."""
     choice, task = found.choice, found.task
     if choice is None:
-        kinds = "; ".join(member.about for member in found.adapted.members)
+        members = found.adapted.members + found.adapted.beside
+        kinds = "; ".join(member.about for member in members)
         return [
             f"chosen without trial: {kinds}; no picture can be kept aside, so how good "
             "the masks will be is not known: label a second picture of each class"
         ]
-    names = [f"{one.name} ({100 * one.score:.1f} %)" for one in choice.candidates]
+    names = [_scored(one) for one in choice.candidates]
     how = [f"chosen: the mean of {len(names)} of {len(found.judged)} candidates:"]
     how += [f"  {name}" for name in names]
     if choice.borders:
         how.append("  drawn to the pictures' edges")
+    if choice.beside:
+        how.append("and for half, whatever their score:")
+        how += [f"  {_scored(one)}" for one in choice.beside]
     if choice.threshold != 0.5:
         how.append(f"  foreground from a probability of {choice.threshold:g}")
     if found.out_of_time:
@@ -61,6 +66,7 @@ def document_of(found: Found, support: Support) -> dict[str, Any]:
         return document
     return document | {
         "chosen": [one.name for one in choice.candidates],
+        "beside": [one.name for one in choice.beside],
         "borders": choice.borders,
         "threshold": choice.threshold,
         "expected_iou": dataclasses.asdict(estimate(choice.scores)),
@@ -100,6 +106,10 @@ def odd_ones(found: Found, support: Support) -> list[tuple[str, float]]:
             name = support.pictures[task.entries[entry].picture].name
             odd.append((name, float(score)))
     return sorted(odd, key=lambda pair: pair[1])[:_SHOWN]
+
+
+def _scored(one: Judged) -> str:
+    return f"{one.name} ({100 * one.score:.1f} %)"
 
 
 def _sentence(found: Found) -> str:

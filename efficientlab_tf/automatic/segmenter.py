@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.automatic.candidates import usual_families
 from efficientlab_tf.automatic.choice import Choice, choose, offset_of
 from efficientlab_tf.automatic.estimate import Estimate, estimate
-from efficientlab_tf.automatic.family import Family
+from efficientlab_tf.automatic.family import Family, Member
 from efficientlab_tf.automatic.search import Judged, Progress, search
 from efficientlab_tf.automatic.task import Task
 from efficientlab_tf.episode import IGNORE
@@ -105,15 +105,25 @@ class AutomaticSegmenter(Segmenter):
         judged, out_of_time = search(task, families, deadline, on_progress)
         choice = choose(task, judged, threshold)
         weights: dict[Family, dict] = {}
-        for one in choice.candidates:
+        for one in choice.candidates + choice.beside:
             weights.setdefault(one.family, {})[one.variant] = 1.0
         adapted = self._fit(task, list(weights.items()), choice.offset, choice.borders)
         return Found(adapted, task, tuple(judged), choice, out_of_time)
 
-    def _fit(self, task, weights, offset, borders) -> AutomaticAdapted:
-        total = sum(sum(own.values()) for _, own in weights)
-        members = tuple(
-            family.fit(task, {variant: w / total for variant, w in own.items()})
-            for family, own in weights
-        )
-        return AutomaticAdapted(members, task.classes, offset, borders)
+    def _fit(
+        self,
+        task: Task,
+        weights: Sequence[tuple[Family, dict[Hashable, float]]],
+        offset: float,
+        borders: bool,
+    ) -> AutomaticAdapted:
+        def fitted(always: bool) -> tuple[Member, ...]:
+            chosen = [pair for pair in weights if pair[0].always == always]
+            total = sum(sum(own.values()) for _, own in chosen)
+            return tuple(
+                family.fit(task, {variant: w / total for variant, w in own.items()})
+                for family, own in chosen
+            )
+
+        both = fitted(False), fitted(True)
+        return AutomaticAdapted(*both, task.classes, offset, borders)

@@ -1,10 +1,12 @@
 """The automatic method from Python and from the command line."""
 
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import efficientlab_tf as el
@@ -66,15 +68,36 @@ def test_one_picture():
     assert 0 < (b == 1).sum() <= (a == 1).sum()
 
 
-def test_networks_are_tried_beside(monkeypatch):
-    tried = ["photos_closed_form_lite0"]
-    monkeypatch.setattr(automatic, "shipped", lambda: dict.fromkeys(tried, ""))
-    images, masks = discs(3)
-    adapted = el.adapt(images, masks, budget=np.inf)
-    names = [one.name for one in adapted.found.judged]
-    assert any(name.startswith(tried[0]) for name in names)
-    assert any(name.startswith("linear") for name in names)
-    el.adapt(images, masks, budget=1e-3)
+def test_a_network_that_solves_counts_for_half(monkeypatch, tmp_path):
+    name = "photos_closed_form_lite0"
+    monkeypatch.setattr(automatic, "shipped", lambda: {name: ""})
+    images, masks = discs(4)
+    adapted = el.adapt(images[:3], masks[:3])
+    choice, parts = adapted.found.choice, adapted.adapted
+    assert [one.name for one in choice.beside] == [f"{name}, 384 px"]
+    assert all(one.name.startswith("linear") for one in choice.candidates)
+    picture = images[3][:50]
+    both = parts.segment(picture)
+    alone = dataclasses.replace(parts, beside=(), offset=0).segment(picture)
+    of_network = parts.beside[0].probabilities(
+        parts.beside[0].tensors, tf.cast(picture, tf.float32)
+    )
+    if not parts.offset:
+        np.testing.assert_allclose(both, (alone + of_network) / 2, atol=1e-5)
+    # It segments a mirrored picture the mirrored way.
+    mirrored = parts.beside[0].probabilities(
+        parts.beside[0].tensors, tf.cast(picture[:, ::-1], tf.float32)
+    )
+    np.testing.assert_allclose(mirrored[:, ::-1], of_network, atol=1e-4)
+    adapted.save(tmp_path / "mine.keras")
+    again = el.load(tmp_path / "mine.keras").adapted
+    np.testing.assert_allclose(again.adapted.segment(picture), both, atol=1e-5)
+
+
+def test_a_short_budget_leaves_networks_out(monkeypatch):
+    monkeypatch.setattr(automatic, "_solved", pytest.fail)
+    adapted = el.adapt(*discs(3), budget=1e-3)
+    assert adapted.found.out_of_time and not adapted.found.choice.beside
 
 
 @pytest.mark.parametrize(

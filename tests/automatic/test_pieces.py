@@ -196,7 +196,7 @@ def judged_task(*guesses):
         found = [of(g, t) for g, t in zip(predictions, truths, strict=True)]
         p = tuple(np.stack([1 - g, g], -1).astype(np.float16) for g in found)
         scores = tuple(task.score(i, one) for i, one in enumerate(p))
-        result.append(Judged(None, name, p, scores))
+        result.append(Judged(LinearFamily(256, (), None), name, p, scores))
     return task, result
 
 
@@ -210,6 +210,18 @@ def test_the_choice():
     choice = choose(task, judged[:1], 0.3)
     assert choice.threshold == 0.3
     assert choice.offset == pytest.approx(np.log(0.7 / 0.3))
+
+
+def test_what_always_takes_part_counts_for_half():
+    task, (good, bad) = judged_task(("good", lambda g, t: g), ("bad", lambda g, t: t))
+    bad.family.always = True
+    choice = choose(task, [good, bad], 0.5)
+    alone = choose(task, [good], 0.5)
+    assert (choice.candidates, choice.beside) == ((good,), (bad,))
+    for both, p, b in zip(
+        choice.probabilities, alone.probabilities, bad.probabilities, strict=True
+    ):
+        np.testing.assert_allclose(both, (p + b) / 2, atol=1e-3)
 
 
 def test_a_threshold_moves_only_if_that_is_better():
