@@ -32,7 +32,8 @@ def refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 def _compiled(labels: int) -> Callable:
     """For pictures of any size, and so many labels."""
     shapes = [None, None, 3], [None, None, labels]
-    return tf.function(_refine, input_signature=[*map(tf.TensorSpec, shapes)])
+    signature = [*map(tf.TensorSpec, shapes)]
+    return tf.function(_refine, input_signature=signature, autograph=False)
 
 
 def _refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

@@ -65,7 +65,9 @@ class Reader(tf.Module):
             first, self.channels = self.channels, self.channels + output.shape[-1]
             self.places[stage] = slice(first, self.channels)
         canvas = tf.TensorSpec([None, None, 3], tf.float32)
-        self._encode = tf.function(self._stages, input_signature=[canvas])
+        self._encode = tf.function(
+            self._stages, input_signature=[canvas], autograph=False
+        )
         # Called, not inlined, by the graphs that use it: it is large.
         self._read = tf.function(
             self._graph,
@@ -73,6 +75,8 @@ class Reader(tf.Module):
                 tf.TensorSpec([None, None, 3], tf.float32),
                 tf.TensorSpec([], tf.int32),
             ],
+            # It has no Python control flow of tensors, and to look for some takes 2 s.
+            autograph=False,
         )
 
     def __call__(self, image: np.ndarray, side: int) -> Read:

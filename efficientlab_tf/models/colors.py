@@ -48,21 +48,28 @@ def draw(colors: tf.Tensor, p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     prior = tf.maximum(prior - tf.reduce_max(prior, -1, True), -_MOST_LOG_ODDS)
     bins = tf.cast(tf.minimum(colors * _BINS, _BINS - 1.0), tf.int32)
     bins = (bins[..., 0] * _BINS + bins[..., 1]) * _BINS + bins[..., 2]
-    weights = _weights(colors)
+    weights = [w * (_SMOOTHNESS / len(_NEIGHBOURS)) for w in _weights(colors)]
+    whole = tf.add_n(weights)
 
+    # Each label is a plane, [L, H, W]: three times as fast as labels side by side.
     def step(unary: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
-        around = zip(_NEIGHBOURS, weights, strict=True)
-        padded = _padded(q)
-        message = tf.add_n([w * _seen(padded, *n) for n, w in around]) / len(weights)
-        message.set_shape(q.shape)
-        return tf.nn.softmax(unary + _SMOOTHNESS * message)
+        around, padded = zip(_NEIGHBOURS, weights, strict=True), _padded(q[1:])
+        message = tf.add_n([w * _seen(padded, *n) for n, w in around])
+        # All labels of a pixel are 1 together, so the first needs no sum of its own.
+        first = whole - tf.reduce_sum(message, 0, keepdims=True)
+        unary += tf.concat([first, message], 0)
+        q = tf.exp(unary - tf.reduce_max(unary, 0, keepdims=True))
+        return q / tf.reduce_sum(q, 0, keepdims=True)
 
     def round_(q: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        odds = _color_log_odds(bins, q)
-        (q,) = _repeated(_STEPS, lambda q: (step(prior + odds, q),), q)
+        odds = _color_log_odds(bins, tf.transpose(q, [1, 2, 0]))
+        unary = tf.transpose(prior + odds, [2, 0, 1])
+        (q,) = _repeated(_STEPS, lambda q: (step(unary, q),), q)
         return q, odds
 
-    return _repeated(_ROUNDS, round_, p, tf.zeros_like(p))
+    planes = tf.transpose(p, [2, 0, 1])
+    q, odds = _repeated(_ROUNDS, round_, planes, tf.zeros_like(p))
+    return tf.transpose(q, [1, 2, 0]), odds
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -128,24 +135,24 @@ def _blur(dtype: tf.DType) -> tf.Tensor:
 
 
 def _weights(colors: tf.Tensor) -> list[tf.Tensor]:
-    """w_n of each of `_NEIGHBOURS`, [H, W, 1]."""
-    padded = _padded(colors)
+    """w_n of each of `_NEIGHBOURS`, [H, W], of colours [H, W, 3]."""
+    planes = tf.transpose(colors, [2, 0, 1])
+    padded = _padded(planes)
     distances = [
-        tf.reduce_sum(tf.square(colors - _seen(padded, *n)), -1, keepdims=True)
-        for n in _NEIGHBOURS
+        tf.reduce_sum(tf.square(planes - _seen(padded, *n)), 0) for n in _NEIGHBOURS
     ]
     scale = 2.0 * tf.reduce_mean(tf.stack(distances[: len(_TOUCHING)])) + 1e-6
     return [tf.exp(-distance / scale) for distance in distances]
 
 
-def _padded(values: tf.Tensor) -> tf.Tensor:
-    """Mirrors [H, W, C] at its edges."""
+def _padded(planes: tf.Tensor) -> tf.Tensor:
+    """Mirrors [C, H, W] at its edges."""
     reach = [_REACH, _REACH]
-    return tf.pad(values, [reach, reach, [0, 0]], "SYMMETRIC")
+    return tf.pad(planes, [[0, 0], reach, reach], "SYMMETRIC")
 
 
 def _seen(padded: tf.Tensor, down: int, right: int) -> tf.Tensor:
     """What lies so many pixels away from each."""
-    size = tf.shape(padded)[:2] - 2 * _REACH
+    size = tf.shape(padded)[1:] - 2 * _REACH
     top, left = _REACH + down, _REACH + right
-    return padded[top : top + size[0], left : left + size[1]]
+    return padded[:, top : top + size[0], left : left + size[1]]
