@@ -21,6 +21,7 @@ from scipy.stats import pearsonr
 
 import efficientlab_tf as el
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
+from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.files import write_text
 from efficientlab_tf.metrics import Interval
 
@@ -32,7 +33,33 @@ def read(folder: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
     return image, mask.astype(np.uint8)
 
 
-def measure(model, folder: Path, shots: int, queries: int, draw: int, options) -> dict:
+def ious(segment, pairs) -> list[float]:
+    """IoU of each picture, at its own size; `segment` gives uint8 [H, W]."""
+    found = []
+    for image, truth in pairs:
+        mask = segment(image)
+        both, either = (mask & truth).sum(), (mask | truth).sum()
+        found.append(float(both / either) if either else 1.0)
+    return found
+
+
+def alone(found, pairs) -> dict[str, float]:
+    """The mean IoU of each candidate, had it been taken alone and as it is."""
+    result = {}
+    for one in found.judged:
+        member = one.family.fit(found.task, {one.variant: 1.0})
+        only = AutomaticAdapted((member,), (), found.task.classes)
+
+        def segment(image, only=only):
+            return only.segment(image).argmax(-1).astype(np.uint8)
+
+        result[one.name] = float(np.mean(ious(segment, pairs)))
+    return result
+
+
+def measure(
+    model, folder: Path, shots: int, queries: int, draw: int, each: bool, options
+) -> dict:
     """One draw of one class: IoU of each query, the estimate, seconds."""
     rng = np.random.default_rng(draw)
     stems = sorted(path.stem for path in folder.glob("*.jpg"))
@@ -42,12 +69,8 @@ def measure(model, folder: Path, shots: int, queries: int, draw: int, options) -
     start = time.perf_counter()
     adapted = model.adapt(*map(list, zip(*support, strict=True)), seed=draw, **options)
     seconds = time.perf_counter() - start
-    found = adapted.predict([image for image, _ in others])
-    ious = []
-    for mask, (_, truth) in zip(found, others, strict=True):
-        both, either = (mask & truth).sum(), (mask | truth).sum()
-        ious.append(float(both / either) if either else 1.0)
-    result = {"class": folder.name, "draw": draw, "iou": ious, "seconds": seconds}
+    own = ious(lambda image: adapted.predict([image])[0], others)
+    result = {"class": folder.name, "draw": draw, "iou": own, "seconds": seconds}
     if estimate := getattr(adapted, "estimate", None):
         result |= {"expected": [estimate.iou, estimate.low, estimate.high]}
     if found := getattr(adapted, "found", None):
@@ -56,6 +79,8 @@ def measure(model, folder: Path, shots: int, queries: int, draw: int, options) -
         if found.choice:
             chosen = [one.name for one in found.choice.candidates]
             result |= {"chosen": chosen, "borders": found.choice.borders}
+        if each:
+            result["alone"] = alone(found, others)
     return result
 
 
@@ -121,6 +146,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="take every nth class")
     parser.add_argument("--budget", type=float, help="seconds a task")
+    parser.add_argument(
+        "--each", action="store_true", help="also measure each candidate alone"
+    )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
         "--summary", type=Path, help="also write means, for docs/measured"
@@ -147,7 +175,7 @@ def main() -> None:
         for draw in range(args.draws):
             if (name, draw) in done:
                 continue
-            own = args.shots, args.queries, draw, options
+            own = args.shots, args.queries, draw, args.each, options
             results.append(measure(model, args.data / name, *own))
             last = results[-1]
             print(
