@@ -37,3 +37,11 @@ def test_without_estimates_there_is_nothing_to_judge():
     summary = summarized(document, "photographs")
     assert summary["expected"] is summary["inside"] is summary["correlation"] is None
     assert sentence(summary) == "50.00 ± 0.00 % IoU of 1 tasks; 2.0 s to adapt (median)"
+
+
+def test_candidates_alone_and_the_best_of_each_task():
+    own = {"few": 0.5, "many": 0.7}, {"few": 0.6, "many": 0.2, "large": 0.9}
+    results = [result("cat", [0.5]) | {"alone": one} for one in own]
+    summary = summarized({"settings": SETTINGS, "results": results}, "photographs")
+    assert summary["alone"] == {"few": 0.55, "many": pytest.approx(0.45)}
+    assert summary["best_of_each_task"] == pytest.approx(0.8)
