@@ -31,6 +31,7 @@ from efficientlab_tf.checkpoint.tuned import (
 )
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import WRITABLE, replacing, writing
+from efficientlab_tf.models import hub
 from efficientlab_tf.models.conditioned import GUIDE
 from efficientlab_tf.segmenters.network import Network, Weights, check_rates
 from efficientlab_tf.shipped import shipped, shipped_path
@@ -233,11 +234,13 @@ def read_model(
                 for name in names
                 if name.startswith(_PREFIX) and name.endswith(".npz")
             }
+        values = parse_json(metadata, f"{_METADATA} in {source}", ADVICE)
+        if hub.is_hub(_backbone(values)):
+            hub.keras_hub()
         with warnings.catch_warnings():
             # Of weights that the file lacks, which Keras would leave as drawn.
             warnings.filterwarnings("error", "Skipping nested container")
             model = keras.models.load_model(source, compile=False)
-    values = parse_json(metadata, f"{_METADATA} in {source}", ADVICE)
     if not isinstance(values, dict):
         raise UserError(
             f"{source} is a Keras model without this package's settings: how its inner "
@@ -245,6 +248,13 @@ def read_model(
             "or save yours with checkpoint.files.save_keras and a RunConfig"
         )
     return model, values, arrays
+
+
+def _backbone(metadata: object) -> str:
+    """The backbone of a run's network; empty where there is none."""
+    for key in "model", "backbone":
+        metadata = metadata.get(key, "") if isinstance(metadata, dict) else ""
+    return metadata if isinstance(metadata, str) else ""
 
 
 def has_member(path: Path, name: str) -> bool:

@@ -197,8 +197,8 @@ class CompareConfig:
     seed: int = seed("Seed of draws and adaptations.")
     backbone: str = setting(
         "EfficientNetLite0",
-        "Features of the baselines, with ImageNet's weights: an EfficientNet's, or "
-        "VGG16's fc7.",
+        "Features of the baselines, with ImageNet's weights: an EfficientNet's, "
+        "VGG16's fc7, or hub:PRESET of KerasHub.",
     )
     timed_tasks: int = setting(
         15, "Tasks with one query that the time of a task is the median of.", least=1

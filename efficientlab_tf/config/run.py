@@ -34,7 +34,8 @@ class ModelConfig:
     backbone: str = setting(
         "EfficientNetB0",
         "EfficientNetB0 to B7, or EfficientNetLite0 or Lite2; fcn, guided, oslsm "
-        "and siamese: also VGG16 and AlexNet.",
+        "and siamese: also VGG16 and AlexNet; closed_form and guided: also hub:PRESET "
+        "of KerasHub, with `freeze_features`.",
     )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")

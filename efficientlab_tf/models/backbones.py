@@ -1,4 +1,4 @@
-"""Encoders: EfficientNet-B0 to B7 and EfficientNet-Lite0 and Lite2, cut after a stage.
+"""Encoders: EfficientNet-B0 to B7, EfficientNet-Lite0 and Lite2, and KerasHub's.
 
 Stages are numbered as in table 1 of Tan & Le (2019): stage 1 is the stem, stage
 s > 1 the blocks `block{s-1}a`, `block{s-1}b`, ... EfficientLab's encoder ends with
@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models import hub
 from efficientlab_tf.models.layers import BatchNormalization, Dropout
 
 APPLICATIONS = tuple(f"EfficientNetB{i}" for i in range(8))
@@ -104,7 +105,7 @@ def build_encoder(
     mean and deviation for B0 to B7, (x - 127) / 128 for Lite0 and Lite2.
 
     Args:
-      name: one of `BACKBONES`.
+      name: one of `BACKBONES`, or one of KerasHub, see `hub`.
       image_size: height and width, each divisible by 32.
       drop_connect: rate of stochastic depth; 0 leaves it out. As in the authors'
         network it grows linearly over the blocks of the encoder: block i of n has the
@@ -113,11 +114,12 @@ def build_encoder(
       last_stage: where it ends, one of `ALL_STAGES`.
 
     Raises:
-      UserError: unknown name or stage, or the ImageNet weights cannot be downloaded.
+      UserError: unknown name or stage, or weights that cannot be downloaded.
     """
-    if name not in BACKBONES:
+    if name not in BACKBONES and not hub.is_hub(name):
         raise UserError(
-            f"`backbone` must be one of {', '.join(BACKBONES)}, received {name!r}"
+            f"`backbone` must be one of {', '.join(BACKBONES)}, or hub:PRESET, "
+            f"received {name!r}"
         )
     if last_stage not in ALL_STAGES:
         raise UserError(
@@ -125,6 +127,8 @@ def build_encoder(
         )
     policy = keras.config.dtype_policy()
     images = keras.Input((*image_size, 3), dtype=policy.compute_dtype, name="images")
+    if hub.is_hub(name):
+        return Encoder(images, hub.build(name, images, weights))
     if name in LITES:
         return _lite(_LITES[name], images, drop_connect, weights, last_stage)
     return _application(name, images, drop_connect, weights, last_stage)

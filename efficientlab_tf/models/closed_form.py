@@ -30,7 +30,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from efficientlab_tf.models import backbones
+from efficientlab_tf.models import backbones, hub
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import build_encoder, dtype_scope
 from efficientlab_tf.models.conditioned import make_inputs, mark_guide
@@ -152,7 +152,8 @@ def closed_form(
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
-      backbone: one of `backbones.BACKBONES`; its batch normalization is frozen.
+      backbone: one of `backbones.BACKBONES`, or of KerasHub, see `hub`; its batch
+        normalization is frozen.
       weights: of the encoder, None (random) or "imagenet".
       stages: the sets S, see `parse_stages`. The encoder ends with the last of all.
       newton_steps: at least 1, which is ridge regression.
@@ -178,6 +179,7 @@ def closed_form(
         *("freeze_features", "True with `freeze_classifiers`", freeze_features),
     )
     layers = keras.layers
+    hub.check_frozen(backbone, freeze_features)
     learned = not freeze_classifiers
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)

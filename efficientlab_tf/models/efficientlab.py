@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from efficientlab_tf.models import backbones, decoders
+from efficientlab_tf.models import backbones, decoders, hub
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.layers import Dropout
 from efficientlab_tf.models.parts import declare_decoder
@@ -76,6 +76,8 @@ def efficientlab(
         f"different stages out of {backbones.STAGES}",
         rsd_stages,
     )
+    known = ", ".join(backbones.BACKBONES)
+    check(not hub.is_hub(backbone), "backbone", f"one of {known}", backbone)
     with backbones.dtype_scope(dtype):
         images, stages = backbones.build_encoder(
             backbone, size, 0.0 if freeze_features else drop_connect, weights

@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import alexnet, vgg
+from efficientlab_tf.models import alexnet, backbones, hub, vgg
 from efficientlab_tf.models.arguments import check, check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
 from efficientlab_tf.models.conditioned import (
@@ -34,7 +34,7 @@ from efficientlab_tf.models.conditioned import (
     mark_guide,
     split,
 )
-from efficientlab_tf.models.features import dense_features
+from efficientlab_tf.models.features import check_backbone, dense_features
 from efficientlab_tf.models.layers import BackgroundLogit, Resize
 
 RELATIONS = ("stack", "product")
@@ -47,6 +47,7 @@ QUERY_FEATURES = "query_features"
 ANNOTATIONS = "annotations"
 
 _PACKAGE = "efficientlab_tf"
+_HUB_STAGE = 6
 _POSITIVE, _NEGATIVE = 1, 0
 
 
@@ -241,7 +242,8 @@ def guided(
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible by 32.
-      backbone: one of `features.BACKBONES`.
+      backbone: one of `features.BACKBONES`; with late fusion also of KerasHub, see
+        `hub`, whose stage 6 is taken.
       fusion: one of `FUSIONS`.
       relation: one of `RELATIONS`.
       freeze_features: whether phi (not phi_S) is kept fixed in training.
@@ -270,6 +272,9 @@ def guided(
     check(relation in relations, "relation", expected, relation)
     whole = isinstance(channels, int) and channels >= 1
     check(whole, "channels", "a whole number from 1", channels)
+    hub.check_frozen(backbone, freeze_features)
+    if early:
+        check_backbone(backbone, width, dilated)
     options = {
         "weights": weights,
         "width": width,
@@ -279,7 +284,11 @@ def guided(
     }
     with dtype_scope(dtype):
         inputs, images, masks, query = make_inputs(size, dtype)
-        network = dense_features(backbone, size, **options)
+        if hub.is_hub(backbone):
+            encoder = backbones.build_encoder(backbone, size, 0.0, weights)
+            network = encoder.images, encoder.stages[_HUB_STAGE]
+        else:
+            network = dense_features(backbone, size, **options)
         features = keras.Model(*network, name=FEATURES)
         if freeze_features:
             for layer in features.layers:

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.models import backbones, vgg
+from efficientlab_tf.models import backbones, hub, vgg
 from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import Resize, interpolation_matrix
 
@@ -41,7 +41,8 @@ class FeatureExtractor:
       image_size: height and width in pixels, or one number for both. None is what
         a model was built for, and 224 for a name.
       weights: of a named backbone, "imagenet" or None for random ones.
-      stages: of an EfficientNet, one or more of `backbones.ALL_STAGES`.
+      stages: of an EfficientNet or a backbone of KerasHub, one or more of
+        `backbones.ALL_STAGES`; None takes `STAGES`, of KerasHub's those it has.
       normalize: whether each stage's vectors are brought to unit length.
       batch: images at a time; it changes memory, and on a GPU perhaps the last digit.
 
@@ -54,7 +55,7 @@ class FeatureExtractor:
         backbone: str | keras.Model = backbones.LITE,
         image_size: int | tuple[int, int] | None = None,
         weights: str | None = "imagenet",
-        stages: int | Sequence[int] = STAGES,
+        stages: int | Sequence[int] | None = None,
         *,
         normalize: bool = True,
         batch: int = 8,
@@ -65,7 +66,8 @@ class FeatureExtractor:
             image_size = (image_size, image_size)
         if isinstance(backbone, str):
             size = image_size or (IMAGE_SIZE, IMAGE_SIZE)
-            backbone = _backbone(backbone, size, weights, _several(stages))
+            own = None if stages is None else _several(stages)
+            backbone = _backbone(backbone, size, weights, own)
         self.model = _fixed(backbone, image_size)
         self._batch = batch
         self.normalize = normalize
@@ -223,9 +225,13 @@ def _several(one_or_more) -> tuple:
 
 
 def _backbone(
-    name: str, size: tuple[int, int], weights: str | None, stages: tuple[int, ...]
+    name: str,
+    size: tuple[int, int],
+    weights: str | None,
+    stages: tuple[int, ...] | None,
 ) -> keras.Model:
-    if not stages or not set(stages) <= set(backbones.ALL_STAGES):
+    known = set(backbones.ALL_STAGES)
+    if stages is not None and not (stages and set(stages) <= known):
         raise UserError(
             f"stages: expected some of {backbones.ALL_STAGES}; received {stages}"
         )
@@ -238,9 +244,14 @@ def _backbone(
         )
     if name == vgg.NAME:
         return keras.Model(*dense_features(name, size, weights), name=name)
-    encoder = backbones.build_encoder(name, size, 0.0, weights, max(stages))
+    last = max(stages or STAGES)
+    encoder = backbones.build_encoder(name, size, 0.0, weights, last)
+    if stages is None:
+        stages = [s for s in STAGES if s in encoder.stages]
     outputs = [encoder.stages[stage] for stage in stages]
-    return keras.Model(encoder.images, outputs, name=name)
+    return keras.Model(
+        encoder.images, outputs, name="hub_backbone" if hub.is_hub(name) else name
+    )
 
 
 def _fixed(model: keras.Model, image_size: tuple[int, int] | None) -> keras.Model:
