@@ -4,6 +4,7 @@ It holds the encoder that linear classifiers see through, their arrays, and a .k
 file of its own for each network.
 """
 
+import dataclasses
 import tempfile
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from efficientlab_tf.automatic.family import Member
 from efficientlab_tf.automatic.linear import LinearMember
 from efficientlab_tf.automatic.networks import NetworkMember
 from efficientlab_tf.automatic.reading import Reader, reader
+from efficientlab_tf.automatic.threshold import Decision
 from efficientlab_tf.checkpoint.files import (
     ADVICE,
     has_member,
@@ -37,7 +39,8 @@ _LINEAR, _TRAINED = "linear", "network"
 
 def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
     """Writes what a search found."""
-    members, arrays = [], {_MARK: [np.float32(adapted.offset)]}
+    members = []
+    arrays = {_MARK: [np.array(dataclasses.astuple(adapted.decision), np.float32)]}
     with tempfile.TemporaryDirectory(prefix="efficientlab_tf_") as folder:
         nested = []
         encoder = reader()
@@ -94,11 +97,12 @@ def load_automatic(path: Path) -> AutomaticAdapted:
             for i, own in enumerate(metadata["members"]):
                 given = arrays[_arrays(i)], encoder, archive, Path(folder), classes
                 members[bool(own["beside"])] += (_member(own, *given),)
-        offset = float(arrays[_MARK][0])
-        if not members[False] or not np.isfinite(offset):
+        slope, bias, by_picture = map(float, arrays[_MARK][0])
+        if not members[False] or not np.isfinite([slope, bias]).all():
             raise ValueError("it holds no members")
     borders = bool(metadata["borders"])
-    return AutomaticAdapted(members[False], members[True], classes, offset, borders)
+    decision = Decision(slope, bias, bool(by_picture))
+    return AutomaticAdapted(members[False], members[True], classes, decision, borders)
 
 
 def _arrays(number: int) -> str:

@@ -6,7 +6,8 @@ reading     features of pictures of any size
 family      what a candidate can do: `linear`, `networks`
 candidates  which there are for a task
 search      trying them within a budget
-choice      from what was judged to weights, borders, a threshold
+choice      from what was judged to weights and borders
+threshold   from probabilities to masks
 borders     drawing masks to the picture's edges
 adapted     what is used in the end
 estimate    what to expect of it

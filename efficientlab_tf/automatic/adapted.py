@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from efficientlab_tf.automatic.borders import refine
 from efficientlab_tf.automatic.family import Member
+from efficientlab_tf.automatic.threshold import Decision
 from efficientlab_tf.segmenters.segmenter import Adapted, Features, Served, values_of
 
 
@@ -23,8 +24,7 @@ class AutomaticAdapted(Adapted):
       members: each a weighted sum of candidates; all weights together are 1.
       beside: the same; what they find is drawn to edges already, and counts for half.
       classes: K.
-      offset: added to the log-odds of the foreground, so that its threshold is 0.5;
-        0 for several classes.
+      decision: what makes 0.5 the foreground probability that decides, for one class.
       borders: whether the mean of `members` is drawn to the picture's edges, see
         `borders`.
     """
@@ -32,7 +32,7 @@ class AutomaticAdapted(Adapted):
     members: tuple[Member, ...]
     beside: tuple[Member, ...]
     classes: int
-    offset: float = 0.0
+    decision: Decision = Decision()
     borders: bool = False
 
     def predict(self, images: np.ndarray | Features) -> np.ndarray:
@@ -65,12 +65,7 @@ class AutomaticAdapted(Adapted):
             found = refine(image, found)
         if self.beside:
             found = (found + tf.add_n(every[count:])) / 2
-        if not self.offset:
-            return found
-        foreground = tf.clip_by_value(found[..., 1], 1e-6, 1 - 1e-6)
-        odds = tf.math.log(foreground) - tf.math.log1p(-foreground) + self.offset
-        foreground = tf.sigmoid(odds)
-        return tf.stack([1 - foreground, foreground], -1)
+        return self.decision(found)
 
     def served(self) -> Served:
         """See `Adapted`; its function takes images of any size."""

@@ -1,10 +1,11 @@
-"""From judged candidates to what is used: weights, a last step, and a threshold.
+"""From judged candidates to what is used: weights, a last step, and a decision.
 
 Five pictures tell little of which candidate is best, and more of which are good. So
 the mean of the best few is used; it is drawn to the pictures' edges where that was
 better. Networks that solve in closed form count for half beside it, whatever their
-score: they err elsewhere. The threshold moves only if that was better by `LEAST_GAIN`.
-All of it was chosen on validation sets.
+score: they err elsewhere. For one class the probabilities are calibrated on what was
+held out, and each picture gets its own threshold, see `threshold`. All of it was chosen
+on validation sets.
 """
 
 import dataclasses
@@ -17,10 +18,9 @@ from PIL import Image
 from efficientlab_tf.automatic.borders import refine
 from efficientlab_tf.automatic.search import Judged
 from efficientlab_tf.automatic.task import Task
+from efficientlab_tf.automatic.threshold import Decision
 
 MOST_MEMBERS = 4
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-LEAST_GAIN = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,27 +31,17 @@ class Choice:
       candidates: whose mean is taken.
       beside: whose mean counts for half; () if none was judged.
       borders: whether the mean of `candidates` is drawn to the pictures' edges.
-      threshold: of the foreground, for one class.
+      decision: what makes 0.5 the probability that decides.
       scores: IoU of each judged entry, of candidates that did not see it.
-      class_scores: the same for each class 1..K; nan where it is not shown.
+      probabilities: the same predictions, float32 [h, w, K+1] each.
     """
 
     candidates: tuple[Judged, ...]
     beside: tuple[Judged, ...]
     borders: bool
-    threshold: float
+    decision: Decision
     scores: tuple[float, ...]
     probabilities: tuple[np.ndarray, ...]
-
-    @property
-    def offset(self) -> float:
-        """See `offset_of`."""
-        return offset_of(self.threshold)
-
-
-def offset_of(threshold: float) -> float:
-    """What moves a threshold to 0.5 when it is added to log-odds."""
-    return float(np.log1p(-threshold) - np.log(threshold))
 
 
 def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Choice:
@@ -72,23 +62,19 @@ def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Cho
         for entry, p in zip(task.judged, plain, strict=True)
     ]
 
-    def score(found: Sequence[np.ndarray], at: float) -> list[float]:
-        pairs = zip(task.judged, found, strict=True)
-        return [task.score(entry, p, at) for entry, p in pairs]
+    def score(found: Sequence[np.ndarray]) -> list[float]:
+        return list(map(task.score, task.judged, found))
 
-    at = 0.5 if threshold is None else threshold
-    options = {False: plain, True: drawn}
-    means = {which: np.mean(score(found, at)) for which, found in options.items()}
-    borders = bool(means[True] > means[False])
-    found = options[borders]
+    borders = bool(np.mean(score(drawn)) > np.mean(score(plain)))
+    found = drawn if borders else plain
     if beside:
         found = [(p + b) / 2 for p, b in zip(found, _mean(beside), strict=True)]
-    if threshold is None and task.classes == 1:
-        tried = {t: np.mean(score(found, t)) for t in THRESHOLDS}
-        better = max(tried, key=tried.get)
-        if tried[better] > tried[at] + LEAST_GAIN:
-            at = better
-    return Choice(best, beside, borders, at, tuple(score(found, at)), tuple(found))
+    decision = Decision() if threshold is None else Decision.at(threshold)
+    if threshold is None and task.classes == 1 and not task.is_sparse:
+        truths = [task.truth(entry) for entry in task.judged]
+        decision = Decision.learned([p[..., 1] for p in found], truths)
+    found = [np.asarray(decision(p)) for p in found]
+    return Choice(best, beside, borders, decision, tuple(score(found)), tuple(found))
 
 
 def _mean(candidates: Sequence[Judged]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_SLOPE, _OFFSET = 0.95, 0.0
+_SLOPE, _OFFSET = 0.99, 0.0
 _SPREAD, _OWN = 0.07, 1.0
 _NORMAL_80 = 1.2816
 

@@ -36,8 +36,8 @@ def described(found: Found, support: Support) -> list[str]:
     if choice.beside:
         how.append("and for half, whatever their score:")
         how += [f"  {_scored(one)}" for one in choice.beside]
-    if choice.threshold != 0.5:
-        how.append(f"  foreground from a probability of {choice.threshold:g}")
+    if choice.decision.by_picture:
+        how.append("calibrated, with the threshold for each picture that promises most")
     if found.out_of_time:
         how.append("  the budget ended the search; more time tries more candidates")
     how.append(f"expected IoU on new pictures: {_sentence(found)}")
@@ -68,7 +68,7 @@ def document_of(found: Found, support: Support) -> dict[str, Any]:
         "chosen": [one.name for one in choice.candidates],
         "beside": [one.name for one in choice.beside],
         "borders": choice.borders,
-        "threshold": choice.threshold,
+        "decision": dataclasses.asdict(choice.decision),
         "expected_iou": dataclasses.asdict(estimate(choice.scores)),
         "expected_class_iou": {
             name: dataclasses.asdict(own)
@@ -87,7 +87,7 @@ def expected_of_classes(found: Found, names: Sequence[str]) -> dict[str, Estimat
     task, choice = found.task, found.choice
     by_class: dict[int, list[float]] = {}
     for entry, p in zip(task.judged, choice.probabilities, strict=True):
-        mask = predicted_masks(p[np.newaxis], choice.threshold)
+        mask = predicted_masks(p[np.newaxis])
         counts = confusion(task.truth(entry)[np.newaxis], mask, task.classes)[0]
         for number, iou in present_iou(counts).items():
             by_class.setdefault(number, []).append(iou)

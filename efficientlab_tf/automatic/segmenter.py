@@ -8,11 +8,12 @@ import numpy as np
 
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.automatic.candidates import usual_families
-from efficientlab_tf.automatic.choice import Choice, choose, offset_of
+from efficientlab_tf.automatic.choice import Choice, choose
 from efficientlab_tf.automatic.estimate import Estimate, estimate
 from efficientlab_tf.automatic.family import Family, Member
 from efficientlab_tf.automatic.search import Judged, Progress, search
 from efficientlab_tf.automatic.task import Task
+from efficientlab_tf.automatic.threshold import Decision
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.segmenters.segmenter import Features, Segmenter, values_of
 
@@ -98,8 +99,8 @@ class AutomaticSegmenter(Segmenter):
                 (family, dict.fromkeys(family.variants, 1.0))
                 for family in usual_families(task)
             ]
-            offset = 0.0 if threshold is None else offset_of(threshold)
-            adapted = self._fit(task, usual, offset, True)
+            decision = Decision() if threshold is None else Decision.at(threshold)
+            adapted = self._fit(task, usual, decision, True)
             return Found(adapted, task, (), None, False)
         families = self.families(task)
         judged, out_of_time = search(task, families, deadline, on_progress)
@@ -107,14 +108,15 @@ class AutomaticSegmenter(Segmenter):
         weights: dict[Family, dict] = {}
         for one in choice.candidates + choice.beside:
             weights.setdefault(one.family, {})[one.variant] = 1.0
-        adapted = self._fit(task, list(weights.items()), choice.offset, choice.borders)
+        chosen = list(weights.items())
+        adapted = self._fit(task, chosen, choice.decision, choice.borders)
         return Found(adapted, task, tuple(judged), choice, out_of_time)
 
     def _fit(
         self,
         task: Task,
         weights: Sequence[tuple[Family, dict[Hashable, float]]],
-        offset: float,
+        decision: Decision,
         borders: bool,
     ) -> AutomaticAdapted:
         def fitted(always: bool) -> tuple[Member, ...]:
@@ -126,4 +128,4 @@ class AutomaticSegmenter(Segmenter):
             )
 
         both = fitted(False), fitted(True)
-        return AutomaticAdapted(*both, task.classes, offset, borders)
+        return AutomaticAdapted(*both, task.classes, decision, borders)

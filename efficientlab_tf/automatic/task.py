@@ -93,17 +93,14 @@ class Task:
         size = judged_size(mask.shape)
         return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.NEAREST))
 
-    def score(
-        self, entry: int, probabilities: np.ndarray, threshold: float = 0.5
-    ) -> float:
+    def score(self, entry: int, probabilities: np.ndarray) -> float:
         """IoU of an entry, the mean over the classes that it or the mask found shows.
 
         Args:
           entry: its number.
           probabilities: [h, w, K+1], of the size of `truth`.
-          threshold: of the foreground, for one class.
         """
-        found = predicted_masks(probabilities[np.newaxis], threshold)
+        found = predicted_masks(probabilities[np.newaxis])
         truth = self.truth(entry)[np.newaxis]
         return mean_iou(confusion(truth, found, self.classes)[0])
 

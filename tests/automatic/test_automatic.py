@@ -13,6 +13,7 @@ import efficientlab_tf as el
 from efficientlab_tf.adapt import AdaptConfig
 from efficientlab_tf.adapt import adapt as command
 from efficientlab_tf.api import automatic
+from efficientlab_tf.automatic.threshold import Decision
 from efficientlab_tf.errors import UserError
 from tests.models.test_heads import squares
 
@@ -78,12 +79,14 @@ def test_a_network_that_solves_counts_for_half(monkeypatch, tmp_path):
     assert all(one.name.startswith("linear") for one in choice.candidates)
     picture = images[3][:50]
     both = parts.segment(picture)
-    alone = dataclasses.replace(parts, beside=(), offset=0).segment(picture)
+    undecided = dataclasses.replace(parts, decision=Decision())
+    alone = dataclasses.replace(undecided, beside=()).segment(picture)
     of_network = parts.beside[0].probabilities(
         parts.beside[0].tensors, tf.cast(picture, tf.float32)
     )
-    if not parts.offset:
-        np.testing.assert_allclose(both, (alone + of_network) / 2, atol=1e-5)
+    mean = (alone + of_network) / 2
+    np.testing.assert_allclose(undecided.segment(picture), mean, atol=1e-5)
+    np.testing.assert_allclose(both, parts.decision(mean), atol=1e-4)
     # It segments a mirrored picture the mirrored way.
     mirrored = parts.beside[0].probabilities(
         parts.beside[0].tensors, tf.cast(picture[:, ::-1], tf.float32)

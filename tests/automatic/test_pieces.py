@@ -14,6 +14,7 @@ from efficientlab_tf.automatic.linear import Linear, LinearFamily
 from efficientlab_tf.automatic.reading import Reader, reader
 from efficientlab_tf.automatic.search import Judged, search
 from efficientlab_tf.automatic.task import Task
+from efficientlab_tf.automatic.threshold import Decision
 from tests.models.test_heads import squares
 
 
@@ -208,8 +209,7 @@ def test_the_choice():
     assert choose(task, judged, None).candidates[0].variant == "good"
     # A threshold that somebody gave is kept, and is where 0.5 comes to lie.
     choice = choose(task, judged[:1], 0.3)
-    assert choice.threshold == 0.3
-    assert choice.offset == pytest.approx(np.log(0.7 / 0.3))
+    assert choice.decision == Decision(bias=pytest.approx(np.log(0.7 / 0.3)))
 
 
 def test_what_always_takes_part_counts_for_half():
@@ -224,12 +224,46 @@ def test_what_always_takes_part_counts_for_half():
         np.testing.assert_allclose(both, (p + b) / 2, atol=1e-3)
 
 
-def test_a_threshold_moves_only_if_that_is_better():
-    task, judged = judged_task(("low", lambda g, t: 0.35 * (g > 0.5)))
-    choice = choose(task, judged, None)
-    assert choice.threshold < 0.35 or choice.borders
-    task, judged = judged_task(("sure", lambda g, t: t * 0.9 + 0.05))
-    assert choose(task, judged, None).threshold == 0.5
+def test_calibration_undoes_what_was_done_to_probabilities():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0.02, 0.98, (3, 60, 60))
+    truths = (rng.uniform(size=true.shape) < true).astype(np.uint8)
+    truths[:, :10] = 255
+    odds = np.log(true / (1 - true))
+    told = 1 / (1 + np.exp(-(odds + 1) / 0.8))
+    found = Decision.learned(list(told), list(truths))
+    assert found.slope == pytest.approx(0.8, abs=0.08)
+    assert found.bias == pytest.approx(-1, abs=0.12)
+
+
+def test_each_picture_has_the_threshold_that_promises_most():
+    def mask(foreground):
+        p = np.array(foreground, np.float32)[np.newaxis]
+        return (
+            Decision(by_picture=True)(np.stack([1 - p, p], -1)).numpy()[0, :, 1] > 0.5
+        )
+
+    assert mask([0.95, 0.9, 0.1, 0.02]).tolist() == [True, True, False, False]
+    # Half of a doubtful object is worth more than none.
+    assert mask([0.45, 0.44, 0.05, 0.02]).tolist() == [True, True, False, False]
+    # Nothing is found where nothing is likely.
+    assert not mask([0.2, 0.1, 0.05, 0.02]).any()
+    # As all subsets that a threshold can choose say.
+    p = np.random.default_rng(1).uniform(0.3, 0.9, 40)
+    surest = np.sort(p)[::-1]
+    promised = 2 * surest.cumsum() / (np.arange(1, 41) + p.sum())
+    assert abs(mask(p).sum() - (promised.argmax() + 1)) <= 2
+    p = np.array([[[0.7, 0.3]]], np.float32)
+    assert Decision()(p) is p
+
+
+def test_several_classes_and_points_are_not_calibrated():
+    task, judged = judged_task(("good", lambda g, t: g))
+    assert choose(task, judged, None).decision.by_picture
+    for entry in task.entries:
+        entry.mask[np.random.default_rng(0).uniform(size=entry.mask.shape) > 0.01] = 255
+    assert task.is_sparse
+    assert choose(task, judged, None).decision == Decision()
 
 
 def test_estimates():
