@@ -340,6 +340,24 @@ def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
             run(other)
 
 
+def test_a_process_that_outlives_its_study_writes_nothing_into_the_next(
+    tmp_path, capsys
+):
+    request, path = tmp_path / "unit.json", tmp_path / "result.json"
+    request.write_text('{"threshold": 1}')
+
+    def measure(unit, path):
+        request.write_text('{"threshold": 2}')
+        return unit
+
+    with pytest.raises(SystemExit) as ended:
+        study.unit_process(measure, [str(request), str(path)])
+    assert ended.value.code == 2 and "by another process" in capsys.readouterr().err
+    assert not path.exists()
+    study.unit_process(lambda unit, path: unit, [str(request), str(path)])
+    assert json.loads(path.read_text()) == {"threshold": 2}
+
+
 def test_a_stamp_follows_the_model(config, model, tmp_path):
     before = study.stamp_of(str(model), [])
     assert study.stamp_of(str(model), []) == before
