@@ -22,7 +22,8 @@ from tests.forked import run_forked
 
 ROOT = Path(__file__).parent.parent
 MODEL = [
-    *("--dataset_dir=sample:icons", "--image_size=32", "--backbone=EfficientNetLite0"),
+    *("--dataset_dir=sample:icons", "--image_size=32"),
+    *("--network=meta_drn", "--width=0.1"),
     *("--inner_steps=2", "--inner_batch=0", "--meta_batch=1", "--cache_gb=0.1"),
     *("--augment_rate=0", "--val_episodes=2", "--save_every=2"),
 ]
@@ -85,12 +86,14 @@ def test_resume_then_evaluate(stopped_run, tmp_path):
         int(path.stem.split("-")[1])
         for path in run_dir.glob("checkpoints/ckpt-*.index")
     )
-    process = _start(
+    folder = tmp_path / "resumed"
+    folder.mkdir()
+    status, out, err = run_forked(
+        folder,
         *("train", f"--run_dir={run_dir}", "--resume"),
         f"--meta_steps={newest + 2}",
     )
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err[-2000:]
+    assert status == 0, err[-2000:]
     assert f"finished {newest + 2} meta-steps" in out
     status, out, err = run_forked(
         tmp_path,
@@ -127,7 +130,7 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
         tmp_path, "train", f"--run_dir={run_dir}", "--resume", "--width=0.5"
     )
     assert status == 2
-    assert "--width=0.5 differs from the run's 1.0" in err.splitlines()[-1]
+    assert "--width=0.5 differs from the run's 0.1" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
