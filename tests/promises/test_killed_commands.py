@@ -39,8 +39,8 @@ COMMANDS = {
         *("--shots=1", "--eval_queries=2", "--timed_tasks=1"),
     ],
     "fpk": [
-        *("--model=model.keras", "--dataset_dir=sample:icons", "--ks=1,3"),
-        *("--steps=1,2", "--draws=1", "--test_examples=2", "--initializations=meta"),
+        *("--model=model.keras", "--dataset_dir=sample:icons", "--ks=2"),
+        *("--steps=1", "--draws=2", "--test_examples=2", "--initializations=meta"),
     ],
     "video": [
         *("--davis=DAVIS", "--sequences=one", "--baseline_size=32", "--video=none"),
@@ -51,7 +51,7 @@ ROWS = {
     "tune": {"trials.csv": 5, "tuned.json": 10},
     "compare": {"results.csv": 2},
     "fpk": {"results.csv": 4},
-    "video": {"results.csv": 2, "per_frame.csv": 6},
+    "video": {"results.csv": 2, "per_frame.csv": 4},
 }
 """How many there must be in each table."""
 MEASURED_ANEW = "seconds seconds_per_task peak_bytes adaptation prediction compilation"
