@@ -54,7 +54,13 @@ ROWS = {
     "video": {"results.csv": 2, "per_frame.csv": 4},
 }
 """How many there must be in each table."""
-MEASURED_ANEW = "seconds seconds_per_task peak_bytes adaptation prediction compilation"
+MEASURED_ANEW = {
+    "tune": (),
+    "compare": ("seconds_per_task", "peak_bytes"),
+    "fpk": ("seconds",),
+    "video": ("adaptation", "prediction", "compilation"),
+}
+"""Columns of times and memory."""
 
 
 def prepare(folder: Path, command: str) -> list[str]:
@@ -142,18 +148,16 @@ def started(
     return process.exitcode, moments.value
 
 
-def tables(folder: Path) -> dict:
+def tables(folder: Path, command: str) -> dict:
     """All tables of a study, but for times and memory."""
     found = {}
     for path in (folder / "out").glob("*.csv"):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        anew = {name for name in MEASURED_ANEW.split() if name in rows[0]}
-        anew -= {"adaptation"} if "seconds_per_task" in anew else set()
-        found[path.name] = [
-            {name: row[name] for name in row if name not in anew} for row in rows
-        ]
-    for path in (folder / "out").glob("tuned.json"):
+        anew = MEASURED_ANEW[command]
+        found[path.name] = [{n: row[n] for n in row if n not in anew} for row in rows]
+    if command == "tune":
+        path = folder / "out" / "tuned.json"
         found[path.name] = json.loads(path.read_text())
         with zipfile.ZipFile(folder / "model.keras") as file:
             found["model.keras"] = {name: file.read(name) for name in file.namelist()}
@@ -172,7 +176,7 @@ def test_killed_and_started_again(command, tmp_path, option):
     (killed / "model.keras").write_bytes((whole / "model.keras").read_bytes())
     status, count = started(command, arguments, whole)
     assert status == 0, (whole / "stderr").read_text()
-    expected = tables(whole)
+    expected = tables(whole, command)
     for name, rows in ROWS[command].items():
         assert len(expected[name]) == rows, name
 
@@ -187,4 +191,4 @@ def test_killed_and_started_again(command, tmp_path, option):
     assert {status for status, _ in ends} <= {0, -signal.SIGKILL}
     status, _ = started(command, arguments, killed)
     assert status == 0, (killed / "stderr").read_text()
-    assert tables(killed) == expected
+    assert tables(killed, command) == expected
