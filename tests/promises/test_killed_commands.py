@@ -88,8 +88,8 @@ def run(command: str, arguments: list[str], folder: Path, last: int, moments) ->
     """Runs a command in this process, which SIGKILL ends at a moment.
 
     A moment is before each change of a file in the folder, each reading of one, and
-    each statement to a database: between two of them nothing is kept that a kill could
-    tear.
+    each statement to a database: what a kill leaves of a table differs at no other
+    moment.
 
     Args:
       command: module of the package.
