@@ -58,7 +58,7 @@ MEASURED_ANEW = {
     "tune": (),
     "compare": ("seconds_per_task", "peak_bytes"),
     "fpk": ("seconds",),
-    "video": ("adaptation", "prediction", "compilation"),
+    "video": ("adaptation_s", "prediction_s", "compilation_s"),
 }
 """Columns of times and memory."""
 
