@@ -33,7 +33,7 @@ quickstart: $(INSTALLED)
 	$(VENV)/bin/python -m efficientlab_tf.quickstart --flagfile=flags/quickstart.flags
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 # The default is oneDNN's kernels, which round otherwise: what a network learns must not
 # hang on that.

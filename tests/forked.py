@@ -12,6 +12,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "efficientlab_tf.quiet",
+        "efficientlab_tf.api.loading",
         "efficientlab_tf.training.loop",
         "efficientlab_tf.evaluation.meta_test",
     ]

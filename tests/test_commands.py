@@ -85,12 +85,14 @@ def test_resume_then_evaluate(stopped_run, tmp_path):
         int(path.stem.split("-")[1])
         for path in run_dir.glob("checkpoints/ckpt-*.index")
     )
-    process = _start(
+    folder = tmp_path / "resumed"
+    folder.mkdir()
+    status, out, err = run_forked(
+        folder,
         *("train", f"--run_dir={run_dir}", "--resume"),
         f"--meta_steps={newest + 2}",
     )
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err[-2000:]
+    assert status == 0, err[-2000:]
     assert f"finished {newest + 2} meta-steps" in out
     status, out, err = run_forked(
         tmp_path,

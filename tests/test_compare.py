@@ -5,14 +5,13 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from efficientlab_tf.checkpoint.files import save_keras
-from efficientlab_tf.checkpoint.run import RunConfig, build_network
+from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.compare import compare
 from efficientlab_tf.config import (
     CompareConfig,
@@ -36,7 +35,10 @@ from efficientlab_tf.evaluation.methods import (
 from efficientlab_tf.evaluation.oracle import Oracle
 from efficientlab_tf.evaluation.report import Row, fb_iou_interval, markdown
 from efficientlab_tf.metrics import Interval, Summary, TaskResult
+from efficientlab_tf.segmenters.network import Network
 from tests.data.tiny_dataset import class_number, sources, tiny_dataset
+from tests.forked import run_forked
+from tests.models.tiny import tiny_network
 
 
 @pytest.fixture
@@ -60,13 +62,25 @@ def model(tmp_path_factory):
     """A network at 64 pixels with random weights; its inner loop takes one step."""
     config = RunConfig(
         DataConfig(),
-        ModelConfig(image_size=64, backbone="EfficientNetLite0"),
+        ModelConfig(image_size=64),
         LearnerConfig(inner_steps=1, augment_rate=0.0),
     )
-    network = build_network(config.model)
+    network = Network(tiny_network(64))
     path = tmp_path_factory.mktemp("model") / "model.keras"
     save_keras(path, network, network.weights(), config)
     return path
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Units are measured in this process, as others of their own take longer."""
+
+    def run(command, **options):
+        with pytest.raises(SystemExit):
+            study.unit_process(measuring._measure, command[-2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
 
 
 def result_of(name, draw, truth, predicted):
@@ -227,7 +241,7 @@ def test_interactive_tasks_ask_about_their_own_pictures(config):
     assert len(measured.results) == 2
 
 
-def test_support_from_another_split(tmp_path):
+def test_support_from_another_split(tmp_path, here):
     counts = {"train-a": 4, "val-a": 3, "train-b": 2, "val-b": 5}
     splits = {"all_train": ("train-a", "train-b"), "all_val": ("val-a", "val-b")}
     tiny_dataset(tmp_path / "data", counts, splits, (32, 32))
@@ -297,10 +311,10 @@ def test_an_oracle_is_a_network_of_many_classes(config, model):
             labels="dataset",
             val_split="",
         ),
-        ModelConfig(image_size=32, backbone="EfficientNetLite0", num_classes=2),
+        ModelConfig(image_size=32, num_classes=2),
         LearnerConfig(learner="joint", inner_steps=0, batch_norm="running"),
     )
-    network = build_network(run.model)
+    network = Network(tiny_network(32, num_classes=2))
     path = model.parent / "joint.keras"
     save_keras(path, network, network.weights(), run)
     unit = Unit(Method("oracle", str(path)), 1, DENSE, None, config)
@@ -338,6 +352,26 @@ def test_what_was_measured_is_not_measured_again(config, tmp_path, monkeypatch):
     ):
         with pytest.raises(AssertionError, match="measured again"):
             run(other)
+
+
+def test_a_process_that_outlives_its_study_writes_nothing_into_the_next(
+    tmp_path, capsys
+):
+    request, path = tmp_path / "unit.json", tmp_path / "result.json"
+    request.write_text('{"threshold": 1}')
+
+    def measure(unit, path):
+        request.write_text('{"threshold": 2}')
+        return unit
+
+    with pytest.raises(SystemExit) as ended:
+        study.unit_process(measure, [str(request), str(path)])
+    assert ended.value.code == 2 and "by another process" in capsys.readouterr().err
+    assert not path.exists()
+    with pytest.raises(SystemExit) as ended:
+        study.unit_process(lambda unit, path: unit, [str(request), str(path)])
+    assert ended.value.code == 0
+    assert json.loads(path.read_text()) == {"threshold": 2}
 
 
 def test_a_stamp_follows_the_model(config, model, tmp_path):
@@ -433,14 +467,7 @@ def test_mean_of_folds_and_table():
     assert cells[-3:] == ["1.000", "1.00", ""]
 
 
-def test_points_have_rows_of_their_own_and_a_chart(config, tmp_path, monkeypatch):
-    def here(command, **options):
-        with pytest.raises(SystemExit):
-            study.unit_process(measuring._measure, command[-2:])
-        return subprocess.CompletedProcess(command, 0)
-
-    # Processes of their own, as in the tests above, would only take longer.
-    monkeypatch.setattr(study.subprocess, "run", here)
+def test_points_have_rows_of_their_own_and_a_chart(config, tmp_path, here):
     sparse = dataclasses.replace(config, methods="nearest_neighbour", points="3,-1")
     rows = compare(sparse, tmp_path / "out")
     assert [row.points for row in rows] == ["3", DENSE]
@@ -483,23 +510,20 @@ def test_measured_survives_json():
 def test_a_method_that_diverges_is_marked_and_the_others_are_kept(
     config, model, tmp_path
 ):
-    methods = f"x={model}:learning_rate=1e9:steps=3,all_foreground"
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "efficientlab_tf.compare", f"--methods={methods}"),
-            *(f"--splits={config.splits}", "--dataset_dir=sample:icons", "--shots=1"),
-            *("--eval_size=64", "--splits_per_task=1", "--eval_queries=2"),
-            *("--timed_tasks=1", f"--output={tmp_path / 'out'}"),
-        ],
-        capture_output=True,
-        text=True,
+    methods = f"x={model}:learning_rate=1e30:steps=3,all_foreground"
+    status, out, err = run_forked(
+        tmp_path,
+        *("compare", f"--methods={methods}", f"--splits={config.splits}"),
+        *("--dataset_dir=sample:icons", "--shots=1", "--eval_size=64"),
+        *("--splits_per_task=1", "--eval_queries=2", "--timed_tasks=1"),
+        f"--output={tmp_path / 'measured'}",
     )
-    assert ended.returncode == 2
-    last = ended.stderr.splitlines()[-1]
+    assert status == 2
+    last = err.splitlines()[-1]
     assert last.startswith("error: x diverged, as the table says; give a smaller")
-    assert "adaptation diverged: with `learning_rate`" in ended.stdout
-    _, _, x, floor = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert "adaptation diverged: with `learning_rate`" in out
+    _, _, x, floor = (tmp_path / "measured" / "table.md").read_text().splitlines()
     assert x.startswith("| x | 1 | diverged | diverged | diverged |")
     assert floor.startswith("| all_foreground | 1 | ") and "diverged" not in floor
-    assert (tmp_path / "out" / "bars.png").is_file()
-    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "measured" / "bars.png").is_file()
+    assert "Traceback" not in err

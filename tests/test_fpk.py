@@ -96,9 +96,23 @@ def test_results_of_other_settings_are_not_mixed(study, starts, tmp_path):
     with pytest.raises(UserError, match="results of 1 steps for k = 1, now 3"):
         _run(dataclasses.replace(study, steps={1: 3}), starts, tmp_path)
     with open(tmp_path / "results.csv", "a") as file:
-        file.write("meta,1,acorn")
+        file.write("meta,1,acorn\n")
     with pytest.raises(UserError, match="a line that is not a result"):
         open_results(tmp_path, {"a": 1})
+
+
+def test_a_row_that_was_not_written_whole_is_measured_again(study, starts, tmp_path):
+    study = dataclasses.replace(study, steps={1: 1}, draws=1)
+    _run(study, starts, tmp_path)
+    table = tmp_path / "results.csv"
+    whole = table.read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in (first + 4, len(whole) - 1, len(whole)):
+        table.write_bytes(whole[:end])
+        complete = whole[:end].count(b"\n") - 1
+        assert len(open_results(tmp_path, {"a": 1})) == complete
+        assert len(_run(study, starts, tmp_path)) == 4
+        assert len(open_results(tmp_path, {"a": 1})) == 4
 
 
 def test_an_adaptation_that_diverges_is_marked_and_the_others_are_kept(

@@ -166,12 +166,13 @@ class Cells:
         for i, first, end in zip(chosen, starts, starts[1:], strict=False):
             own = (rows >= first) & (rows < end)
             features[own] = self.features[i][rows[own] - first][:, columns]
-        turn = root(tuple(columns)) if kind.prior else None
-        if turn is not None:
-            features = features @ turn
         w *= min(len(weights), MOST_WEIGHT) / len(present)
         model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-4)
+        turn = None
         with one_thread(), warnings.catch_warnings():
+            if kind.prior:
+                turn = root(tuple(columns))
+                features = features @ turn
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(features, y, sample_weight=w)
         # Of two labels it scores the second alone.

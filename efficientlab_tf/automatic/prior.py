@@ -6,8 +6,8 @@
 t are the training classes of a dataset d, each with a classifier w_t of its own, c_d a
 scale that makes the trace of the sum the number of channels. A new classifier is held
 towards directions that told other things apart: empirical Bayes, the oldest way of
-learning to learn. With g = Sigma^1/2 f it is the regularized regression that it would
-be without: w' f = v' g, and w' Sigma^-1 w = |v|^2.
+learning to learn. With Sigma = L L' and g = L' f it is the regularized regression that
+it would be without: w = L v, w' f = v' g, and w' Sigma^-1 w = |v|^2.
 
 Both signs of w count alike, so it says nothing of what is an object and what is not.
 It is worth much with one labelled picture and little with three.
@@ -48,7 +48,7 @@ def learn(classifiers: list[np.ndarray]) -> np.ndarray:
 
 @functools.cache
 def root(columns: tuple[int, ...]) -> np.ndarray:
-    """Sigma^1/2 of some of the features, float32 [n, n].
+    """The Cholesky factor L of Sigma of some of the features, float32 [n, n].
 
     Args:
       columns: their places in what the reader gives.
@@ -56,5 +56,4 @@ def root(columns: tuple[int, ...]) -> np.ndarray:
     with np.load(FILE) as file:
         basis = file["basis"][list(columns)].astype(np.float64)
     sigma = (1 - SHRINKAGE) * basis @ basis.T + SHRINKAGE * np.eye(len(basis))
-    values, vectors = np.linalg.eigh(sigma)
-    return ((vectors * np.sqrt(values)) @ vectors.T).astype(np.float32)
+    return np.linalg.cholesky(sigma).astype(np.float32)

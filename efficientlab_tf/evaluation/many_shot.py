@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -228,10 +229,12 @@ def open_results(output_dir: Path, settings: dict) -> list[Row]:
         with writing(f"to {output_dir}"):
             output_dir.mkdir(parents=True, exist_ok=True)
             if not path.is_file():
-                write_text(path, json.dumps(settings, indent=2))
+                # The table first: with the settings, both are there.
                 write_text(table, ",".join(_COLUMNS) + "\n")
+                write_text(path, json.dumps(settings, indent=2))
                 return []
             before = json.loads(path.read_text())
+            _cut_torn_line(table)
             with open(table, newline="") as file:
                 lines = list(csv.DictReader(file))
     except json.JSONDecodeError as error:
@@ -255,6 +258,14 @@ def open_results(output_dir: Path, settings: dict) -> list[Row]:
                 "adaptation is done again"
             ) from None
     return rows
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Removes the end of a file that a killed process did not write to its newline."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 def write_report(output_dir: Path, rows: Sequence[Row]) -> str:

@@ -62,6 +62,9 @@ def unit_process(
 ) -> None:
     """The measuring process; it exits.
 
+    It outlives a study that is killed, so it may end after another study of the same
+    folder has begun: what that one does not ask for is not written.
+
     Args:
       measure: maps a unit, and the path of its result, beside which it may leave
         pictures, to the result: plain values.
@@ -70,7 +73,14 @@ def unit_process(
 
     def main() -> None:
         request, path = map(Path, argv)
-        write_text(path, json.dumps(measure(json.loads(request.read_text()), path)))
+        asked = request.read_text()
+        result = json.dumps(measure(json.loads(asked), path))
+        if request.read_text() != asked:
+            raise UserError(
+                f"{request} was changed by another process while it was measured; run "
+                "one study at a time in a folder"
+            )
+        write_text(path, result)
 
     run_command(main)
 

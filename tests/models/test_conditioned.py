@@ -10,7 +10,7 @@ from tests.models.narrow import NARROW, random_inputs
 from tests.models.tiny import tiny_network
 
 NETWORKS = {
-    "closed_form": {"image_size": 64},
+    "closed_form": {"image_size": 64, "stages": "3,4/2,3"},
     "guided": {"channels": 8, **NARROW},
     "guided_early": {"channels": 8, "fusion": "early", **NARROW},
     "guided_late": {"channels": 8, "fusion": "late", **NARROW},
