@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 FLAGS = Path(__file__).parents[1] / "flags"
 FOLDS = range(4)
+_PLAIN = ["--l2=0", "--augment_rate=0", "--final_dropout=0"]
+"""Without what the paper calls regularization."""
 
 INPUTS = {
     "FSS-1000": ("*/1.jpg", 2, "a folder of class folders with 1.jpg and 1.png"),
@@ -21,6 +23,7 @@ INPUTS = {
     "DAVIS": ("Annotations/480p", 2, "DAVIS 2017's folder, with Annotations/480p"),
     "alexnet_1000": ("alexnet_1000.npz", 0, "alexnet_1000.npz, see models/alexnet.py"),
     "alexnet_771": ("alexnet_771.npz", 0, "alexnet_771.npz, see models/alexnet.py"),
+    "dataset": ("dataset.json", 1, "a dataset that was converted, such as icons-fss"),
 }
 """What a person has: what tells a folder, how many levels below it, and in words."""
 
@@ -193,6 +196,64 @@ def hendryx(plan: Plan) -> None:
             plan.row("figure 3", what, paper, stage, of_fpk(start, k))
 
 
+def hendryx_small(plan: Plan) -> None:
+    """Hendryx et al. 2019, tables 1 and 2 at a small setting, on a dataset of yours."""
+    data, once = plan.inputs["dataset"], ("--splits_per_task=1", "--seed=0")
+    trainings = (
+        ("table 1, row 1", "no decoder", "75.66", "no_decoder", ["--decoder=none"]),
+        (
+            *("table 1, row 2", "Auto-DeepLab's decoder", "73.05", "auto_deeplab"),
+            ["--decoder=auto_deeplab"],
+        ),
+        (
+            *("table 1, row 3", "RSD at stage 3, no residual", "78.17", "no_residual"),
+            ["--residual=false"],
+        ),
+        (
+            *("table 1, row 4", "RSD at stages 3 and 6", "80.11", "rsd6_3"),
+            ["--rsd_stages=6,3"],
+        ),
+        (
+            *("table 1, row 5; table 2b", "RSD at stage 3; FOMAML, regularized"),
+            *("80.60", "fomaml", []),
+        ),
+        ("table 2b", "Reptile", "62.36", "reptile", [*_PLAIN, "--learner=reptile"]),
+        ("table 2b", "FOMAML without regularization", "77.89", "plain", _PLAIN),
+    )
+    stages: dict[tuple[str, str, str], list[str]] = {}
+
+    def trained(where, what, paper, own, seed, *changes, needs=()):
+        seeded = (f"--seed={seed}", *changes)
+        run = plan.train(own, "icons_hendryx", data, *seeded, needs=["dataset", *needs])
+        options = (f"--model={run}", "--tuned=false", *once)
+        stage = plan.measure(own, "evaluate", *options, file="summary.json")
+        stages.setdefault((where, what, paper), []).append(stage)
+        return run
+
+    for seed in (0, 1):
+        runs = {}
+        for where, what, paper, name, changes in trainings:
+            own = f"{name}_seed{seed}"
+            runs[name] = trained(where, what, paper, own, seed, *changes)
+        own, run = f"uho_seed{seed}", runs["fomaml"]
+        options = (f"--model={run}", "--tasks=20", "--rounds=1", "--samples=8")
+        options += ("--max_steps=12", "--eval_queries=5")
+        search = plan.measure(own, "tune", *options, file="tuned.json")
+        options = (f"--model={run}", *once)
+        stage = plan.measure(own, "evaluate", *options, file="summary.json")
+        # It reads the values that the search before it keeps with the model.
+        needs = (*plan.stages[stage].needs, search)
+        plan.stages[stage] = plan.stages[stage]._replace(needs=needs)
+        row = "table 2b", "the same with UHO's values", "82.19"
+        stages.setdefault(row, []).append(stage)
+        values = plan.stages[search].output.with_name("tuned.flags")
+        what, own = "meta-trained with UHO's values", f"trained_with_uho_seed{seed}"
+        row = "section 5.3", what, '"nearly identical"', own
+        trained(*row, seed, f"--flagfile={values}", needs=[search])
+    for row, own in stages.items():
+        plan.row(*row, own, of_evaluate)
+
+
 def meta_drn(plan: Plan) -> None:
     """Banerjee 2020: table I, figures 2 and 4."""
     data = plan.convert("fss1000", "fss1000", input_dir="FSS-1000")
@@ -329,7 +390,10 @@ def guided(plan: Plan) -> None:
         plan.row("figure 6, left", what, paper, stage, of_video(label))
 
 
-PAPERS = {"hendryx": hendryx, "meta_drn": meta_drn, "oslsm": oslsm, "guided": guided}
+PAPERS = {
+    **{"hendryx": hendryx, "hendryx_small": hendryx_small, "meta_drn": meta_drn},
+    **{"oslsm": oslsm, "guided": guided},
+}
 
 
 def _dots(points: str) -> str:

@@ -1,9 +1,11 @@
 """Runs a paper's experiments, from the published data to its tables.
 
     python tools/reproduce.py hendryx|meta_drn|oslsm|guided --data DIR
+    python tools/reproduce.py hendryx_small --data datasets/icons
 
 Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
-folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017. Converts,
+folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017. The small one
+takes a converted dataset, needs no GPU and is about an hour of one core. Converts,
 trains, measures, and writes PAPER.md into --output: the paper's numbers beside the
 measured ones, again after every stage. Before it starts it times three meta-steps of
 each training on noise and says how many hours all of them take on this machine.
@@ -33,7 +35,10 @@ from tools.papers import INPUTS, PAPERS, Plan, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
 TIMINGS, MARKERS = "timings.json", "done"
-_ELSEWHERE = ("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=")
+_ELSEWHERE = (
+    *("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=", "--val_split="),
+    "--seed=",
+)
 """Flags of a training that do not change how long a meta-step takes."""
 _TIMED = re.compile(r"median of \d+: ([\d.]+) s\n.*\n +all (\d+) meta-steps", re.S)
 
@@ -272,8 +277,11 @@ class Reproduction:
             else:
                 found = [row.read(self.stages[name].output) for name in row.stages]
                 measured = f"{sum(mean for mean, _ in found) / len(found):.2f}"
-                if len(found) == 1 and found[0][1] is not None:
-                    measured += f" ± {found[0][1]:.2f}"
+                own = [f"{m:.2f} ± {half:.2f}" for m, half in found if half is not None]
+                if own:
+                    measured = (
+                        own[0] if len(found) == 1 else f"{measured} ({', '.join(own)})"
+                    )
             lines.append([row.where, row.what, row.paper, measured])
         heads = ["where", "what", "paper, %", "measured, %"]
         parts = [f"# {PAPERS[self._paper].__doc__}", tables.markdown(heads, lines)]
@@ -323,7 +331,10 @@ def trained(run: Path) -> bool:
 
 def _speed(stage: Stage) -> str:
     """What of a training decides how long a meta-step takes, as a command line."""
-    options = [o for o in stage.command[1:] if not o.startswith(_ELSEWHERE)]
+    flagfile, *options = stage.command[1:]
+    # A second flagfile holds what is searched for later.
+    elsewhere = (*_ELSEWHERE, "--flagfile=")
+    options = [flagfile, *(o for o in options if not o.startswith(elsewhere))]
     # Nothing is downloaded: random weights are as fast.
     options = [o for o in options if not o.startswith("--weights=")] + ["--weights="]
     return shlex.join(options)
