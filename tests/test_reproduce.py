@@ -18,7 +18,8 @@ from tests.data.test_pascal5i import many, sbd, sbd_objects, voc, voc_objects
 from tests.data.test_tools import fill
 from tests.forked import CONTEXT, run_forked
 from tools import convert, reproduce
-from tools.papers import PAPERS, Plan, find_inputs
+from tools.papers import PAPERS
+from tools.plan import Plan, find_inputs
 
 __all__ = ["davis", "sbd", "voc"]  # Fixtures.
 

@@ -1,14 +1,14 @@
 """Runs a paper's experiments, from the published data to its tables.
 
     python tools/reproduce.py hendryx|meta_drn|oslsm|guided --data DIR
-    python tools/reproduce.py hendryx_small --data datasets/icons
+    python tools/reproduce.py hendryx_small|guided_small --data datasets
 
 Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
-folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017. The small one
-takes a converted dataset, needs no GPU and is about an hour of one core. Converts,
-trains, measures, and writes PAPER.md into --output: the paper's numbers beside the
-measured ones, again after every stage. Before it starts it times three meta-steps of
-each training on noise and says how many hours all of them take on this machine.
+folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017, COCO 2017. The
+small ones take datasets that were converted, and need no GPU. Converts, trains, measures,
+and writes PAPER.md into --output: the paper's numbers beside the measured ones, again
+after every stage. Before it starts it times three meta-steps of each training on noise
+and says how many hours all of them take on this machine.
 
 The same command goes on where it was stopped: what is finished is not done again, and a
 training resumes from its checkpoint. A stage that fails does not stop those that do not
@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import make_writable, write_text
-from tools.papers import INPUTS, PAPERS, Plan, Stage, find_inputs
+from tools.papers import PAPERS
+from tools.plan import INPUTS, Plan, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
 TIMINGS, MARKERS = "timings.json", "done"
