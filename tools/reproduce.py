@@ -5,10 +5,10 @@
 
 Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
 folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017 and COCO 2017.
-The small ones take datasets that were converted, and need no GPU. Converts, trains, measures
-and writes PAPER.md into --output: the paper's numbers beside the measured ones, again
-after every stage. Before it starts it times three meta-steps of each training on noise
-and says how many hours all of them take on this machine.
+The small ones take datasets that were converted, and need no GPU. Converts, trains,
+measures and writes PAPER.md into --output: the paper's numbers beside measured ones,
+again after every stage. Before it starts it times three meta-steps of each training on
+noise and says how many hours all of them take on this machine.
 
 The same command goes on where it was stopped: what is finished is not done again, and a
 training resumes from its checkpoint. A stage that fails does not stop those that do not
