@@ -276,13 +276,13 @@ def guided_small(plan: Plan) -> None:
     """Rakelly et al. 2018, section 5.3 at a small setting: from icons to clothes."""
     icons, clothes = plan.inputs["icons"], plan.inputs["ccp"]
     small = ("--image_size=96", "--val_split=")
-    changes = (*small, "--meta_steps=600")
+    changes = (*small, "--meta_steps=400")
     run = plan.train("guided", "icons_guided", icons, *changes, needs=["icons"])
-    changes = (*small, "--meta_steps=300")
+    changes = (*small, "--meta_steps=200")
     plain = plan.train("joint", "icons_joint", icons, *changes, needs=["icons"])
     options = ("--eval_split=all", "--eval_queries=20", "--splits_per_task=1")
     options += ("--eval_size=96", "--shots=1,10,100", "--timed_tasks=1")
-    stage = _many_shot(plan, clothes, run, plain, 100, options, "1", "10", "100")
+    stage = _many_shot(plan, clothes, run, plain, 50, options, "1", "10", "100")
     # A dataset that was there before, and so of no stage.
     needs = (*plan.stages[stage].needs, "ccp")
     plan.stages[stage] = plan.stages[stage]._replace(needs=needs)
