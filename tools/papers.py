@@ -1,13 +1,25 @@
 """The experiments of the four papers, see `plan`, and where their numbers are left."""
 
-import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
 
-from tools.plan import Plan
+from tools.plan import (
+    Plan,
+    of_compare,
+    of_evaluate,
+    of_fpk,
+    of_share,
+    of_threshold,
+    of_video,
+)
 
 FOLDS = range(4)
+_META_DRN = (
+    ("maml", "75.17 ± 0.12", "75.19 ± 0.11"),
+    ("fomaml", "68.21 ± 0.18", "68.14 ± 0.01"),
+    ("meta_sgd", "75.89 ± 0.39", "76.63 ± 0.32"),
+    ("reptile", "64.29 ± 0.22", "63.98 ± 0.18"),
+)
+"""Algorithm to the paper's mIoU at thresholds of 0.5 and 0.35."""
 _PLAIN = ["--l2=0", "--augment_rate=0", "--final_dropout=0"]
 """Without what the paper calls regularization."""
 
@@ -133,20 +145,27 @@ def hendryx_small(plan: Plan) -> None:
 def meta_drn(plan: Plan) -> None:
     """Banerjee 2020: table I, figures 2 and 4."""
     data = plan.convert("fss1000", "fss1000", input_dir="FSS-1000")
-    for name, half, third in (
-        ("maml", "75.17 ± 0.12", "75.19 ± 0.11"),
-        ("fomaml", "68.21 ± 0.18", "68.14 ± 0.01"),
-        ("meta_sgd", "75.89 ± 0.39", "76.63 ± 0.32"),
-        ("reptile", "64.29 ± 0.22", "63.98 ± 0.18"),
-    ):
+    for own, run in _meta_drn(plan, data, "meta_drn_{}_fss1000_1shot").items():
+        plan.draw(f"activations_{own}", "activations", run, data, "--splits=fss1000")
+
+
+def meta_drn_small(plan: Plan) -> None:
+    """Banerjee 2020, table I at a small setting, on icons-fss."""
+    _meta_drn(plan, plan.inputs["icons"], "icons_meta_drn_{}", ["icons"])
+
+
+def _meta_drn(plan: Plan, data: Path, flagfile: str, needs=()) -> dict[str, Path]:
+    """Adds table I, by a flagfile for each algorithm; returns the runs."""
+    runs = {}
+    for name, half, third in _META_DRN:
         own = f"meta_drn_{name}"
-        run = plan.train(own, f"{own}_fss1000_1shot", data)
-        options = (f"--model={run}", "--threshold=0.5,0.35")
+        runs[own] = plan.train(own, flagfile.format(name), data, needs=needs)
+        options = (f"--model={runs[own]}", "--threshold=0.5,0.35")
         stage = plan.measure(own, "evaluate", *options, file="summary.json")
         for threshold, paper in ((0.5, half), (0.35, third)):
             what = f"{name}, threshold {threshold}"
             plan.row("table I", what, paper, stage, of_threshold(threshold))
-        plan.draw(f"activations_{own}", "activations", run, data, "--splits=fss1000")
+    return runs
 
 
 def oslsm(plan: Plan) -> None:
@@ -311,79 +330,12 @@ def _many_shot(
     return stage
 
 
-PAPERS = {
-    **{"hendryx": hendryx, "hendryx_small": hendryx_small, "meta_drn": meta_drn},
-    **{"oslsm": oslsm, "guided": guided, "guided_small": guided_small},
-}
-
-
 def _dots(points: str) -> str:
     return "dense masks" if points == "-1" else f"{points} points"
 
 
-def of_evaluate(path: Path) -> tuple[float, float]:
-    """Per-image IoU of a summary.json."""
-    return _interval(json.loads(path.read_text())["metrics"]["per_image_iou"])
-
-
-def of_threshold(threshold: float) -> Callable[[Path], tuple[float, float]]:
-    """Reads the same at one of several thresholds."""
-
-    def read(path: Path) -> tuple[float, float]:
-        values = json.loads(path.read_text())["metrics"]["per_image_iou_at"]
-        return _interval({float(key): v for key, v in values.items()}[threshold])
-
-    return read
-
-
-def _interval(values: dict[str, float]) -> tuple[float, float]:
-    return 100 * values["mean"], 100 * values["half_width"]
-
-
-def of_compare(
-    method: str, shots: int, points: str = "-1", measure: str = "class_iou"
-) -> Callable[[Path], tuple[float, float]]:
-    """Reads a measure beside a table.md of compare."""
-
-    def read(path: Path) -> tuple[float, float]:
-        known = {"method": method, "shots": str(shots), "points": points}
-        (row,) = _rows(path, known)
-        return 100 * float(row[measure]), 100 * float(row[f"{measure}_half_width"])
-
-    return read
-
-
-def of_share(shots: int) -> Callable[[Path], tuple[float, None]]:
-    """Reads what part of supervised learning's positive IoU guidance reaches."""
-
-    def read(path: Path) -> tuple[float, None]:
-        methods = "guided", "supervised"
-        reads = [of_compare(m, shots, measure="positive_iou") for m in methods]
-        own, other = (found(path)[0] for found in reads)
-        return 100 * own / other, None
-
-    return read
-
-
-def of_fpk(start: str, k: int) -> Callable[[Path], tuple[float, None]]:
-    """Reads the mean over classes and draws of an initialization with k examples."""
-    return _mean({"initialization": start, "k": str(k)}, "iou")
-
-
-def of_video(label: str) -> Callable[[Path], tuple[float, None]]:
-    """Reads the mean of J over objects of a method with its annotation."""
-    return _mean({"method": label}, "J_mean")
-
-
-def _mean(known: dict[str, str], column: str) -> Callable[[Path], tuple[float, None]]:
-    def read(path: Path) -> tuple[float, None]:
-        values = [float(row[column]) for row in _rows(path, known) if row[column]]
-        return 100 * sum(values) / len(values), None
-
-    return read
-
-
-def _rows(path: Path, known: dict[str, str]) -> list[dict[str, str]]:
-    with open(path.parent / "results.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if known.items() <= row.items()]
+PAPERS = {
+    **{"hendryx": hendryx, "hendryx_small": hendryx_small},
+    **{"meta_drn": meta_drn, "meta_drn_small": meta_drn_small, "oslsm": oslsm},
+    **{"guided": guided, "guided_small": guided_small},
+}

@@ -1,9 +1,11 @@
 """What a reproduction of a paper is made of: stages, and rows of its table.
 
-A stage is one command line that leaves one file. A row is a number of a paper and where
-the stages leave the measured one.
+A stage is one command line that leaves one file. A row is a number of a paper, and how
+the measured one is read from what stages leave.
 """
 
+import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,3 +134,71 @@ class Plan:
         named = set(re.split("[=,: ]", " ".join(command)))
         made = [s.name for s in self.stages.values() if str(s.output.parent) in named]
         self.stages[name] = Stage(name, tuple(command), output, (*needs, *made))
+
+
+def of_evaluate(path: Path) -> tuple[float, float]:
+    """Per-image IoU of a summary.json."""
+    return _interval(json.loads(path.read_text())["metrics"]["per_image_iou"])
+
+
+def of_threshold(threshold: float) -> Callable[[Path], tuple[float, float]]:
+    """Reads the same at one of several thresholds."""
+
+    def read(path: Path) -> tuple[float, float]:
+        values = json.loads(path.read_text())["metrics"]["per_image_iou_at"]
+        return _interval({float(key): v for key, v in values.items()}[threshold])
+
+    return read
+
+
+def _interval(values: dict[str, float]) -> tuple[float, float]:
+    return 100 * values["mean"], 100 * values["half_width"]
+
+
+def of_compare(
+    method: str, shots: int, points: str = "-1", measure: str = "class_iou"
+) -> Callable[[Path], tuple[float, float]]:
+    """Reads a measure beside a table.md of compare."""
+
+    def read(path: Path) -> tuple[float, float]:
+        known = {"method": method, "shots": str(shots), "points": points}
+        (row,) = _rows(path, known)
+        return 100 * float(row[measure]), 100 * float(row[f"{measure}_half_width"])
+
+    return read
+
+
+def of_share(shots: int) -> Callable[[Path], tuple[float, None]]:
+    """Reads what part of supervised learning's positive IoU guidance reaches."""
+
+    def read(path: Path) -> tuple[float, None]:
+        methods = "guided", "supervised"
+        reads = [of_compare(m, shots, measure="positive_iou") for m in methods]
+        own, other = (found(path)[0] for found in reads)
+        return 100 * own / other, None
+
+    return read
+
+
+def of_fpk(start: str, k: int) -> Callable[[Path], tuple[float, None]]:
+    """Reads the mean over classes and draws of an initialization with k examples."""
+    return _mean({"initialization": start, "k": str(k)}, "iou")
+
+
+def of_video(label: str) -> Callable[[Path], tuple[float, None]]:
+    """Reads the mean of J over objects of a method with its annotation."""
+    return _mean({"method": label}, "J_mean")
+
+
+def _mean(known: dict[str, str], column: str) -> Callable[[Path], tuple[float, None]]:
+    def read(path: Path) -> tuple[float, None]:
+        values = [float(row[column]) for row in _rows(path, known) if row[column]]
+        return 100 * sum(values) / len(values), None
+
+    return read
+
+
+def _rows(path: Path, known: dict[str, str]) -> list[dict[str, str]]:
+    with open(path.parent / "results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if known.items() <= row.items()]

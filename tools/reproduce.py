@@ -1,7 +1,7 @@
 """Runs a paper's experiments, from the published data to its tables.
 
     python tools/reproduce.py hendryx|meta_drn|oslsm|guided --data DIR
-    python tools/reproduce.py hendryx_small|guided_small --data datasets
+    python tools/reproduce.py hendryx_small|meta_drn_small|guided_small --data datasets
 
 Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
 folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017 and COCO 2017.
