@@ -311,10 +311,11 @@ def test_numbers_are_read_where_commands_leave_them(data):
 
 
 def test_seeds_and_percentages_in_the_table(data):
-    for name, mean in (("seed0", 0.5), ("seed1", 0.25)):
-        path = data / "out/results" / f"plain_{name}" / "summary.json"
+    means = {"plain_seed0": 0.5, "plain_seed1": 0.25, "no_decoder_seed0": 0.125}
+    for name, mean in means.items():
+        path = data / "out/results" / name / "summary.json"
         path.parent.mkdir(parents=True)
-        iou = {"mean": mean, "half_width": 0.125}
+        iou = {"mean": mean, "half_width": mean / 4}
         path.write_text(json.dumps({"metrics": {"per_image_iou": iou}}))
     path = data / "out/results/many_shot/table.md"
     path.parent.mkdir(parents=True)
@@ -336,8 +337,10 @@ def test_seeds_and_percentages_in_the_table(data):
         reproduce.Reproduction(plan, paper, {}).write_report()
     text = (data / "out/hendryx_small.md").read_text()
     row = "| table 2b | FOMAML without regularization | 77.89 |"
-    assert f"{row} 37.50 (50.00 ± 12.50, 25.00 ± 12.50) |" in text
+    assert f"{row} 37.50 (50.00 ± 12.50, 25.00 ± 6.25) |" in text
     assert "| table 2b | Reptile | 62.36 | not yet |" in text
+    row = "| table 1, row 1 | no decoder | 75.66 |"
+    assert f"{row} 12.50 (12.50 ± 3.12), 1 of 2 not yet |" in text
     text = (data / "out/guided_small.md").read_text()
     assert "guided in percent of supervised, 10 masks a class |  | 50.00 |" in text
     assert "supervised, 100 masks a class |  | 80.00 ± 1.00 |" in text

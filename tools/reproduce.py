@@ -32,7 +32,7 @@ from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import make_writable, write_text
 from tools.papers import PAPERS
-from tools.plan import INPUTS, Plan, Stage, find_inputs
+from tools.plan import INPUTS, Plan, Row, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
 TIMINGS, MARKERS = "timings.json", "done"
@@ -271,18 +271,8 @@ class Reproduction:
         lines = []
         for row in self.rows:
             missing = sorted(set().union(*map(self.missing, row.stages)))
-            if missing:
-                measured = f"needs {', '.join(missing)}"
-            elif not all(self.done(self.stages[name]) for name in row.stages):
-                measured = "not yet"
-            else:
-                found = [row.read(self.stages[name].output) for name in row.stages]
-                measured = f"{sum(mean for mean, _ in found) / len(found):.2f}"
-                own = [f"{m:.2f} ± {half:.2f}" for m, half in found if half is not None]
-                if own:
-                    measured = (
-                        own[0] if len(found) == 1 else f"{measured} ({', '.join(own)})"
-                    )
+            needs = f"needs {', '.join(missing)}"
+            measured = needs if missing else self._measured(row)
             lines.append([row.where, row.what, row.paper, measured])
         heads = ["where", "what", "paper, %", "measured, %"]
         parts = [f"# {PAPERS[self._paper].__doc__}", tables.markdown(heads, lines)]
@@ -302,6 +292,20 @@ class Reproduction:
         path = self.output / f"{self._paper}.md"
         write_text(path, "\n\n".join(parts) + "\n")
         return path
+
+    def _measured(self, row: Row) -> str:
+        """What is there: of several stages the mean, each with its interval."""
+        done = [s for name in row.stages if self.done(s := self.stages[name])]
+        if not done:
+            return "not yet"
+        found = [row.read(stage.output) for stage in done]
+        own = [f"{m:.2f} ± {half:.2f}" for m, half in found if half is not None]
+        if len(row.stages) == 1 and own:
+            return own[0]
+        text = f"{sum(mean for mean, _ in found) / len(found):.2f}"
+        text += f" ({', '.join(own)})" * bool(own)
+        left = len(row.stages) - len(done)
+        return f"{text}, {left} of {len(row.stages)} not yet" if left else text
 
 
 def start(line: Sequence[str]) -> int:
