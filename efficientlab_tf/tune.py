@@ -4,7 +4,8 @@
 
 Searches inner learning rates, with early stopping for the number of steps (Hendryx et
 al., appendix C), and keeps the best with the checkpoint: `evaluate`, `adapt` and
-`export` then use it. The same command again goes on with a search that was stopped.
+`export` then use it. `train` takes them as another --flagfile, OUTPUT/tuned.flags. The
+same command again goes on with a search that was stopped.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from efficientlab_tf import flags
 from efficientlab_tf.checkpoint.files import save_tuned
-from efficientlab_tf.checkpoint.tuned import TUNED_FILE, Tuned
+from efficientlab_tf.checkpoint.tuned import FLAGS_FILE, TUNED_FILE, Tuned
 from efficientlab_tf.config import DataConfig, EvalConfig, Settings, TuneConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import write_text
@@ -103,6 +104,7 @@ def main() -> None:
     report.write_table(output, results, rounds, untuned)
     report.draw(output / report.FIGURE_FILE, results, untuned, best)
     write_text(output / TUNED_FILE, tuned.to_json())
+    write_text(output / FLAGS_FILE, tuned.flagfile())
     where = save_tuned(path, tuned)
     kept = "nothing was better than the checkpoint's own: "
     print(
@@ -112,7 +114,7 @@ def main() -> None:
         f"good; evaluate says what it is worth on other classes.\n"
         f"kept with: {where}\n"
         f"written:   {output}/{report.TABLE_FILE}, {report.FIGURE_FILE}, "
-        f"{TUNED_FILE}; tensorboard --logdir {output / 'logs'}"
+        f"{TUNED_FILE}, {FLAGS_FILE}; tensorboard --logdir {output / 'logs'}"
     )
 
 

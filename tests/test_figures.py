@@ -11,8 +11,9 @@ from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.training.summaries import Summaries
 from tests.data.test_episodes import shared_dataset
-from tools.figure import compared, main
+from tools.figure import VALIDATION, compared, main
 
 
 def saved(path, network="meta_drn", **learner):
@@ -62,6 +63,28 @@ def test_shots_and_conditioning(model, tmp_path):
     assert size_of(output)[0] > 400
     with pytest.raises(UserError, match="shows two classes, as the query must"):
         main(["conditioning", *options, *icons])
+
+
+def test_curve_of_runs(tmp_path, capsys):
+    for name, values in (("a", (0.25, 0.5)), ("b", (0.125, 0.75))):
+        summaries = Summaries(tmp_path / name / "logs", None)
+        for step, value in zip((10, 20), values, strict=True):
+            summaries.scalars({VALIDATION: value, "train/loss": 1.0}, step)
+        summaries.flush()
+    runs = f"--runs=imagenet={tmp_path / 'a'},random={tmp_path / 'b'}"
+    output = tmp_path / "curve.png"
+    assert main(["curve", runs, f"--output={output}"]) == 0
+    out = capsys.readouterr().out
+    assert "imagenet: 10: 25.0 %, 20: 50.0 %\nrandom: 10: 12.5 %, 20: 75.0 %\n" in out
+    assert size_of(output)[0] > 200
+    for text, message in (
+        (str(tmp_path / "a"), "must be LABEL=FOLDER joined by commas"),
+        (f"a={tmp_path}", "has no logs of a validation"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main(["curve", f"--runs={text}", f"--output={output}"])
+    with pytest.raises(UserError, match="shots needs --model and --dataset_dir"):
+        main(["shots", f"--output={output}"])
 
 
 def test_colours_of_a_comparison():

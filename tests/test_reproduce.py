@@ -1,6 +1,8 @@
 """The papers' experiments from data to tables, on miniatures of the data."""
 
+import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,12 +15,15 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from efficientlab_tf.errors import UserError
+from tests.data import test_coco20i as coco
 from tests.data.test_davis import davis
 from tests.data.test_pascal5i import many, sbd, sbd_objects, voc, voc_objects
 from tests.data.test_tools import fill
+from tests.data.tiny_dataset import tiny_dataset
 from tests.forked import CONTEXT, run_forked
 from tools import convert, reproduce
-from tools.papers import PAPERS, Plan, find_inputs
+from tools.papers import PAPERS
+from tools.plan import Plan, find_inputs
 
 __all__ = ["davis", "sbd", "voc"]  # Fixtures.
 
@@ -39,6 +44,10 @@ def data(tmp_path, voc, sbd, davis):  # noqa: F811
     (lists / "train.txt").write_text("bear\n")
     for classes in (771, 1000):
         (tmp_path / f"alexnet_{classes}.npz").write_bytes(b"")
+    cups = [(coco.CUP, [coco.box(4, 4, 12, 12)], 0)]
+    coco.write(tmp_path / "coco", 2017, val={name: cups for name in "abcd"})
+    for name in ("icons", "ccp"):
+        tiny_dataset(tmp_path / "converted" / name, {"one": 2})
     return tmp_path
 
 
@@ -51,6 +60,9 @@ def test_inputs_are_found_in_their_layouts(data):
         "DAVIS": "DAVIS",
         "alexnet_1000": "alexnet_1000.npz",
         "alexnet_771": "alexnet_771.npz",
+        "COCO": "coco",
+        "icons": "converted/icons",
+        "ccp": "converted/ccp",
     }
     assert find_inputs(data / "VOC2012")["VOC"] == data / "VOC2012"
 
@@ -64,19 +76,23 @@ def planned(data, paper, output="out"):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_file_of_a_plan_is_there_or_made_before(data, paper):
     plan = planned(data, paper)
-    root, made = re.escape(str(data)), set()
+    root, made, tuned = re.escape(str(data)), set(), set()
     for stage in plan.stages.values():
         own = stage.output.parent if "draw" not in stage.name else stage.output
         for option in stage.command[1:]:
             for path in re.findall(f"{root}[^=,: ]*", option):
                 known = Path(path).exists() or path in made or path == str(own)
+                known |= path in tuned
                 assert known, (stage.name, path)
             if option.startswith("--flagfile="):
-                assert Path(option.partition("=")[2]).is_file(), option
+                path = option.partition("=")[2]
+                assert Path(path).is_file() or path in tuned, option
         assert set(stage.needs) <= plan.stages.keys() | plan.inputs.keys()
         assert stage.name not in stage.needs
         assert str(own) not in made, "two stages write there"
         made.add(str(own))
+        if stage.command[0] == "tune":
+            tuned.add(str(own / "tuned.flags"))
     for row in plan.rows:
         assert set(row.stages) <= plan.stages.keys()
     assert len({(row.where, row.what) for row in plan.rows}) == len(plan.rows)
@@ -87,7 +103,7 @@ def test_every_conversion_of_a_plan(data):
     for paper in PAPERS:
         stages |= planned(data, paper).stages
     conversions = [s for name, s in stages.items() if name.startswith("convert_")]
-    assert len(conversions) == 6
+    assert len(conversions) == 7
     for stage in conversions:
         # Classes of one picture are left out, which is status 1.
         assert convert.main([*stage.command[1:], "--workers=1"]) in (0, 1)
@@ -162,6 +178,10 @@ def test_every_command_line_can_be_read(data):
     for paper in PAPERS:
         for stage in planned(data, paper).stages.values():
             lines.setdefault(stage.command[0], []).append(stage.command[1:])
+            if stage.command[0] == "tune":
+                stage.output.parent.mkdir(parents=True)
+                flags = stage.output.with_name("tuned.flags")
+                flags.write_text("--inner_learning_rate=0.5\n--inner_steps=7\n")
     for line in lines.pop("convert"):
         assert convert._parser().parse_args(line)
     figures = {line[0] for line in lines.pop("figure.py")}
@@ -288,6 +308,43 @@ def test_numbers_are_read_where_commands_leave_them(data):
         rows = {row.what: row for row in plan.rows if row.stages == (stage,)}
         for what, values in expected.items():
             assert rows[what].read(output) == values
+
+
+def test_seeds_and_percentages_in_the_table(data):
+    means = {"plain_seed0": 0.5, "plain_seed1": 0.25, "no_decoder_seed0": 0.125}
+    for name, mean in means.items():
+        path = data / "out/results" / name / "summary.json"
+        path.parent.mkdir(parents=True)
+        iou = {"mean": mean, "half_width": mean / 4}
+        path.write_text(json.dumps({"metrics": {"per_image_iou": iou}}))
+    path = data / "out/results/many_shot/table.md"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    lines = ["method,shots,points,positive_iou,positive_iou_half_width"]
+    for shots, own, other in ((1, 0.2, 0.5), (10, 0.25, 0.5), (100, 0.4, 0.8)):
+        lines += [
+            f"{method},{shots},-1,{iou},0.01"
+            for method, iou in (("floor", 0.1), ("guided", own), ("supervised", other))
+        ]
+    path.with_name("results.csv").write_text("\n".join(lines))
+    for paper in ("hendryx_small", "guided_small"):
+        plan = planned(data, paper)
+        (data / "out/done").mkdir(exist_ok=True)
+        for stage in plan.stages.values():
+            if stage.output.exists():
+                marker = data / "out/done" / f"{stage.name}.txt"
+                marker.write_text(shlex.join(stage.command))
+        reproduce.Reproduction(plan, paper, {}).write_report()
+    text = (data / "out/hendryx_small.md").read_text()
+    row = "| table 2b | FOMAML without regularization | 77.89 |"
+    assert f"{row} 37.50 (50.00 ± 12.50, 25.00 ± 6.25) |" in text
+    assert "| table 2b | Reptile | 62.36 | not yet |" in text
+    row = "| table 1, row 1 | no decoder | 75.66 |"
+    assert f"{row} 12.50 (12.50 ± 3.12), 1 of 2 not yet |" in text
+    text = (data / "out/guided_small.md").read_text()
+    assert "guided in percent of supervised, 10 masks a class |  | 50.00 |" in text
+    assert "supervised, 100 masks a class |  | 80.00 ± 1.00 |" in text
+    assert "guided in percent of supervised, 100 masks a class | 95 | 50.00 |" in text
 
 
 def test_what_is_not_there_is_left_out(data, forked, capsys, monkeypatch):

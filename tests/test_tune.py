@@ -351,6 +351,8 @@ def test_the_best_of_a_search_is_kept(tuned_model):
     for name in ("inner_learning_rate", "inner_steps"):
         assert record["values"][name] == pytest.approx(float(best[name]), rel=1e-4)
         assert getattr(run.learner, name) == record["values"][name]
+    lines = [f"--{name}={value}" for name, value in record["values"].items()]
+    assert (search / "tuned.flags").read_text().splitlines() == lines
     assert "kept with" in out and (search / "uho.png").stat().st_size > 5000
     logs = {path.name for path in (search / "logs").iterdir()}
     assert "untuned" in logs and len(logs) == 7
@@ -360,6 +362,12 @@ def test_the_best_of_a_search_is_kept(tuned_model):
     kept = sorted(range(3), key=lambda i: -scores[i])[:2]
     low, high = sorted(rates[i] for i in kept)
     assert all(low * 0.999 <= rate <= high * 1.001 for rate in rates[3:])
+
+
+def test_a_factor_on_learned_rates_is_no_flag_of_training():
+    own = {"rates_factor": 2.0, "inner_steps": 3, "final_dropout": 0.25}
+    text = _tuned(_network().weights(), **own).flagfile()
+    assert text == "--inner_steps=3\n--final_dropout=0.25\n"
 
 
 def test_the_same_search_again_repeats_nothing_and_another_is_refused(

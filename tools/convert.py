@@ -22,6 +22,7 @@ from efficientlab_tf.data.folds import TEST, FoldPlan
 from efficientlab_tf.data.manifest import FILENAME
 from efficientlab_tf.data.mask_readings import AUTO, INDEX, MASK_VALUES
 from efficientlab_tf.data.sources.coco20i import coco20i
+from efficientlab_tf.data.sources.coco_transfer import coco_transfer
 from efficientlab_tf.data.sources.davis import RESOLUTION, davis_jobs, find_sequences
 from efficientlab_tf.data.sources.folded import FoldedSource
 from efficientlab_tf.data.sources.folder import folder_jobs
@@ -159,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     coco = "COCO's folder, with annotations"
     add = source(_coco20i, "--input_dir", "--coco", help=coco, folds=True)
     add("--year", help="2014 or 2017 (the one that is there)")
+    transfer = "the val set alone, in two halves, without PASCAL VOC's classes"
+    add("--transfer", action="store_true", help=transfer)
     add = source(_davis, "--input_dir", "--davis")
     add("--resolution", default=RESOLUTION, help="folder of a resolution (%(default)s)")
     add("--split", default="", help="use only this list of ImageSets: 2017/train")
@@ -290,10 +293,15 @@ def _coco20i(args: argparse.Namespace) -> int:
     val-CLASS. In their masks the instances of the class are 1, its crowd regions are
     unknown, and all other classes are background.
 
+    With --transfer there are no folds: train-CLASS and val-CLASS are two halves of the
+    val set, each with about half of a class's pictures, of the classes that VOC lacks
+    (--train_split=all_train, --eval_split=all_val; Rakelly et al., section 5.3).
+
     A picture is stored once for each class that it shows: give --image_size, or have
     three times COCO's own size of free disk.
     """
-    return _convert_folds(args, lambda: coco20i(args.input_dir, args.year))
+    read = coco_transfer if args.transfer else coco20i
+    return _convert_folds(args, lambda: read(args.input_dir, args.year))
 
 
 def _davis(args: argparse.Namespace) -> int:

@@ -7,8 +7,11 @@ conditioning  one query that shows two classes, segmented from support pictures 
               both rows have the same one and only the mask differs (Shaban et al. 2017,
               figure S4)
 shots         the same queries segmented from one picture and from more (figure S5)
+curve         IoU on validation classes over the meta-steps of several runs, from their
+              own logs (Shaban et al. 2017, figure 3); prints the numbers, too
 
-In the last two the truth is green, the prediction red, and both together are yellow.
+In `conditioning` and `shots` the truth is green, the prediction red, and both together
+are yellow.
 """
 
 import argparse
@@ -18,6 +21,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import (
+    TENSORS,
+    EventAccumulator,
+)
 
 import efficientlab_tf.quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.api.loading import load
@@ -27,11 +35,13 @@ from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.evaluation.meta_test import open_dataset, task_seed
-from efficientlab_tf.files import replacing, writing
+from efficientlab_tf.files import replacing, save_figure, writing
 from efficientlab_tf.metrics import predicted_masks
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.segmenters.gradient import GradientAdapted
 
+CURVE = "curve"
+VALIDATION = "validation/per_image_iou"
 GROUPS = (
     *("head2_relu", "block1_relu", "block2_relu", "block3_relu"),
     *("degrid1_relu", "degrid2_relu", "logits"),
@@ -51,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("figure", choices=FIGURES)
-    add("--model", required=True, help="a shipped model, a run's folder, or a file")
-    add("--dataset_dir", required=True, help="dataset folder, or sample:icons")
+    add("figure", choices=(*FIGURES, CURVE))
+    add("--model", help="a shipped model, a run's folder, or a file")
+    add("--dataset_dir", help="dataset folder, or sample:icons")
+    add("--runs", default="", help="curve: LABEL=FOLDER,LABEL=FOLDER, of runs")
     add("--splits", default="", help="class lists to use instead: fold0")
     add("--split", default="test", help="split to draw from (%(default)s)")
     add("--count", type=int, default=3, help="tasks, or support pictures (%(default)s)")
@@ -64,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.count < 1:
         raise UserError(f"--count must be at least 1, received {args.count}")
+    if args.figure == CURVE:
+        _curve(curves(args.runs), args.output)
+        print(f"written: {args.output}")
+        return 0
+    if not (args.model and args.dataset_dir):
+        raise UserError(f"{args.figure} needs --model and --dataset_dir")
     rows, captions, heads = FIGURES[args.figure](load(args.model), args)
     with writing(str(args.output)):
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +193,44 @@ def _found(model: Model, images, masks, query, name: str, draw: int) -> np.ndarr
     """The mask of the first query, uint8 [H, W]."""
     adapted = model.segmenter().adapt(images, masks, seed=task_seed(name, draw))
     return predicted_masks(adapted.predict(np.asarray(query[:1])))[0]
+
+
+def curves(runs: str) -> dict[str, list[tuple[int, float]]]:
+    """Reads LABEL=FOLDER,...: label to (meta-step, IoU) of each validation.
+
+    Raises:
+      UserError: not of that form, or a run that validated nothing.
+    """
+    found = {}
+    for part in runs.split(","):
+        label, _, folder = part.partition("=")
+        if not label or not folder:
+            raise UserError(
+                f"--runs must be LABEL=FOLDER joined by commas, received {runs!r}"
+            )
+        logs = EventAccumulator(str(Path(folder) / "logs"), {TENSORS: 0})
+        there = (Path(folder) / "logs").is_dir()
+        if not there or VALIDATION not in logs.Reload().Tags()[TENSORS]:
+            raise UserError(f"--runs: {folder} has no logs of a validation")
+        found[label] = [
+            (event.step, float(tf.make_ndarray(event.tensor_proto)))
+            for event in logs.Tensors(VALIDATION)
+        ]
+    return found
+
+
+def _curve(found: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for label, points in found.items():
+        axes.plot(*zip(*((s, 100 * v) for s, v in points), strict=True), "o-")
+        axes.lines[-1].set_label(label)
+        print(f"{label}: " + ", ".join(f"{s}: {100 * v:.1f} %" for s, v in points))
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel("mean per-image IoU on validation classes, %")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best")
+    save_figure(figure, path)
 
 
 FIGURES = {"activations": _activations, "conditioning": _conditioning, "shots": _shots}

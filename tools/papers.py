@@ -1,137 +1,27 @@
-"""The experiments of the four papers as stages, and the rows of their tables.
+"""The experiments of the four papers, see `plan`, and where their numbers are left."""
 
-A stage is one command line that leaves one file. A row is a number of a paper and where
-the stages leave the measured one.
-"""
-
-import csv
-import json
-import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-FLAGS = Path(__file__).parents[1] / "flags"
+from tools.plan import (
+    Plan,
+    of_compare,
+    of_evaluate,
+    of_fpk,
+    of_share,
+    of_threshold,
+    of_video,
+)
+
 FOLDS = range(4)
-
-INPUTS = {
-    "FSS-1000": ("*/1.jpg", 2, "a folder of class folders with 1.jpg and 1.png"),
-    "VOC": ("SegmentationClass", 1, "VOC2012's folder, with SegmentationClass"),
-    "SBD": ("cls", 1, "benchmark_RELEASE/dataset, with cls"),
-    "DAVIS": ("Annotations/480p", 2, "DAVIS 2017's folder, with Annotations/480p"),
-    "alexnet_1000": ("alexnet_1000.npz", 0, "alexnet_1000.npz, see models/alexnet.py"),
-    "alexnet_771": ("alexnet_771.npz", 0, "alexnet_771.npz, see models/alexnet.py"),
-}
-"""What a person has: what tells a folder, how many levels below it, and in words."""
-
-
-class Stage(NamedTuple):
-    """One command line.
-
-    Attributes:
-      name: its own in the plan.
-      command: `efficientlab`'s command, or a script of tools/, and its options.
-      output: the file that is there when it is done.
-      needs: names of inputs and of earlier stages.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    output: Path
-    needs: tuple[str, ...]
-
-
-class Row(NamedTuple):
-    """A number of a paper.
-
-    Attributes:
-      where: its table or figure.
-      what: of it.
-      paper: the number as the paper has it.
-      stages: names of what is measured; of several the mean is shown.
-      read: maps the output of a stage to the measured (number, half of its 95 %
-        interval or None), in percent.
-    """
-
-    where: str
-    what: str
-    paper: str
-    stages: tuple[str, ...]
-    read: Callable[[Path], tuple[float, float | None]]
-
-
-def find_inputs(data: Path) -> dict[str, Path]:
-    """Finds what of `INPUTS` lies in a folder or in three levels below it."""
-    found = {}
-    for name, (mark, levels, _) in INPUTS.items():
-        for depth in range(4):
-            if paths := sorted(data.glob("*/" * depth + mark)):
-                found[name] = [paths[0], *paths[0].parents][levels]
-                break
-    return found
-
-
-class Plan:
-    """The stages and rows of a paper.
-
-    Args:
-      inputs: see `find_inputs`; of what is missing the name stands in command lines.
-      output: folder of datasets/, runs/ and results/.
-    """
-
-    def __init__(self, inputs: dict[str, Path], output: Path):
-        self.inputs = {name: Path(name) for name in INPUTS} | inputs
-        self.output = output
-        self.stages: dict[str, Stage] = {}
-        self.rows: list[Row] = []
-
-    def convert(self, name: str, source: str, *options: str, **inputs: str) -> Path:
-        """Adds the conversion of inputs, by their options; returns the dataset."""
-        folder = self.output / "datasets" / name
-        found = [f"--{o}={self.inputs[i]}" for o, i in inputs.items()]
-        command = ("convert", source, *found, f"--output_dir={folder}", *options)
-        needs = tuple(inputs.values())
-        self._add(f"convert_{name}", command, folder / "dataset.json", needs)
-        return folder
-
-    def train(
-        self,
-        name: str,
-        flagfile: str,
-        data: Path,
-        *changes: str,
-        needs: Sequence[str] = (),
-    ) -> Path:
-        """Adds a training, which may need inputs; returns the run's folder."""
-        run = self.output / "runs" / name
-        command = ("train", f"--flagfile={FLAGS / flagfile}.flags", *changes)
-        command += (f"--dataset_dir={data}", f"--run_dir={run}")
-        self._add(f"train_{name}", command, run / "model.keras", needs)
-        return run
-
-    def measure(self, name: str, command: str, *options: str, file: str) -> str:
-        """Adds a command that writes into results/NAME; returns its stage's name."""
-        folder = self.output / "results" / name
-        line = (*command.split(), *options, f"--output={folder}")
-        self._add(f"{command.split()[0]}_{name}", line, folder / file, ())
-        return f"{command.split()[0]}_{name}"
-
-    def draw(self, name: str, figure: str, run: Path, data: Path, *options) -> None:
-        """Adds a figure of tools/figure.py."""
-        path = self.output / "results" / f"{name}.png"
-        line = ("figure.py", figure, f"--model={run}", f"--dataset_dir={data}")
-        self._add(f"draw_{name}", (*line, f"--output={path}", *options), path, ())
-
-    def row(self, where: str, what: str, paper: str, stages, read: Callable) -> None:
-        """Adds a row; `stages` is a name or several."""
-        stages = (stages,) if isinstance(stages, str) else tuple(stages)
-        self.rows.append(Row(where, what, paper, stages, read))
-
-    def _add(self, name: str, command, output: Path, needs: Sequence[str]) -> None:
-        # And every stage whose folder the command line names.
-        named = set(re.split("[=,: ]", " ".join(command)))
-        made = [s.name for s in self.stages.values() if str(s.output.parent) in named]
-        self.stages[name] = Stage(name, tuple(command), output, (*needs, *made))
+_META_DRN = (
+    ("maml", "75.17 ± 0.12", "75.19 ± 0.11"),
+    ("fomaml", "68.21 ± 0.18", "68.14 ± 0.01"),
+    ("meta_sgd", "75.89 ± 0.39", "76.63 ± 0.32"),
+    ("reptile", "64.29 ± 0.22", "63.98 ± 0.18"),
+)
+"""Algorithm to the paper's mIoU at thresholds of 0.5 and 0.35."""
+_PLAIN = ["--l2=0", "--augment_rate=0", "--final_dropout=0"]
+"""Without what the paper calls regularization."""
 
 
 def hendryx(plan: Plan) -> None:
@@ -193,23 +83,89 @@ def hendryx(plan: Plan) -> None:
             plan.row("figure 3", what, paper, stage, of_fpk(start, k))
 
 
+def hendryx_small(plan: Plan) -> None:
+    """Hendryx et al. 2019, tables 1 and 2 at a small setting, on icons-fss."""
+    data, once = plan.inputs["icons"], ("--splits_per_task=1", "--seed=0")
+    trainings = (
+        ("table 1, row 1", "no decoder", "75.66", "no_decoder", ["--decoder=none"]),
+        (
+            *("table 1, row 2", "Auto-DeepLab's decoder", "73.05", "auto_deeplab"),
+            ["--decoder=auto_deeplab"],
+        ),
+        (
+            *("table 1, row 3", "RSD at stage 3, no residual", "78.17", "no_residual"),
+            ["--residual=false"],
+        ),
+        (
+            *("table 1, row 4", "RSD at stages 3 and 6", "80.11", "rsd6_3"),
+            ["--rsd_stages=6,3"],
+        ),
+        (
+            *("table 1, row 5; table 2b", "RSD at stage 3; FOMAML, regularized"),
+            *("80.60", "fomaml", []),
+        ),
+        ("table 2b", "Reptile", "62.36", "reptile", [*_PLAIN, "--learner=reptile"]),
+        ("table 2b", "FOMAML without regularization", "77.89", "plain", _PLAIN),
+    )
+    stages: dict[tuple[str, str, str], list[str]] = {}
+
+    def trained(where, what, paper, own, seed, *changes, needs=()):
+        seeded = (f"--seed={seed}", *changes)
+        run = plan.train(own, "icons_hendryx", data, *seeded, needs=["icons", *needs])
+        options = (f"--model={run}", "--tuned=false", *once)
+        stage = plan.measure(own, "evaluate", *options, file="summary.json")
+        stages.setdefault((where, what, paper), []).append(stage)
+        return run
+
+    for seed in (0, 1):
+        runs = {}
+        for where, what, paper, name, changes in trainings:
+            own = f"{name}_seed{seed}"
+            runs[name] = trained(where, what, paper, own, seed, *changes)
+        own, run = f"uho_seed{seed}", runs["fomaml"]
+        options = (f"--model={run}", "--tasks=20", "--rounds=1", "--samples=8")
+        options += ("--max_steps=12", "--eval_queries=5")
+        search = plan.measure(own, "tune", *options, file="tuned.json")
+        options = (f"--model={run}", *once)
+        own = f"tuned_seed{seed}"
+        stage = plan.measure(own, "evaluate", *options, file="summary.json")
+        # It reads the values that the search before it keeps with the model.
+        needs = (*plan.stages[stage].needs, search)
+        plan.stages[stage] = plan.stages[stage]._replace(needs=needs)
+        row = "table 2b", "the same with UHO's values", "82.19"
+        stages.setdefault(row, []).append(stage)
+        values = plan.stages[search].output.with_name("tuned.flags")
+        what, own = "meta-trained with UHO's values", f"trained_with_uho_seed{seed}"
+        row = "section 5.3", what, '"nearly identical"', own
+        trained(*row, seed, f"--flagfile={values}", needs=[search])
+    for row, own in stages.items():
+        plan.row(*row, own, of_evaluate)
+
+
 def meta_drn(plan: Plan) -> None:
     """Banerjee 2020: table I, figures 2 and 4."""
     data = plan.convert("fss1000", "fss1000", input_dir="FSS-1000")
-    for name, half, third in (
-        ("maml", "75.17 ± 0.12", "75.19 ± 0.11"),
-        ("fomaml", "68.21 ± 0.18", "68.14 ± 0.01"),
-        ("meta_sgd", "75.89 ± 0.39", "76.63 ± 0.32"),
-        ("reptile", "64.29 ± 0.22", "63.98 ± 0.18"),
-    ):
+    for own, run in _meta_drn(plan, data, "meta_drn_{}_fss1000_1shot").items():
+        plan.draw(f"activations_{own}", "activations", run, data, "--splits=fss1000")
+
+
+def meta_drn_small(plan: Plan) -> None:
+    """Banerjee 2020, table I at a small setting, on icons-fss."""
+    _meta_drn(plan, plan.inputs["icons"], "icons_meta_drn_{}", ["icons"])
+
+
+def _meta_drn(plan: Plan, data: Path, flagfile: str, needs=()) -> dict[str, Path]:
+    """Adds table I, by a flagfile for each algorithm; returns the runs."""
+    runs = {}
+    for name, half, third in _META_DRN:
         own = f"meta_drn_{name}"
-        run = plan.train(own, f"{own}_fss1000_1shot", data)
-        options = (f"--model={run}", "--threshold=0.5,0.35")
+        runs[own] = plan.train(own, flagfile.format(name), data, needs=needs)
+        options = (f"--model={runs[own]}", "--threshold=0.5,0.35")
         stage = plan.measure(own, "evaluate", *options, file="summary.json")
         for threshold, paper in ((0.5, half), (0.35, third)):
             what = f"{name}, threshold {threshold}"
             plan.row("table I", what, paper, stage, of_threshold(threshold))
-        plan.draw(f"activations_{own}", "activations", run, data, "--splits=fss1000")
+    return runs
 
 
 def oslsm(plan: Plan) -> None:
@@ -276,7 +232,7 @@ def oslsm(plan: Plan) -> None:
 
 
 def guided(plan: Plan) -> None:
-    """Rakelly et al. 2018: sections 5.1 and 5.2, figures 5 and 6."""
+    """Rakelly et al. 2018: sections 5.1 to 5.3, figures 5 and 6."""
     sets = {"voc": "VOC", "sbd": "SBD"}
     rakelly = "--protocol=rakelly"
     classes = plan.convert("pascal5i_guided", "pascal5i", rakelly, **sets)
@@ -317,6 +273,12 @@ def guided(plan: Plan) -> None:
         read = of_compare(method, 1, "1", "positive_iou")
         what = f"classes guided from objects, 1 picture: {method}"
         plan.row("section 5.2", what, "a curve", stage, read)
+    options = ("--transfer", "--year=2017", "--image_size=320")
+    target = plan.convert("coco_transfer", "coco20i", *options, coco="COCO")
+    source = plan.train("guided_source", "guided_pascal5i", classes, *changes)
+    tested = ("--eval_split=all_val", "--support_split=all_train", "--eval_size=320")
+    many = ("--splits_per_task=1", "--shots=1,5,25,10000")
+    _many_shot(plan, target, source, floor, 1000, (*tested, *many), "1", "10000")
     frames = "--split=2017/train"
     data = plan.convert("davis_train", "davis", frames, davis="DAVIS")
     run = plan.train("guided_davis", "guided_davis", data)
@@ -329,64 +291,51 @@ def guided(plan: Plan) -> None:
         plan.row("figure 6, left", what, paper, stage, of_video(label))
 
 
-PAPERS = {"hendryx": hendryx, "meta_drn": meta_drn, "oslsm": oslsm, "guided": guided}
+def guided_small(plan: Plan) -> None:
+    """Rakelly et al. 2018, section 5.3 at a small setting: from icons to clothes."""
+    icons, clothes = plan.inputs["icons"], plan.inputs["ccp"]
+    small = ("--image_size=96", "--val_split=")
+    changes = (*small, "--meta_steps=400")
+    run = plan.train("guided", "icons_guided", icons, *changes, needs=["icons"])
+    changes = (*small, "--meta_steps=200")
+    plain = plan.train("joint", "icons_joint", icons, *changes, needs=["icons"])
+    options = ("--eval_split=all", "--eval_queries=20", "--splits_per_task=1")
+    options += ("--eval_size=96", "--shots=1,10,100", "--timed_tasks=1")
+    stage = _many_shot(plan, clothes, run, plain, 50, options, "1", "10", "100")
+    # A dataset that was there before, and so of no stage.
+    needs = (*plan.stages[stage].needs, "ccp")
+    plan.stages[stage] = plan.stages[stage]._replace(needs=needs)
+
+
+def _many_shot(
+    plan: Plan, data: Path, guided: Path, plain: Path, steps: int, options, *shots: str
+) -> str:
+    """Adds guidance beside supervised learning of the same classes from the same masks.
+
+    Both networks learned other classes before; `plain` goes on learning by gradients,
+    for each class on its own. Returns the stage's name.
+    """
+    methods = f"--methods=guided={guided},floor={plain}:steps=0,"
+    methods += f"supervised={plain}:steps={steps}:inner_batch=8:adapt=all"
+    options = (f"--dataset_dir={data}", *options, methods)
+    stage = plan.measure("many_shot", "compare", *options, file="table.md")
+    for number in shots:
+        many = "all" if number == "10000" else number
+        for method in ("floor", "guided", "supervised"):
+            read = of_compare(method, int(number), measure="positive_iou")
+            plan.row("section 5.3", f"{method}, {many} masks a class", "", stage, read)
+        what = f"guided in percent of supervised, {many} masks a class"
+        paper = "95" if number == shots[-1] else ""
+        plan.row("section 5.3", what, paper, stage, of_share(int(number)))
+    return stage
 
 
 def _dots(points: str) -> str:
     return "dense masks" if points == "-1" else f"{points} points"
 
 
-def of_evaluate(path: Path) -> tuple[float, float]:
-    """Per-image IoU of a summary.json."""
-    return _interval(json.loads(path.read_text())["metrics"]["per_image_iou"])
-
-
-def of_threshold(threshold: float) -> Callable[[Path], tuple[float, float]]:
-    """Reads the same at one of several thresholds."""
-
-    def read(path: Path) -> tuple[float, float]:
-        values = json.loads(path.read_text())["metrics"]["per_image_iou_at"]
-        return _interval({float(key): v for key, v in values.items()}[threshold])
-
-    return read
-
-
-def _interval(values: dict[str, float]) -> tuple[float, float]:
-    return 100 * values["mean"], 100 * values["half_width"]
-
-
-def of_compare(
-    method: str, shots: int, points: str = "-1", measure: str = "class_iou"
-) -> Callable[[Path], tuple[float, float]]:
-    """Reads a measure beside a table.md of compare."""
-
-    def read(path: Path) -> tuple[float, float]:
-        known = {"method": method, "shots": str(shots), "points": points}
-        (row,) = _rows(path, known)
-        return 100 * float(row[measure]), 100 * float(row[f"{measure}_half_width"])
-
-    return read
-
-
-def of_fpk(start: str, k: int) -> Callable[[Path], tuple[float, None]]:
-    """Reads the mean over classes and draws of an initialization with k examples."""
-    return _mean({"initialization": start, "k": str(k)}, "iou")
-
-
-def of_video(label: str) -> Callable[[Path], tuple[float, None]]:
-    """Reads the mean of J over objects of a method with its annotation."""
-    return _mean({"method": label}, "J_mean")
-
-
-def _mean(known: dict[str, str], column: str) -> Callable[[Path], tuple[float, None]]:
-    def read(path: Path) -> tuple[float, None]:
-        values = [float(row[column]) for row in _rows(path, known) if row[column]]
-        return 100 * sum(values) / len(values), None
-
-    return read
-
-
-def _rows(path: Path, known: dict[str, str]) -> list[dict[str, str]]:
-    with open(path.parent / "results.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if known.items() <= row.items()]
+PAPERS = {
+    **{"hendryx": hendryx, "hendryx_small": hendryx_small},
+    **{"meta_drn": meta_drn, "meta_drn_small": meta_drn_small, "oslsm": oslsm},
+    **{"guided": guided, "guided_small": guided_small},
+}

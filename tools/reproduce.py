@@ -1,12 +1,14 @@
 """Runs a paper's experiments, from the published data to its tables.
 
     python tools/reproduce.py hendryx|meta_drn|oslsm|guided --data DIR
+    python tools/reproduce.py hendryx_small|meta_drn_small|guided_small --data datasets
 
 Finds the paper's data in DIR or up to three folders below it: FSS-1000 unpacked (class
-folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017. Converts,
-trains, measures, and writes PAPER.md into --output: the paper's numbers beside the
-measured ones, again after every stage. Before it starts it times three meta-steps of
-each training on noise and says how many hours all of them take on this machine.
+folders with 1.jpg), VOC2012, SBD (benchmark_RELEASE/dataset), DAVIS 2017 and COCO 2017.
+The small ones take datasets that were converted, and need no GPU. Converts, trains,
+measures and writes PAPER.md into --output: the paper's numbers beside measured ones,
+again after every stage. Before it starts it times three meta-steps of each training on
+noise and says how many hours all of them take on this machine.
 
 The same command goes on where it was stopped: what is finished is not done again, and a
 training resumes from its checkpoint. A stage that fails does not stop those that do not
@@ -29,11 +31,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.evaluation import tables
 from efficientlab_tf.files import make_writable, write_text
-from tools.papers import INPUTS, PAPERS, Plan, Stage, find_inputs
+from tools.papers import PAPERS
+from tools.plan import INPUTS, Plan, Row, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
 TIMINGS, MARKERS = "timings.json", "done"
-_ELSEWHERE = ("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=")
+_ELSEWHERE = (
+    *("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=", "--val_split="),
+    "--seed=",
+)
 """Flags of a training that do not change how long a meta-step takes."""
 _TIMED = re.compile(r"median of \d+: ([\d.]+) s\n.*\n +all (\d+) meta-steps", re.S)
 
@@ -265,15 +271,8 @@ class Reproduction:
         lines = []
         for row in self.rows:
             missing = sorted(set().union(*map(self.missing, row.stages)))
-            if missing:
-                measured = f"needs {', '.join(missing)}"
-            elif not all(self.done(self.stages[name]) for name in row.stages):
-                measured = "not yet"
-            else:
-                found = [row.read(self.stages[name].output) for name in row.stages]
-                measured = f"{sum(mean for mean, _ in found) / len(found):.2f}"
-                if len(found) == 1 and found[0][1] is not None:
-                    measured += f" ± {found[0][1]:.2f}"
+            needs = f"needs {', '.join(missing)}"
+            measured = needs if missing else self._measured(row)
             lines.append([row.where, row.what, row.paper, measured])
         heads = ["where", "what", "paper, %", "measured, %"]
         parts = [f"# {PAPERS[self._paper].__doc__}", tables.markdown(heads, lines)]
@@ -293,6 +292,20 @@ class Reproduction:
         path = self.output / f"{self._paper}.md"
         write_text(path, "\n\n".join(parts) + "\n")
         return path
+
+    def _measured(self, row: Row) -> str:
+        """What is there: of several stages the mean, each with its interval."""
+        done = [s for name in row.stages if self.done(s := self.stages[name])]
+        if not done:
+            return "not yet"
+        found = [row.read(stage.output) for stage in done]
+        own = [f"{m:.2f} ± {half:.2f}" for m, half in found if half is not None]
+        if len(row.stages) == 1 and own:
+            return own[0]
+        text = f"{sum(mean for mean, _ in found) / len(found):.2f}"
+        text += f" ({', '.join(own)})" * bool(own)
+        left = len(row.stages) - len(done)
+        return f"{text}, {left} of {len(row.stages)} not yet" if left else text
 
 
 def start(line: Sequence[str]) -> int:
@@ -323,7 +336,10 @@ def trained(run: Path) -> bool:
 
 def _speed(stage: Stage) -> str:
     """What of a training decides how long a meta-step takes, as a command line."""
-    options = [o for o in stage.command[1:] if not o.startswith(_ELSEWHERE)]
+    flagfile, *options = stage.command[1:]
+    # A second flagfile holds what is searched for later.
+    elsewhere = (*_ELSEWHERE, "--flagfile=")
+    options = [flagfile, *(o for o in options if not o.startswith(elsewhere))]
     # Nothing is downloaded: random weights are as fast.
     options = [o for o in options if not o.startswith("--weights=")] + ["--weights="]
     return shlex.join(options)

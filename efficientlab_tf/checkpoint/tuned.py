@@ -22,6 +22,8 @@ from efficientlab_tf.segmenters.network import Network, Weights
 from efficientlab_tf.untrusted import build, open_archive, parse_json, reading
 
 TUNED_FILE = "tuned.json"
+FLAGS_FILE = "tuned.flags"
+"""For `train`."""
 _MEMBER = "efficientlab_tf_tuned.json"
 _LEARNER = ("inner_learning_rate", "inner_steps", "inner_batch", "augment_rate")
 _FACTOR = "rates_factor"
@@ -67,6 +69,11 @@ class Tuned:
             f"{values} ({self.dataset}/{self.split}, {self.tasks} tasks, "
             f"{self.shots}-shot, batch norm {self.batch_norm})"
         )
+
+    def flagfile(self) -> str:
+        """Flags that meta-train with these values; a factor on rates is of none."""
+        values = {n: v for n, v in self.values.items() if n != _FACTOR}
+        return "".join(f"--{name}={value}\n" for name, value in values.items())
 
     def to_json(self) -> str:
         """The inverse of `from_json`."""

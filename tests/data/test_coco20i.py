@@ -15,6 +15,7 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.coco20i import coco20i
+from efficientlab_tf.data.sources.coco_transfer import balanced_half, coco_transfer
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.errors import UserError
 from tests.data.test_tools import converter, report
@@ -385,3 +386,54 @@ def test_bad_sets_are_named(coco, tmp_path):
     fails("no list 'categories'")
     (coco / "val2014").rename(coco / "val")
     fails("no folder .*val2014; expected the pictures of")
+
+
+TRAFFIC_LIGHT, CUP = 4, 20
+
+
+def test_halves_of_the_classes_that_voc_lacks(tmp_path, capsys):
+    both = [(TRAFFIC_LIGHT, [box(0, 0, 9, 9)], 0), (CUP, [box(9, 9, 19, 19)], 0)]
+    one = [(CUP, [box(4, 4, 12, 12)], 0), (PERSON, [box(20, 4, 30, 12)], 0)]
+    pictures = {f"{i}": both if i % 2 else one for i in range(8)}
+    pictures["v"] = [(PERSON, [box(4, 4, 12, 12)], 0)]
+    write(tmp_path, 2017, val=pictures)
+    output = tmp_path / "out"
+    assert convert(tmp_path, output, "--transfer") == 0
+    out = capsys.readouterr().out
+    assert "4 pictures to learn from, 4 to test on" in out
+    # Classes without two pictures in a half are left out.
+    splits = Manifest.load(output).splits
+    assert splits == {
+        "all_train": ("train-traffic light", "train-cup"),
+        "all_val": ("val-traffic light", "val-cup"),
+    }
+    names = {
+        (half, name): set(stored(output, f"{half}-{name}"))
+        for half in ("train", "val")
+        for name in ("traffic light", "cup")
+    }
+    for half in ("train", "val"):
+        assert len(names[half, "traffic light"]) == 2
+        assert names[half, "traffic light"] < names[half, "cup"]
+    assert not names["train", "cup"] & names["val", "cup"]
+
+
+def test_each_class_is_halved_where_pictures_show_several():
+    rng = np.random.default_rng(0)
+    rates = np.linspace(0.02, 0.5, 20)
+    shown = {i: np.flatnonzero(rng.random(20) < rates) for i in range(1000)}
+    shown = {i: names for i, names in shown.items() if len(names)}
+    first = balanced_half(shown)
+    for name in range(20):
+        own = {i for i, names in shown.items() if name in names}
+        assert abs(len(own & first) - len(own - first)) <= 0.1 * len(own)
+
+
+def test_a_coco_of_vocs_classes_alone_has_nothing_to_transfer_to(coco):
+    def change(content):
+        known = {"person", "car", "cat", "train"}
+        content["categories"] = [c for c in content["categories"] if c["name"] in known]
+
+    edit(coco, change, "val2014")
+    with pytest.raises(UserError, match="no class that is not PASCAL VOC's"):
+        coco_transfer(coco)

@@ -133,10 +133,10 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
         classes or share a picture.
     """
     root = Path(root)
-    year = _year(root, year)
+    year = find_year(root, year)
     splits = {TRAIN_PREFIX: f"train{year}", TEST_PREFIX: f"val{year}"}
     with tqdm(splits.items(), desc="annotations", unit="file") as progress:
-        sets = {prefix: _Instances(root, split) for prefix, split in progress}
+        sets = {prefix: Instances(root, split) for prefix, split in progress}
     train, val = sets.values()
     if train.classes != val.classes:
         raise UserError(
@@ -164,7 +164,7 @@ def coco20i(root: Path, year: str | None = None) -> FoldedSource:
     return folded_source(pictures, CocoJob, folds, class_rows, rows, notes)
 
 
-class _Instances:
+class Instances:
     """One instances_*.json, sorted by class and picture."""
 
     def __init__(self, root: Path, split: str):
@@ -243,7 +243,12 @@ class _Image(NamedTuple):
     width: object
 
 
-def _year(root: Path, year: str | None) -> str:
+def find_year(root: Path, year: str | None) -> str:
+    """Returns `year`, or the one that is there.
+
+    Raises:
+      UserError: not COCO's layout, several years, or not this one.
+    """
     found = {
         match[1]
         for path in (root / ANNOTATIONS).glob("instances_train*.json")
