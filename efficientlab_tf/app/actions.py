@@ -100,7 +100,7 @@ def set_mask(workspace, index, file, label):
     workspace.set_mask(index, Path(file).read_bytes(), label)
 
 
-def add_class(session, name, label):
+def add_class(session, name):
     """Names another class and chooses it."""
     return "", *shown(session, label=session.workspace.classes.add(name))
 

@@ -25,6 +25,16 @@
   document.body.append(preview);
   document.querySelectorAll(".behind").forEach((element) => { element.inert = true; });
   find("#status").setAttribute("aria-live", "polite");
+  // Gradio names these otherwise than what one reads on them.
+  const rename = () => {
+    const named = "#gallery button[aria-label], #upload button[aria-label]";
+    document.querySelectorAll(named).forEach((one) => one.removeAttribute("aria-label"));
+    document.querySelectorAll("#gallery img:not([alt=''])")
+      .forEach((image) => { image.alt = ""; });
+  };
+  const changes = { attributeFilter: ["aria-label", "alt"], childList: true, subtree: true };
+  new MutationObserver(rename).observe(document.body, changes);
+  rename();
 
   // Where the picture itself is: it is fitted into its element.
   const frame = () => {

@@ -239,7 +239,13 @@ def build_page(
             return event(own, [session, *inputs], [session, *outputs], **how)
 
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
-        on(gesture.input, actions.act, [method, label, radius, gesture], shown, **quiet)
+        on(
+            gesture.change,
+            actions.act,
+            [method, label, radius, gesture],
+            shown,
+            **quiet,
+        )
         on(gallery.select, actions.choose, [], shown, **quiet)
         for button, look in (
             (back, lambda session: session.step_on(-1)),
@@ -260,10 +266,10 @@ def build_page(
         given_mask = [method, mask_file, label]
         on(mask_file.upload, actions.changing(actions.set_mask), given_mask, shown)
         on(remove.click, actions.changing(Workspace.remove), [method], shown)
-        naming = [class_name, label]
         for event in (add.click, class_name.submit):
-            on(event, actions.add_class, naming, [class_name, *shown], **quiet)
-        on(rename.click, actions.rename_class, naming, [class_name, *shown], **quiet)
+            on(event, actions.add_class, [class_name], [class_name, *shown], **quiet)
+        renaming = [class_name, label]
+        on(rename.click, actions.rename_class, renaming, [class_name, *shown], **quiet)
         on(upload.upload, actions.add, [method, upload], [upload, *shown])
         on(load.click, actions.sample, [method, sample, given], shown)
         on(anew.click, actions.start_anew, [], shown)

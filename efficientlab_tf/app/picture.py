@@ -80,7 +80,7 @@ class Picture:
       fitted: uint8 [H, W, 3] for each size (H, W) that a method has.
       annotations: the marks.
       history: the marks as they were before each change.
-      file: the picture as it came, on disk.
+      file: the picture as it came, where the workspace put it.
       read: what a method knows of it, by the method's name.
       probability: float32 [H, W, k+1] at the size of the method that was adapted last;
         None before.
@@ -93,7 +93,7 @@ class Picture:
     shown: dict[int, np.ndarray]
     fitted: dict[tuple[int, int], np.ndarray]
     annotations: Annotations
-    file: Path
+    file: Path = Path()
     history: list[Annotations] = dataclasses.field(default_factory=list)
     read: dict[str, Any] = dataclasses.field(default_factory=dict)
     probability: np.ndarray | None = None
@@ -121,20 +121,15 @@ class Picture:
 
 
 def read_picture(
-    name: str,
-    data: bytes,
-    sizes: Iterable[tuple[int, int]],
-    limits: AppConfig,
-    file: Path,
+    name: str, data: bytes, sizes: Iterable[tuple[int, int]], limits: AppConfig
 ) -> Picture:
-    """Decodes a picture, shrinks it, and writes the file as it came.
+    """Decodes a picture and shrinks it.
 
     Args:
       name: of its file.
       data: the file, of one of `picture_files.FORMATS`. EXIF's rotation is applied.
       sizes: of the methods' images, (height, width) each.
       limits: what is refused.
-      file: where it goes.
 
     Raises:
       UserError: too large, or not a picture.
@@ -149,8 +144,7 @@ def read_picture(
         size = image.shape[:2]
         shown = {side: _scaled(image, side) for side in (SHOWN_SIDE, THUMBNAIL_SIDE)}
         fitted = {own: resize_image(image, own) for own in sizes}
-    file.write_bytes(data)
-    return Picture(name, size, shown, fitted, Annotations(size), file)
+    return Picture(name, size, shown, fitted, Annotations(size))
 
 
 def read_layer(

@@ -112,6 +112,8 @@ class Session:
         return True
 
     def _move(self, by: np.ndarray) -> None:
+        if not (abs(by) <= 1).all():
+            raise ValueError("nowhere, or too far")
         own = self.window
         middle = [own.top + own.side / 2, own.left + own.side / 2]
         self.focus = self.near = tuple((middle + own.side * by).clip(0, 1).tolist())

@@ -139,8 +139,10 @@ class Workspace(contextlib.AbstractContextManager):
           UserError: too large, or not a picture.
         """
         sizes = {method.size for method in self.methods.values()}
-        file = self.folder / f"{next(self._numbers)}.picture"
-        return read_picture(name, data, sizes, self.limits, file)
+        picture = read_picture(name, data, sizes, self.limits)
+        picture.file = self.folder / f"{next(self._numbers)}.picture"
+        picture.file.write_bytes(data)
+        return picture
 
     @_in_turn
     def replace(self, pictures: list[Picture], classes: list[str]) -> None:
