@@ -32,7 +32,7 @@ if not (BROWSER and DRIVER):
     )
 
 HEIGHT, WIDTH = 60, 120
-PATIENCE = 120
+PATIENCE = 300
 ARGUMENTS = (
     *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"),
     # It asks nobody on the network, who might not answer.
