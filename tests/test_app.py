@@ -24,11 +24,13 @@ from efficientlab_tf.app.annotations import (
     FOREGROUND,
     POINT_REACH,
     Annotations,
+    Stroke,
 )
 from efficientlab_tf.app.config import AppConfig
+from efficientlab_tf.app.downloads import write_annotations, write_masks, write_model
 from efficientlab_tf.app.methods import load_methods, warm_up
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE
-from efficientlab_tf.app.view import Session, step_on, view
+from efficientlab_tf.app.view import Session, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_functions
@@ -211,13 +213,13 @@ def test_users_are_apart(workspace, methods, folder):
     mark_all(workspace)
     workspace.adapt(GUIDED)
     before = [workspace.mask(i) for i in range(3)], workspace.shown(0)
-    archive = workspace.write_masks()
+    archive = write_masks(workspace)
     other = Workspace(methods, AppConfig(), folder)
     assert not other.pictures
     other.add("mine.png", encoded(picture((50, 50), 9)))
     other.mark(0, 25, 25, FOREGROUND)
     other.adapt(GUIDED)
-    assert other.write_masks() != archive
+    assert write_masks(other) != archive
     assert len(list(folder.iterdir())) == 2
     other.close()
     other.close()
@@ -230,8 +232,9 @@ def test_users_are_apart(workspace, methods, folder):
 
 
 def test_marks_are_drawn_as_they_are_defined():
-    marks = Annotations((40, 60)).add(0, 59, FOREGROUND, 0)
-    marks = marks.add(20, 30, BACKGROUND, 10).add(20, 30, FOREGROUND, 5)
+    marks = Annotations((40, 60)).add(Stroke(((0, 59),), FOREGROUND))
+    marks = marks.add(Stroke(((20, 30),), BACKGROUND, 10))
+    marks = marks.add(Stroke(((20, 30),), FOREGROUND, 5))
     for height, width in ((40, 60), (32, 32), (400, 600), (7, 3)):
         mask = marks.raster(height, width)
         for row in range(height):
@@ -303,7 +306,21 @@ def test_masks_are_read_as_everywhere(workspace):
         found = workspace.pictures[0].annotations.raster(40, 60)
         np.testing.assert_array_equal(found, mask)
     mask[25:35, 10:50] = 2
-    with pytest.raises(UserError, match="mask of 0.png: it holds several classes"):
+    colors = np.zeros((40, 60, 3), np.uint8)
+    colors[mask == 1], colors[mask == 2] = (255, 0, 0), (0, 0, 255)
+    with pytest.raises(UserError, match="several classes in colours .*numbers, 1, 2"):
+        workspace.set_mask(0, encoded(colors))
+    # Numbers are those of classes, new ones get names.
+    workspace.set_mask(0, encoded(mask))
+    found = workspace.pictures[0].annotations.raster(40, 60)
+    np.testing.assert_array_equal(found, mask)
+    assert workspace.classes.names == ["object", "class 2"]
+    # A mask of one object is of the class that is chosen.
+    workspace.set_mask(0, encoded(255 * (mask == 1).astype(np.uint8)), label=2)
+    found = workspace.pictures[0].annotations.raster(40, 60)
+    np.testing.assert_array_equal(found, 2 * (mask == 1))
+    mask[mask == 2] = 21
+    with pytest.raises(UserError, match="it holds class 21, and 20 classes are the"):
         workspace.set_mask(0, encoded(mask))
 
 
@@ -328,9 +345,9 @@ def test_bad_input(workspace):
         workspace.adapt("other")
     with pytest.raises(UserError, match="steps: expected"):
         workspace.adapt(STEPPED, steps=101)
-    for write in (workspace.write_masks, workspace.write_model):
+    for write in (write_masks, write_model):
         with pytest.raises(UserError, match="there (are|is) no"):
-            write()
+            write(workspace)
     # Refused input leaves everything as it was.
     assert len(workspace.pictures[0].annotations.marks) == 1
     workspace.clear()
@@ -396,7 +413,7 @@ def test_masks_as_zip(workspace):
     workspace.add("0.jpg", encoded(picture((30, 20), 4), "JPEG"))
     mark_all(workspace)
     workspace.adapt(GUIDED)
-    with zipfile.ZipFile(workspace.write_masks()) as archive:
+    with zipfile.ZipFile(write_masks(workspace)) as archive:
         names = ["0_png", "1", "2", "0_jpg"]
         assert archive.namelist() == [f"masks/{name}.png" for name in names]
         for i, name in enumerate(archive.namelist()):
@@ -409,7 +426,7 @@ def test_masks_as_zip(workspace):
 def test_masks_for_annotation_tools(workspace):
     mark_all(workspace)
     workspace.adapt(GUIDED)
-    with zipfile.ZipFile(workspace.write_annotations("coco")) as archive:
+    with zipfile.ZipFile(write_annotations(workspace, "coco")) as archive:
         document = json.loads(archive.read("instances.json"))
     sure = [picture.confidence for picture in workspace.pictures]
     by_name = {f"{i}.png": workspace.mask(i) for i in range(len(SIZES))}
@@ -420,7 +437,7 @@ def test_masks_for_annotation_tools(workspace):
         found = coco_api.decode(one["segmentation"])
         np.testing.assert_array_equal(found, by_name.pop(names[one["image_id"]]))
     assert not any(mask.any() for mask in by_name.values())
-    with zipfile.ZipFile(workspace.write_annotations("labelme")) as archive:
+    with zipfile.ZipFile(write_annotations(workspace, "labelme")) as archive:
         documents = [json.loads(archive.read(name)) for name in archive.namelist()]
     assert {document["imagePath"] for document in documents} == set(names.values())
     assert any(document["shapes"] for document in documents)
@@ -441,15 +458,17 @@ def test_pictures_to_mark_next_follow_the_marked_ones(workspace):
     _, thumbnails, status = view(session)
     assert session.order == [2, 1, 0]
     captions = [caption for _, caption in thumbnails]
-    assert captions == ["2.png (1)", "1.png, sure 40 %", "0.png, sure 90 %"]
-    assert "least sure" in status
+    assert captions == ["1 mark: 2.png", "sure 40 %: 1.png", "sure 90 %: 0.png"]
+    assert "Background points help" in status
+    workspace.mark(2, 6, 10, BACKGROUND)
+    assert "Press *Adapt*" in view(session)[2]
     session.index = 2
     for expected in (1, 0, 2):
-        step_on(session, 1)
+        session.step_on(1)
         assert session.index == expected
-    step_on(session, -1)
+    session.step_on(-1)
     assert session.index == 0
-    step_on(Session(workspace), 1)
+    Session(workspace).step_on(1)
 
 
 def test_linear_says_what_to_expect(folder):
@@ -486,7 +505,7 @@ def test_adapted_models_run_alone(workspace, tmp_path):
     for name in (GUIDED, EARLY, STEPPED, LINEAR):
         workspace.adapt(name)
         probabilities[name] = [p.probability for p in workspace.pictures]
-        path = workspace.write_model()
+        path = write_model(workspace)
         assert path.name == f"{name}_adapted.zip"
         with zipfile.ZipFile(path) as archive:
             archive.extractall(tmp_path)
@@ -511,7 +530,7 @@ def test_adapted_models_run_alone(workspace, tmp_path):
             np.testing.assert_array_equal(answer["mask"][sure], masks[sure])
     workspace.mark(0, 0, 0, FOREGROUND)
     with pytest.raises(UserError, match="press adapt first"):
-        workspace.write_model()
+        write_model(workspace)
 
 
 def test_pictures_show_masks_and_marks(workspace):
@@ -561,7 +580,7 @@ def test_nothing_is_compiled_again(methods):
         images = np.zeros([count, SIZE, SIZE, 3], np.uint8)
         pictures = methods[GUIDED].read(images)
         masks = np.ones([count, SIZE, SIZE], np.uint8)
-        adapted, _ = methods[GUIDED].adapt(pictures, masks, 0, lambda *_: None)
+        adapted, _ = methods[GUIDED].adapt(pictures, masks, 1, 0, lambda *_: None)
         methods[GUIDED].predict(adapted, pictures)
     assert counts == [
         f.experimental_get_tracing_count()
@@ -599,9 +618,9 @@ def test_what_the_command_line_refuses(monkeypatch, tmp_path, paths):
 def test_the_core_needs_no_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     files = sorted((ROOT / "efficientlab_tf/app").glob("*.py"))
-    assert len(files) == 10
+    assert len(files) == 14
     for file in files:
-        if file.name == "page.py":
+        if file.name in ("actions.py", "page.py"):
             with pytest.raises(ImportError, match="gradio"):
                 runpy.run_path(str(file))
         else:

@@ -1,7 +1,8 @@
-"""The annotation page in a browser: upload, two clicks, a mask, a download."""
+"""The annotation page in a browser: what a person does there with mouse and keys."""
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -31,7 +32,14 @@ if not (BROWSER and DRIVER):
     )
 
 HEIGHT, WIDTH = 60, 120
-PATIENCE = 120
+PATIENCE = 300
+ARGUMENTS = (
+    *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"),
+    # It asks nobody on the network, who might not answer.
+    *("no-first-run", "disable-background-networking", "disable-component-update"),
+    *("disable-sync", "disable-quic", "window-size=1300,1100"),
+)
+AXE = "axe-core@4"
 
 
 def free_port() -> int:
@@ -75,6 +83,7 @@ def address(folder):
     scratch = folder / "scratch"
     scratch.mkdir()
     arguments = f"--model={guided},{stepped}", "--max_upload_mb=0.05"
+    arguments += ("--max_batch_mb=0.5",)
     for _ in range(3):  # Somebody else may be faster to take a free port.
         port = free_port()
         server = start(folder, f"--port={port}", *arguments)
@@ -99,9 +108,8 @@ def address(folder):
 def browser(folder):
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage"):
+    for argument in ARGUMENTS:
         options.add_argument(f"--{argument}")
-    options.add_argument("--window-size=1300,1100")
     downloads = {"download.default_directory": str(folder / "downloads")}
     options.add_experimental_option("prefs", downloads)
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
@@ -136,17 +144,36 @@ class Page:
         with urllib.request.urlopen(self.source()) as file:
             return np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
 
-    def click(self, row: float, column: float) -> np.ndarray:
-        """Clicks at a place, as parts of the picture; returns what it then shows."""
-        image, before = self.find("#canvas img"), self.source()
-        # The picture is fitted into its element, and not enlarged.
-        sides = image.size["width"] / WIDTH, image.size["height"] / HEIGHT
-        scale = min(*sides, SHOWN_SIDE / WIDTH)
-        x, y = (column - 0.5) * WIDTH * scale, (row - 0.5) * HEIGHT * scale
-        actions = webdriver.ActionChains(self.driver)
-        actions.move_to_element_with_offset(image, x, y).click().perform()
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Presses at the first place, as parts of the picture, goes to the others."""
+        image = self.find("#canvas img")
+        box = image.size  # The picture is fitted into its element.
+        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+        actions = webdriver.ActionChains(self.driver, duration=20)
+        for i, (row, column) in enumerate(places):
+            x, y = (column - 0.5) * WIDTH * scale, (row - 0.5) * HEIGHT * scale
+            actions.move_to_element_with_offset(image, x, y)
+            if not i:
+                actions.click_and_hold()
+        actions.release().perform()
+
+    def click(self, *places: tuple[float, float]) -> np.ndarray:
+        """Clicks at places, or drags; returns what is shown then."""
+        before = self.source()
+        self.drag(*places)
         self.until(lambda: self.source() != before)
         return self.canvas()
+
+    def press(self, key: str) -> None:
+        self.find("body").send_keys(key)
+
+    def says(self, text: str) -> None:
+        """Waits until the page says so beside the picture."""
+        self.until(lambda: text.lower() in self.find("#status").text.lower())
+
+    def labels(self) -> list[str]:
+        labels = self.driver.find_elements("css selector", "#label label")
+        return [label.text.strip() for label in labels]
 
     def choose(self, label: str) -> None:
         for option in self.driver.find_elements("css selector", "#label label"):
@@ -154,6 +181,26 @@ class Page:
                 option.click()
                 return
         raise AssertionError(label)
+
+    def download(self, selector: str, path: Path) -> zipfile.ZipFile:
+        self.find(selector).click()
+        self.until(path.is_file)
+        return zipfile.ZipFile(path)
+
+    def upload(self, *files: Path) -> None:
+        upload = self.until(lambda: self.find("#upload input[type=file]"))
+        upload.send_keys("\n".join(map(str, files)))
+
+    def resize(self, width: int, height: int) -> None:
+        """Gives what is seen of the page a size, in pixels."""
+        how = {"width": width, "height": height, "deviceScaleFactor": 1}
+        how["mobile"] = width < 500
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", how)
+
+    def box(self, selector: str) -> dict[str, float]:
+        script = """const r = document.querySelector(arguments[0])
+            .getBoundingClientRect(); return r.width && r.toJSON()"""
+        return self.driver.execute_script(script, selector)
 
 
 def changed(after: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -169,46 +216,48 @@ def place(marked: np.ndarray) -> np.ndarray:
 def test_a_person_at_work(address, browser, folder):
     page = Page(browser)
     browser.get(address)
-    page.until(lambda: "Drop in pictures" in page.find("#status").text)
-    upload = page.until(lambda: page.find("#upload input[type=file]"))
+    page.says("Drop in pictures")
     grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     files = [folder / "grey.png", folder / "other.png"]
     files[0].write_bytes(encoded(grey))
     files[1].write_bytes(encoded(picture((50, 40), 1)))
-    upload.send_keys("\n".join(map(str, files)))
-    page.until(lambda: "grey.png" in page.find("#status").text)
+    page.upload(*files)
+    page.says("grey.png")
     plain = page.canvas()
     assert plain.shape == (SHOWN_SIDE // 2, SHOWN_SIDE, 3)
 
     # A background alone says what is missing; its point is where the click was.
     page.choose("Background (B)")
-    dotted = page.click(0.25, 0.125)
+    dotted = page.click((0.25, 0.125))
     np.testing.assert_allclose(place(changed(dotted, plain)), [0.25, 0.125], atol=0.01)
-    assert "only background is marked" in page.find("#status").text.lower()
+    page.says("only background is marked")
     # With the object the guided network answers at once, without another button.
-    page.find("body").send_keys("o")
+    page.press("o")
     page.until(lambda: page.find("#label input:checked").get_attribute("value") == "1")
-    masked = page.click(0.75, 0.625)
-    page.until(lambda: f"Masks by {GUIDED}" in page.find("#status").text)
+    masked = page.click((0.75, 0.625))
+    page.says(f"Masks by {GUIDED}")
     area = changed(masked, plain).mean()
     assert area > 0.05, area
 
     # Keys: the other picture and back, without the last mark and with a new one.
     shown = page.source()
-    page.find("body").send_keys("n")
-    page.until(lambda: "other.png" in page.find("#status").text)
-    page.find("body").send_keys("p")
-    page.until(lambda: "grey.png" in page.find("#status").text)
-    page.find("body").send_keys("z")
-    page.until(lambda: "only background" in page.find("#status").text.lower())
+    page.press("n")
+    page.says("other.png")
+    page.press("p")
+    page.says("grey.png")
+    page.press("z")
+    page.says("only background")
     page.until(lambda: page.source() != shown)
-    page.click(0.75, 0.625)
-    page.until(lambda: f"Masks by {GUIDED}" in page.find("#status").text)
+    page.click((0.75, 0.625))
+    page.says(f"Masks by {GUIDED}")
+    # Before and after.
+    page.press("m")
+    page.says("Masks and marks are hidden")
+    assert not changed(page.canvas(), plain).any()
+    page.press("m")
+    page.says(f"Masks by {GUIDED}")
 
-    page.find("#masks").click()
-    path = folder / "downloads" / "masks.zip"
-    page.until(path.is_file)
-    with zipfile.ZipFile(path) as archive:
+    with page.download("#masks", folder / "downloads" / "masks.zip") as archive:
         assert archive.namelist() == ["masks/grey.png", "masks/other.png"]
         for name, size in zip(archive.namelist(), [(120, 60), (40, 50)], strict=True):
             with Image.open(io.BytesIO(archive.read(name))) as mask:
@@ -218,12 +267,148 @@ def test_a_person_at_work(address, browser, folder):
     assert share == pytest.approx(area, abs=0.1)
 
 
+def test_one_click_asks_for_background(address, browser, folder):
+    page = Page(browser)
+    page.find("#anew").click()
+    page.says("Drop in pictures")
+    page.upload(folder / "grey.png")
+    page.says("grey.png")
+    page.choose("object (1)")
+    page.click((0.5, 0.5))
+    page.says("Background points help")
+
+
+def test_shapes_classes_and_a_project(address, browser, folder):
+    """Box, brush and polygon of several classes, looked at closely; saved, reopened."""
+    page = Page(browser)
+    page.find("#clear").click()
+    page.says("nothing is marked")
+    plain = page.canvas()
+    name = page.find("#class_name textarea, #class_name input")
+    name.send_keys("bolt")
+    page.find("#add_class").click()
+    page.until(lambda: "bolt (2)" in page.labels())
+    page.until(lambda: page.find("#label input:checked").get_attribute("value") == "2")
+    page.press("x")
+    page.until(lambda: page.find("#tool input:checked").get_attribute("value") == "box")
+    page.click((0.1, 0.1), (0.2, 0.2), (0.5, 0.3))
+    page.press("1")
+    page.press("r")
+    page.until(
+        lambda: page.find("#tool input:checked").get_attribute("value") == "brush"
+    )
+    page.click((0.8, 0.2), (0.8, 0.4), (0.8, 0.6))
+    page.press("b")
+    page.press("g")
+    page.until(
+        lambda: page.find("#tool input:checked").get_attribute("value") == "polygon"
+    )
+    before = page.source()
+    for corner in ((0.2, 0.7), (0.2, 0.9), (0.5, 0.9)):
+        page.drag(corner)
+    assert page.source() == before
+    page.press("\ue007")  # Enter.
+    page.until(lambda: page.source() != before)
+
+    path = folder / "downloads" / "project.zip"
+    with page.download("#project", path) as archive:
+        document = json.loads(archive.read("project.json"))
+        mask = archive.read("labelled/masks/grey.png")
+    assert document["classes"] == ["object", "bolt"]
+    box, stroke, polygon = document["pictures"][0]["marks"]
+    assert [box["label"], stroke["label"], polygon["label"]] == [2, 1, 0]
+    corners = [(5.5, 11.5), (5.5, 35.5), (29.5, 35.5), (29.5, 11.5)]
+    np.testing.assert_allclose(box["area"], corners, atol=0.7)
+    np.testing.assert_allclose(stroke["stroke"][-1], [48, 72], atol=1.1)
+    assert stroke["radius"] == pytest.approx(3.6)
+    corners = [(11.5, 83.5), (11.5, 107.5), (29.5, 107.5)]
+    np.testing.assert_allclose(polygon["area"], corners, atol=0.7)
+    marks = np.asarray(Image.open(io.BytesIO(mask)))
+    assert set(np.unique(marks)) == {0, 1, 2, 255}
+
+    # Closer: the same click is elsewhere in the picture.
+    shown = page.source()
+    page.press("+")
+    page.until(lambda: page.source() != shown)
+    page.press("d")
+    page.press("1")
+    page.click((0.5, 0.5))
+    with page.download("#project", folder / "downloads" / "project (1).zip") as archive:
+        document = json.loads(archive.read("project.json"))
+    (point,) = document["pictures"][0]["marks"][-1]["stroke"]
+    # It was shown larger about where the polygon is, as far as the picture goes.
+    np.testing.assert_allclose(point, [22, 90], atol=1.1)
+
+    page.find("#anew").click()
+    page.says("Drop in pictures")
+    page.until(lambda: page.labels() == ["Background (B)", "object (1)", "Eraser (E)"])
+    page.upload(path)
+    page.says("1 of 1 pictures are marked")
+    page.until(lambda: "bolt (2)" in page.labels())
+    assert changed(page.canvas(), plain).any()
+
+
+def test_picture_tools_and_thumbnails_are_in_view(address, browser):
+    page = Page(browser)
+    try:
+        page.resize(1280, 800)
+        for selector in ("#tool", "#label", "#canvas img", "#actions", "#adapt"):
+            box = page.box(selector)
+            assert box and box["top"] >= 0 and box["bottom"] <= 800, selector
+            assert box["left"] >= 0 and box["right"] <= 1280, selector
+        assert page.box("#gallery img")["bottom"] <= 800
+        assert page.box("#canvas")["height"] >= 400
+        # On a telephone, the upload comes before the picture; nothing is cut off.
+        page.resize(390, 844)
+        tops = [page.box(one)["top"] for one in ("#upload", "#canvas", "#adapt")]
+        assert tops == sorted(tops)
+        width = "return document.documentElement.scrollWidth"
+        assert browser.execute_script(width) <= 390
+        page.find("#anew").click()
+        page.says("Drop in pictures")
+        page.until(lambda: not page.box("#canvas"))
+        assert 0 < page.box("#upload")["bottom"] < 300
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.fixture(scope="module")
+def axe(folder) -> str:
+    """The script that finds what keeps people out, from npm's registry."""
+    npm = shutil.which("npm")
+    if not npm:
+        pytest.skip("no npm: axe-core was not run on the page")
+    command = (npm, "install", "--silent", "--no-audit", "--no-fund", AXE)
+    try:
+        subprocess.run([*command, "--prefix", folder], check=True, timeout=90)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"axe-core was not run on the page: {error}")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text("utf-8")
+
+
+def test_nobody_is_kept_out(address, browser, axe):
+    page = Page(browser)
+    page.find("#load").click()
+    page.says("Masks by")
+    browser.execute_script(axe)
+    found = browser.execute_async_script(
+        "axe.run({resultTypes: ['violations']}).then(arguments[0])"
+    )
+    assert len(found["passes"]) > 10
+    serious = [
+        (one["id"], one["help"], [node["html"][:200] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious, json.dumps(serious, indent=1)
+
+
 def test_other_method_and_other_user(address, browser):
     page = Page(browser)
     # Another session begins with nothing of the first one's.
     browser.switch_to.new_window("tab")
     browser.get(address)
-    page.until(lambda: "Drop in pictures" in page.find("#status").text)
+    page.says("Drop in pictures")
     assert not browser.find_elements("css selector", "#canvas img")
     # What is wrong is said, without a stack.
     page.find("#adapt").click()
@@ -241,11 +426,11 @@ def test_other_method_and_other_user(address, browser):
             break
     page.until(lambda: "gradient steps" in page.find("#method").text)
     before = page.canvas()
-    dotted = page.click(0.5, 0.5)
+    dotted = page.click((0.5, 0.5))
     assert 0 < changed(dotted, before).mean() < 0.01
     shown = page.source()
     page.find("#adapt").click()
-    page.until(lambda: f"Masks by {STEPPED}" in page.find("#status").text)
+    page.says(f"Masks by {STEPPED}")
     page.until(lambda: page.source() != shown)
 
 
@@ -257,5 +442,9 @@ def test_large_files_are_refused(address, browser, folder):
     (folder / "large.png").write_bytes(encoded(noise))
     upload = page.until(lambda: page.find("#upload input[type=file]"))
     upload.send_keys(str(folder / "large.png"))
-    page.until(lambda: "exceed the maximum" in page.find("body").text)
+    page.until(lambda: "expected at most 0.05 MB" in page.find("body").text)
+    noise = np.random.default_rng(0).integers(0, 256, [500, 500, 3], np.uint8)
+    (folder / "large.png").write_bytes(encoded(noise))
+    page.upload(folder / "large.png")
+    page.until(lambda: "exceed" in page.find("body").text)
     assert not browser.find_elements("css selector", "#canvas img")

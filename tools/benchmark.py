@@ -6,6 +6,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
               learn2learn
 episodes      episodes per second, and the time until the first one
 frozen        meta-steps behind a frozen encoder beside those of the whole network
+fine_tuning   adapting beside the same number of steps of Keras's own `fit`
 guidance      how soon masks follow a click, with a guided network
 many_pictures pictures a second of `segment`, beside a loop in one thread
 workers       two workers of one thread each, beside one of one thread
@@ -23,7 +24,7 @@ from efficientlab_tf.errors import run_command
 
 BENCHMARKS = (
     *("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance"),
-    *("many_pictures", "workers", "scaling", "table"),
+    *("fine_tuning", "many_pictures", "workers", "scaling", "table"),
 )
 
 

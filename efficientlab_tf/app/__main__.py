@@ -35,7 +35,7 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
             "the page needs Gradio: pip install 'efficientlab_tf[app]', or in a "
             "checkout pip install -c constraints.txt -e '.[app]'"
         ) from error
-    from efficientlab_tf.app.page import CSS, build_page
+    from efficientlab_tf.app.page import build_page, style
     from efficientlab_tf.app.uploads import batch_limit
 
     check_address(config)
@@ -64,14 +64,19 @@ def serve(config: AppConfig, settings: Settings = OWN) -> None:
                 share=False,
                 quiet=True,
                 footer_links=[],
-                max_file_size=round(config.max_upload_mb * 1e6),
+                # A picture has less, but a project holds many.
+                max_file_size=round(config.max_batch_mb * 1e6),
                 app_kwargs={"middleware": [batch_limit(config)]},
                 enable_monitoring=False,
                 ssr_mode=False,
-                theme=gr.themes.Soft(
-                    font=["system-ui", "sans-serif"], font_mono=["monospace"]
+                theme=gr.themes.Default(
+                    **dict.fromkeys(("primary_hue", "secondary_hue"), "indigo"),
+                    **dict.fromkeys(("spacing_size", "text_size", "radius_size"), "sm"),
+                    neutral_hue="slate",
+                    font=["system-ui", "sans-serif"],
+                    font_mono=["monospace"],
                 ),
-                css=CSS,
+                css=style(config.max_classes),
             )
         except OSError as error:
             # Somebody else was faster.

@@ -54,6 +54,7 @@ class AppConfig:
         "Largest picture that is decoded; its header says how large it is.",
         above=0,
     )
+    max_classes: int = setting(20, "Most classes of one user.", least=1, most=254)
     max_pictures: int = setting(50, "Most pictures of one user.", least=1)
     idle_minutes: int = setting(
         120,

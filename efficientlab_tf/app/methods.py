@@ -1,7 +1,7 @@
 """Models as the page uses them: loaded and compiled once, shared by all users.
 
     features = method.read(images)                  what can be known without marks
-    adapted, estimate = method.adapt(features, masks, steps, on_step)
+    adapted, estimate = method.adapt(features, masks, classes, steps, on_step)
     probabilities = method.predict(adapted, features)
 
 A method keeps nothing of what it is given. TensorFlow works for one user at a time, a
@@ -59,12 +59,18 @@ class Method:
         return [own for batch in _in_turns(batches) for own in batch]
 
     def adapt(
-        self, features: Sequence[Any], masks: np.ndarray, steps: int, on_step: OnStep
+        self,
+        features: Sequence[Any],
+        masks: np.ndarray,
+        classes: int,
+        steps: int,
+        on_step: OnStep,
     ) -> tuple[Adapted, Estimate | None]:
         """Learns from pictures of `read`, in so many steps, if it takes any.
 
-        Masks are uint8 [n, H, W]: 0, 1, 255 unknown, some of them wholly. A method that
-        keeps marked pictures aside to choose by also says what to expect of others.
+        Masks are uint8 [n, H, W]: 0, 1..K, 255 unknown, some of them wholly; of each
+        class there must be some. A method that keeps marked pictures aside to choose by
+        also says what to expect of others.
 
         Raises:
           UserError: no background, for a method that needs some.
@@ -75,14 +81,15 @@ class Method:
             )
         marked = [i for i, mask in enumerate(masks) if np.any(mask != IGNORE)]
         support = Features(np.stack([features[i] for i in marked]))
-        segmenter = self._segmenter
+        segmenter, settings = self._segmenter, self._settings
         if isinstance(segmenter, AutomaticSegmenter):
             with TURN:
-                found = segmenter.find(support.values, masks[marked])
+                found = segmenter.find(support.values, masks[marked], classes=classes)
             return found.adapted, found.estimate
         if self.steps:
-            own = self._settings | Settings(steps=steps)
-            segmenter = self._model.segmenter(1, own)
+            settings |= Settings(steps=steps)
+        if self.steps or classes > 1:
+            segmenter = self._model.segmenter(classes, settings)
         walk = _in_turns(segmenter.walk(support, masks[marked]))
         for taken, adapted in enumerate(walk):  # noqa: B007  (returned)
             if taken:
@@ -90,7 +97,7 @@ class Method:
         return adapted, None
 
     def predict(self, adapted: Adapted, features: Sequence[Any]) -> np.ndarray:
-        """Probabilities float32 [n, H, W, 2] of pictures of `read`."""
+        """Probabilities float32 [n, H, W, K+1] of pictures of `read`."""
         batches = (
             adapted.predict(Features(np.stack(features[i : i + _BATCH])))
             for i in range(0, len(features), _BATCH)
@@ -135,7 +142,7 @@ def warm_up(method: Method) -> None:
         masks[:, : method.size[0] // 2] = 1
         features = method.read(images)
         steps = min(method.steps, 1)
-        adapted, _ = method.adapt(features, masks, steps, lambda *_: None)
+        adapted, _ = method.adapt(features, masks, 1, steps, lambda *_: None)
         method.predict(adapted, features)
 
 
@@ -157,5 +164,5 @@ def _about(model: Model, segmenter: Segmenter) -> str:
             "and on some background; masks follow each click."
         )
     if segmenter.live:
-        return "A guided network: masks follow each click."
+        return "Learns from marks in a forward pass: masks follow each click."
     return "Learns in a forward pass: mark, then press Adapt."

@@ -4,82 +4,60 @@ Each browser session has a `Workspace` of its own. Functions that compute take t
 Gradio's queue; bad input comes back as a message on the page.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gradio as gr
 
-from efficientlab_tf.app.annotations import BACKGROUND, FOREGROUND
+from efficientlab_tf.app import actions
+from efficientlab_tf.app.annotations import FOREGROUND
+from efficientlab_tf.app.classes import FIRST
 from efficientlab_tf.app.config import AppConfig
+from efficientlab_tf.app.downloads import write_annotations, write_masks, write_model
 from efficientlab_tf.app.methods import Method
-from efficientlab_tf.app.picture import SHOWN_SIDE
+from efficientlab_tf.app.picture import color_of
+from efficientlab_tf.app.project import SUFFIX, write_project
 from efficientlab_tf.app.view import (
+    BOX,
+    BRUSH,
+    POINT,
+    POLYGON,
     WELCOME,
-    Session,
     describe,
-    sentence,
-    step_on,
-    view,
 )
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.data.picture_files import IMAGE_SUFFIXES
-from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample, sample_names
-from efficientlab_tf.episode import IGNORE
-from efficientlab_tf.errors import UserError
+from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, sample_names
 
 TITLE = "Few-shot segmentation"
 SUFFIXES = list(IMAGE_SUFFIXES)
 
-_LABELS = [
-    ("Object (O)", FOREGROUND),
-    ("Background (B)", BACKGROUND),
-    ("Eraser (E)", IGNORE),
+_TOOLS = [
+    ("Point (D)", POINT),
+    ("Brush (R)", BRUSH),
+    ("Box (X)", BOX),
+    ("Polygon (G)", POLYGON),
 ]
 _DOWNLOADS: dict[str, tuple[str, Callable[[Workspace], Path]]] = {
-    "masks": ("Download masks", Workspace.write_masks),
-    "coco": ("... as COCO", lambda own: own.write_annotations("coco")),
-    "labelme": ("... as LabelMe", lambda own: own.write_annotations("labelme")),
-    "model": ("Download model", Workspace.write_model),
+    "masks": ("Masks", write_masks),
+    "coco": ("COCO", lambda own: write_annotations(own, "coco")),
+    "labelme": ("LabelMe", lambda own: write_annotations(own, "labelme")),
+    "model": ("Model", write_model),
+    "project": ("Save project", write_project),
 }
 """Elements of the page to their texts, and what writes the file."""
-_KEYS = """() => document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches(
-        "textarea, select, input:not([type=radio]):not([type=range])"
-    );
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const at = { z: "#undo", n: "#forth", p: "#back" }[event.key];
-    const label = { o: 0, b: 1, e: 2 }[event.key];
-    const element = at
-        ? document.querySelector(at)
-        : document.querySelectorAll("#label input")[label];
-    if (element) element.click();
-})"""
-CSS = """
-.gradio-container { max-width: 1280px !important; margin: auto !important; }
-#canvas img { cursor: crosshair; image-rendering: auto; }
-#gallery, #gallery .grid-wrap { max-height: none; overflow: visible; }
-#status { min-height: 3.2em; }
-.download-link { position: absolute; width: 1px; height: 1px; overflow: hidden;
-  opacity: 0; pointer-events: none; }
-footer { display: none !important; }
-"""
+_HERE = Path(__file__).parent
+SCRIPT = (_HERE / "page.js").read_text("utf-8")
 
 
-def _friendly(function: Callable, begin: Callable[[], Workspace]) -> Callable:
-    """Gives a user a session; shows what he can put right as a message, no stack."""
-
-    @functools.wraps(function)
-    def checked(session: Session | None, *args, **kwargs):
-        session = session or Session(begin())
-        try:
-            result = function(session, *args, **kwargs)
-        except UserError as error:
-            raise gr.Error(sentence(error), print_exception=False) from None
-        # The session goes out again, so that its time to live starts anew.
-        return session, *(result if isinstance(result, tuple) else (result,))
-
-    return checked
+def style(classes: int) -> str:
+    """The page's style sheet, with the colours of so many classes."""
+    rules = [(_HERE / "page.css").read_text("utf-8")]
+    for label in range(classes + 1):
+        color = "rgb({}, {}, {})".format(*color_of(label))
+        where = f"#label label:nth-of-type({label + 1})"
+        rules.append(f"{where}:not(:last-of-type) {{ --swatch: {color}; }}")
+    return "\n".join(rules)
 
 
 def build_page(
@@ -101,73 +79,104 @@ def build_page(
         )
         gr.Markdown(
             f"# {TITLE}\nMark the object on a few pictures; the model finds it on all "
-            "of them. Correct what is wrong, and repeat."
+            "of them. Correct what is wrong, and repeat.",
+            elem_id="title",
         )
-        with gr.Row():
-            with gr.Column(scale=6, min_width=420):
+        with gr.Row(elem_id="main"):
+            with gr.Column(elem_id="sources", min_width=0):
+                gr.Markdown("**1.** Pictures, or a project that you saved")
+                upload = gr.File(
+                    label="Pictures or a project",
+                    show_label=False,
+                    file_count="multiple",
+                    file_types=[*SUFFIXES, SUFFIX],
+                    height=64,
+                    elem_id="upload",
+                )
+                with gr.Row(elem_id="samples"):
+                    sample = gr.Dropdown(
+                        sample_names(),
+                        value=PHOTOGRAPHS,
+                        label="Sample",
+                        show_label=False,
+                        container=False,
+                        elem_id="sample",
+                        min_width=120,
+                        scale=3,
+                    )
+                    given = gr.Checkbox(
+                        label=f"{SHOTS} masks",
+                        value=True,
+                        container=False,
+                        elem_id="given",
+                        min_width=84,
+                        scale=0,
+                    )
+                    load = gr.Button("Load sample", size="sm", elem_id="load")
+            with gr.Column(elem_id="work", min_width=0):
+                with gr.Row(elem_id="tools"):
+                    gr.Radio(_TOOLS, value=POINT, label="Tool", elem_id="tool", scale=3)
+                    radius = gr.Slider(
+                        1,
+                        30,
+                        value=6,
+                        step=1,
+                        label="Brush in %",
+                        buttons=[],
+                        elem_id="radius",
+                        min_width=160,
+                        scale=1,
+                    )
+                with gr.Row(elem_id="classes"):
+                    label = gr.Radio(
+                        actions.labels([FIRST]),
+                        value=FOREGROUND,
+                        label="It marks",
+                        elem_id="label",
+                        scale=4,
+                    )
+                    class_name = gr.Textbox(
+                        label="Name of a class",
+                        show_label=False,
+                        container=False,
+                        placeholder="name",
+                        max_lines=1,
+                        elem_id="class_name",
+                        min_width=80,
+                        scale=1,
+                    )
+                    narrow = {"size": "sm", "min_width": 84, "scale": 0}
+                    add = gr.Button("Add class", elem_id="add_class", **narrow)
+                    rename = gr.Button("Rename", elem_id="rename_class", **narrow)
                 canvas = gr.Image(
                     show_label=False,
                     type="numpy",
                     format="jpeg",
                     interactive=False,
-                    height=520,
-                    buttons=["fullscreen"],
+                    buttons=[],
+                    alt_text="The picture that is marked",
                     elem_id="canvas",
                 )
-                with gr.Row():
-                    label = gr.Radio(
-                        _LABELS,
-                        value=FOREGROUND,
-                        label="A click marks",
-                        elem_id="label",
-                        scale=3,
-                    )
-                    radius = gr.Slider(
-                        0,
-                        30,
-                        value=0,
-                        step=1,
-                        label="Brush",
-                        info="0: a point; else % of the picture's longer side",
-                        elem_id="radius",
-                        scale=3,
-                    )
-                with gr.Row():
-                    undo = gr.Button("Undo (Z)", size="sm", elem_id="undo")
-                    back = gr.Button("Previous (P)", size="sm", elem_id="back")
-                    forth = gr.Button("Next (N)", size="sm", elem_id="forth")
-                    clear = gr.Button("Clear marks", size="sm")
+                with gr.Row(elem_id="actions"):
+                    small = {"size": "sm", "min_width": 40}
+                    undo = gr.Button("Undo (Z)", elem_id="undo", **small)
+                    back = gr.Button("Back (P)", elem_id="back", **small)
+                    forth = gr.Button("Next (N)", elem_id="forth", **small)
+                    plain = gr.Button("Masks (M)", elem_id="plain", **small)
+                    larger = gr.Button("Zoom +", elem_id="larger", **small)
+                    smaller = gr.Button("Zoom -", elem_id="smaller", **small)
+                    clear = gr.Button("Clear", elem_id="clear", **small)
                     mask_file = gr.UploadButton(
-                        "Mask from file", size="sm", file_types=SUFFIXES
+                        "Mask file", file_types=SUFFIXES, elem_id="mask_file", **small
                     )
-                    remove = gr.Button("Remove picture", size="sm")
-            with gr.Column(scale=4, min_width=320):
-                upload = gr.File(
-                    label="1. Drop in pictures",
-                    file_count="multiple",
-                    file_types=SUFFIXES,
-                    height=130,
-                    elem_id="upload",
-                )
-                with gr.Row(equal_height=True):
-                    sample = gr.Dropdown(
-                        sample_names(),
-                        value=PHOTOGRAPHS,
-                        label="... or take a sample",
-                        elem_id="sample",
-                        scale=3,
-                    )
-                    with gr.Column(scale=2, min_width=120):
-                        given = gr.Checkbox(
-                            label=f"with {SHOTS} masks",
-                            value=True,
-                            container=False,
-                        )
-                        load = gr.Button("Load", size="sm", elem_id="load")
+                    remove = gr.Button("Remove", elem_id="remove", **small)
+            with gr.Column(elem_id="control", min_width=0):
+                gr.Markdown("**2.** A method that learns from your marks")
                 method = gr.Dropdown(
                     list(methods),
                     value=first,
-                    label="2. Choose a method",
+                    label="Method",
+                    show_label=False,
                     info=describe(own),
                     elem_id="method",
                 )
@@ -180,29 +189,39 @@ def build_page(
                     visible=own.steps > 0,
                 )
                 adapt = gr.Button(
-                    "3. Adapt and segment all", variant="primary", elem_id="adapt"
+                    "3. Adapt and segment all",
+                    variant="primary",
+                    size="md",
+                    elem_id="adapt",
                 )
                 status = gr.Markdown(WELCOME, elem_id="status", container=True)
-                with gr.Row():
+                with gr.Row(elem_id="downloads"):
                     buttons = [
-                        gr.Button(text, elem_id=name, size="sm", min_width=100)
+                        gr.Button(text, elem_id=name, size="sm", min_width=60)
                         for name, (text, _) in _DOWNLOADS.items()
                     ]
+                    anew = gr.Button(
+                        "Start anew", size="sm", elem_id="anew", min_width=60
+                    )
                 links = [
                     gr.DownloadButton(
-                        "file", elem_id=f"{name}_link", elem_classes="download-link"
+                        "file", elem_id=f"{name}_link", elem_classes="behind"
                     )
                     for name in _DOWNLOADS
                 ]
-                anew = gr.Button("Start anew", size="sm", variant="stop")
+                gesture = gr.Textbox(
+                    label="Gesture", elem_id="gesture", elem_classes="behind"
+                )
         gr.Markdown(
-            "### All pictures\nClick on one to mark it; marks are counted in brackets. "
-            "Behind the marked ones come those worth marking next: the method is least "
-            "sure of the first."
+            "**All pictures**: the marked ones, with the number of marks; then those "
+            "worth marking next, the one first that the method is least sure of",
+            elem_id="all",
         )
         gallery = gr.Gallery(
+            label="All pictures",
             show_label=False,
-            columns=5,
+            columns=50,
+            rows=1,
             height="auto",
             allow_preview=False,
             interactive=False,
@@ -211,28 +230,52 @@ def build_page(
             buttons=[],
             elem_id="gallery",
         )
-        shown, private = [canvas, gallery, status], {"api_visibility": "private"}
+        shown = [canvas, gallery, status, label]
+        private = {"api_visibility": "private"}
 
         def on(event: Callable, function: Callable, inputs: list, outputs: list, **how):
             how = {"concurrency_id": "quick", "concurrency_limit": 4, **private, **how}
-            own = _friendly(function, lambda: Workspace(methods, config, folder))
+            own = actions.friendly(function, lambda: Workspace(methods, config, folder))
             return event(own, [session, *inputs], [session, *outputs], **how)
 
         quiet = {"show_progress": "hidden", "trigger_mode": "multiple"}
-        on(canvas.select, _click, [method, label, radius], shown, **quiet)
-        on(gallery.select, _choose, [], shown, **quiet)
-        for button, by in ((back, -1), (forth, 1)):
-            on(button.click, _stepping(by), [], shown, **quiet)
-        on(undo.click, _changing(Workspace.undo), [method], shown, **quiet)
-        on(clear.click, _changing(Workspace.clear_marks), [method], shown, **quiet)
-        on(mask_file.upload, _changing(_set_mask), [method, mask_file], shown)
-        on(remove.click, _changing(Workspace.remove), [method], shown)
-        on(upload.upload, _add, [upload], [*shown, upload])
-        on(load.click, _sample, [method, sample, given], shown)
-        on(anew.click, _start_anew, [], shown)
+        on(
+            gesture.change,
+            actions.act,
+            [method, label, radius, gesture],
+            shown,
+            **quiet,
+        )
+        on(gallery.select, actions.choose, [], shown, **quiet)
+        for button, look in (
+            (back, lambda session: session.step_on(-1)),
+            (forth, lambda session: session.step_on(1)),
+            (plain, actions.show_or_hide),
+            (larger, lambda session: session.zoom_by(1)),
+            (smaller, lambda session: session.zoom_by(-1)),
+        ):
+            on(button.click, actions.looking(look), [], shown, **quiet)
+        on(undo.click, actions.changing(Workspace.undo), [method], shown, **quiet)
+        on(
+            clear.click,
+            actions.changing(Workspace.clear_marks),
+            [method],
+            shown,
+            **quiet,
+        )
+        given_mask = [method, mask_file, label]
+        on(mask_file.upload, actions.changing(actions.set_mask), given_mask, shown)
+        on(remove.click, actions.changing(Workspace.remove), [method], shown)
+        for event in (add.click, class_name.submit):
+            on(event, actions.add_class, [class_name], [class_name, *shown], **quiet)
+        renaming = [class_name, label]
+        on(rename.click, actions.rename_class, renaming, [class_name, *shown], **quiet)
+        on(upload.upload, actions.add, [method, upload], [upload, *shown])
+        on(load.click, actions.sample, [method, sample, given], shown)
+        on(anew.click, actions.start_anew, [], shown)
         alone = {"concurrency_id": "adapt", "concurrency_limit": 1}
         progress = {"show_progress_on": status}
-        on(adapt.click, _adapt, [method, steps], shown, **alone, **progress)
+        on(adapt.click, actions.adapt, [method, steps], shown, **alone, **progress)
         writers = [write for _, write in _DOWNLOADS.values()]
         for button, link, write in zip(buttons, links, writers, strict=True):
 
@@ -247,93 +290,9 @@ def build_page(
             slider = gr.Slider(value=own.steps or 1, visible=own.steps > 0)
             return gr.Dropdown(info=describe(own)), slider
 
-        page.load(None, js=_KEYS)
+        page.load(None, js=SCRIPT)
         method.change(choose_method, method, [method, steps], **private)
     return page.queue(max_size=config.max_waiting, api_open=False)
-
-
-def _click(session, method, label, radius, event: gr.SelectData):
-    workspace = session.workspace
-    picture = workspace.picture(session.index)
-    column, row = event.index
-    shown = picture.shown[SHOWN_SIDE].shape[:2]
-    row, column = (
-        min(int((at + 0.5) * side / seen), side - 1)
-        for at, side, seen in zip((row, column), picture.size, shown, strict=True)
-    )
-    size = radius / 200 * max(picture.size)
-    workspace.mark(session.index, row, column, label, size)
-    return _after_change(session, method)
-
-
-def _choose(session, event: gr.SelectData):
-    session.index = session.order[event.index]
-    return view(session)
-
-
-def _stepping(by: int) -> Callable:
-    def stepped(session):
-        step_on(session, by)
-        return view(session)
-
-    return stepped
-
-
-def _changing(change: Callable) -> Callable:
-    def changed(session, method, *file):
-        change(session.workspace, session.index, *file)
-        return _after_change(session, method)
-
-    return changed
-
-
-def _set_mask(workspace, index, file):
-    workspace.set_mask(index, Path(file).read_bytes())
-
-
-def _add(session, files):
-    for file in files or []:
-        path = Path(file)
-        try:
-            session.workspace.add(path.name, path.read_bytes())
-        except UserError as error:
-            gr.Warning(sentence(error))
-    return *view(session), None
-
-
-def _start_anew(session):
-    session.workspace.clear()
-    session.index = 0
-    return view(session)
-
-
-def _sample(session, method, name, given):
-    _start_anew(session)
-    for number, (file, image, mask) in enumerate(read_sample(name)):
-        session.workspace.add(file, image, mask if given and number < SHOTS else None)
-    return _after_change(session, method) if given else view(session)
-
-
-def _adapt(session, method, steps, progress=gr.Progress()):  # noqa: B008
-    progress(0, desc="reading the pictures")
-
-    def show(done: int, of: int) -> None:
-        progress((done, of), desc="adapting", unit="steps")
-
-    own = session.workspace.methods[method].steps
-    session.workspace.adapt(method, int(steps) if own else 0, show)
-    return view(session)
-
-
-def _after_change(session, method):
-    """With a method that is fast enough all masks follow each change."""
-    workspace, message = session.workspace, ""
-    if workspace.methods[method].live and workspace.pictures:
-        try:
-            workspace.adapt(method)
-        except UserError as error:
-            message = sentence(error)
-    return view(session, message)
 
 
 def _click_on(elem_id: str) -> str:

@@ -1,5 +1,7 @@
 """One picture of the page: small copies of it, its marks, its mask; and its drawing.
 
+The file itself stays on disk, for a closer look and for a project that is saved.
+
 Files are judged by their headers before anything is decoded: a few bytes may declare
 a picture of gigabytes.
 """
@@ -8,24 +10,20 @@ import dataclasses
 import io
 import threading
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from efficientlab_tf.app.annotations import (
-    BACKGROUND,
-    FOREGROUND,
-    POINT_REACH,
-    Annotations,
-    Stroke,
-)
+from efficientlab_tf.app.annotations import BACKGROUND, POINT_REACH, Annotations
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.data.annotations import resize_image
 from efficientlab_tf.data.annotations.export import rgb
 from efficientlab_tf.data.cleaning import Upright, fit_mask, read_image
 from efficientlab_tf.data.mask_deciding import means_of
 from efficientlab_tf.data.mask_planes import read_plane
+from efficientlab_tf.data.mask_readings import INDEX
 from efficientlab_tf.data.picture_files import Refused, header_of
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
@@ -39,9 +37,36 @@ THUMBNAIL_SIDE = 200
 # A decoded picture may take some hundred megabytes until it is shrunk.
 _ONE_AT_A_TIME = threading.Lock()
 _LAYER_SIDE = 1024
-_WHITE = (255, 255, 255)
-_VEILS = {BACKGROUND: 0.12, FOREGROUND: 0.3}
-_COLORS = {BACKGROUND: (40, 110, 255), FOREGROUND: (20, 160, 60)}
+_SHARP_SIDE = 4096
+_WHITE, _INK = (255, 255, 255), (30, 30, 30)
+_VEIL, _BACKGROUND_VEIL = 0.3, 0.2
+
+
+class Window(NamedTuple):
+    """The part of a picture that is shown, in parts of its sides: 0 to 1."""
+
+    top: float = 0.0
+    left: float = 0.0
+    side: float = 1.0
+
+    def part(self, height: int, width: int) -> tuple[slice, slice]:
+        """The same of an array that shows the whole picture."""
+        rows, columns = round(height * self.side), round(width * self.side)
+        top = min(round(self.top * height), height - rows)
+        left = min(round(self.left * width), width - columns)
+        return slice(top, top + rows), slice(left, left + columns)
+
+    def resized(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The part of values [h, w] or [h, w, 3] that it shows, as [*size(, 3)]."""
+        (height, width), (rows, columns) = values.shape[:2], size
+        left, top = self.left * width, self.top * height
+        box = left, top, left + self.side * width, top + self.side * height
+        image = Image.fromarray(np.ascontiguousarray(values))
+        how = Image.Resampling.BILINEAR
+        return np.asarray(image.resize((columns, rows), how, box))
+
+
+WHOLE = Window()
 
 
 @dataclasses.dataclass
@@ -55,9 +80,11 @@ class Picture:
       fitted: uint8 [H, W, 3] for each size (H, W) that a method has.
       annotations: the marks.
       history: the marks as they were before each change.
+      file: the picture as it came, where the workspace put it.
       read: what a method knows of it, by the method's name.
-      probability: float32 [H, W, 2] at the size of the method that was adapted last;
+      probability: float32 [H, W, k+1] at the size of the method that was adapted last;
         None before.
+      classes: the numbers of the k classes that it learned, of 1..K.
       confidence: how sure the method is of the mask, see `metrics.confidence`.
     """
 
@@ -66,10 +93,31 @@ class Picture:
     shown: dict[int, np.ndarray]
     fitted: dict[tuple[int, int], np.ndarray]
     annotations: Annotations
+    file: Path = Path()
     history: list[Annotations] = dataclasses.field(default_factory=list)
     read: dict[str, Any] = dataclasses.field(default_factory=dict)
     probability: np.ndarray | None = None
+    classes: tuple[int, ...] = ()
     confidence: float = 0.0
+
+    def mask(
+        self, size: tuple[int, int], threshold: float, window: Window = WHOLE
+    ) -> np.ndarray:
+        """What was found, or a window of it, uint8 [*size]: 0, 1..K."""
+        found = self.probability
+        if window != WHOLE:
+            planes = [
+                window.resized(found[..., i], size) for i in range(found.shape[-1])
+            ]
+            found = np.stack(planes, axis=-1)
+        numbers = np.array([BACKGROUND, *self.classes], np.uint8)
+        return numbers[decide(found, size, threshold)]
+
+    def sharp(self) -> np.ndarray:
+        """The picture from its file, uint8 [H, W, 3], of 4,096 pixels at most."""
+        with _ONE_AT_A_TIME:
+            image = rgb(read_image(self.file.read_bytes(), stretch=True))
+            return _scaled(image, min(_SHARP_SIDE, max(self.size)))
 
 
 def read_picture(
@@ -99,13 +147,16 @@ def read_picture(
     return Picture(name, size, shown, fitted, Annotations(size))
 
 
-def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
-    """Decodes a mask of a picture, uint8 [h, w] of its aspect ratio: 0 and 1.
+def read_layer(
+    picture: Picture, data: bytes, limits: AppConfig, label: int = 1
+) -> np.ndarray:
+    """Decodes a mask of a picture, uint8 [h, w] of its aspect ratio: 0, 1..K, 255.
 
     Args:
       picture: its picture.
       data: an image file; what it means is decided as for `mask_deciding.decide`.
       limits: what is refused.
+      label: what a mask of one object is of; numbers of several classes stay.
 
     Raises:
       UserError: too large, not a mask, or of another aspect ratio.
@@ -118,13 +169,21 @@ def read_layer(picture: Picture, data: bytes, limits: AppConfig) -> np.ndarray:
         with _ONE_AT_A_TIME:
             plane = read_plane(data)
             means = means_of(plane, name)
-            if not means.is_binary:
+            if not (means.is_binary or means.kind == INDEX):
                 raise Refused(
-                    f"it holds several classes ({means.text}); give one object, 255, "
-                    "on background, 0"
+                    f"it holds several classes in colours ({means.text}); save it "
+                    "with their numbers, 1, 2, ..., on background, 0"
                 )
             mask = means.apply(plane)[0]
-            mask[(mask > 0) & (mask != IGNORE)] = 1
+            known = (mask > 0) & (mask != IGNORE)
+            if means.is_binary:
+                mask[known] = label
+            most = int(mask[known].max(initial=0))
+            if most > limits.max_classes:
+                raise Refused(
+                    f"it holds class {most}, and {limits.max_classes} classes are the "
+                    "most that are taken; number them from 1"
+                )
             mask = fit_mask(mask, upright, [])
     except Refused as error:
         raise UserError(f"{name}: {error}") from error
@@ -155,46 +214,63 @@ def check_file(name: str, data: bytes, limits: AppConfig) -> None:
         )
 
 
-def draw(picture: Picture, side: int, threshold: float, marks: bool) -> np.ndarray:
+def draw(
+    picture: Picture,
+    image: np.ndarray,
+    threshold: float,
+    *,
+    marks: bool = True,
+    window: Window = WHOLE,
+) -> np.ndarray:
     """A picture as the page shows it, with its mask, if it has one: uint8 [h, w, 3].
 
-    `side` is the longer one, of `Picture.shown`. Marks are drawn over the mask: what is
-    painted as a veil, points as dots.
+    Marks are drawn over the mask: what is painted as a veil, points as dots.
+
+    Args:
+      picture: whose mask and marks they are.
+      image: uint8 [h, w, 3], what the window shows of it.
+      threshold: of the foreground, for one class.
+      marks: whether they are drawn.
+      window: the part that is shown.
     """
-    image = picture.shown[side]
-    line = 2 if side == SHOWN_SIDE else 1
+    line = 2 if max(image.shape) > THUMBNAIL_SIDE else 1
     if picture.probability is not None:
-        mask = decide(picture.probability, image.shape[:2], threshold)
-        image = overlay(image, mask, color=PALETTE[0])
-        image = outline(image, mask, color=_WHITE, width=line)
+        mask = picture.mask(image.shape[:2], threshold, window)
+        image = outline(overlay(image, mask), mask, color=_WHITE, width=line)
     if not marks:
         return image
-    all_marks = picture.annotations.marks
-    points = [m for m in all_marks if isinstance(m, Stroke) and not m.radius]
-    painted = tuple(mark for mark in all_marks if mark not in points)
+    points = [mark for mark in picture.annotations.marks if mark.is_point]
+    painted = tuple(m for m in picture.annotations.marks if not m.is_point)
     if painted:
-        image = _painted(image, Annotations(picture.size, painted), line)
+        height, width = (round(side / window.side) for side in image.shape[:2])
+        mask = Annotations(picture.size, painted).raster(height, width)
+        image = _painted(image, mask[window.part(height, width)], line)
     drawn = Image.fromarray(image)
     canvas = ImageDraw.Draw(drawn)
-    reach = max(POINT_REACH * side / 2, 3)
-    for point in points:
-        x = (point.column + 0.5) * drawn.width / picture.size[1]
-        y = (point.row + 0.5) * drawn.height / picture.size[0]
+    reach = max(POINT_REACH * max(image.shape) / 2, 3)
+    places = ((*place, mark.label) for mark in points for place in mark.path)
+    for row, column, label in places:
+        y = ((row + 0.5) / picture.size[0] - window.top) / window.side * drawn.height
+        x = ((column + 0.5) / picture.size[1] - window.left) / window.side * drawn.width
         box = (x - reach, y - reach, x + reach, y + reach)
-        canvas.ellipse(box, fill=_COLORS[point.label], outline=_WHITE, width=line)
+        canvas.ellipse(box, fill=color_of(label), outline=_WHITE, width=line)
     return np.asarray(drawn)
 
 
-def _painted(image: np.ndarray, annotations: Annotations, line: int) -> np.ndarray:
-    """Veils what is painted; in a thumbnail, outlines the object alone."""
-    mask = annotations.raster(*image.shape[:2])
-    for label, color in _COLORS.items():
-        own = (mask == label).astype(np.uint8)
-        if not own.any() or (label == BACKGROUND and line == 1):
-            continue
+def color_of(label: int) -> tuple[int, int, int]:
+    """The colour of what is marked as background, 0, or a class."""
+    return PALETTE[(label - 1) % len(PALETTE)] if label else _INK
+
+
+def _painted(image: np.ndarray, mask: np.ndarray, line: int) -> np.ndarray:
+    """Veils what is painted and outlines classes; in a thumbnail outlines alone."""
+    for label in np.setdiff1d(mask, [IGNORE]).tolist():
+        own, color = (mask == label).astype(np.uint8), color_of(label)
         if line > 1:
-            image = overlay(image, own, color=color, alpha=_VEILS[label])
-        image = outline(image, own, color=color, width=line)
+            veil = _VEIL if label else _BACKGROUND_VEIL
+            image = overlay(image, own, color=color, alpha=veil)
+        if label != BACKGROUND:
+            image = outline(image, own, color=color, width=line)
     return image
 
 

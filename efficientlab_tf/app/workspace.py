@@ -5,67 +5,53 @@
         workspace.mark(0, row, column, FOREGROUND)
         workspace.adapt("guided")
         workspace.mask(0)
-        workspace.write_masks()
 
-Of a picture it keeps small copies alone. One instance is one user's; its methods take
+`downloads` writes what is taken away. Of a picture it keeps small copies alone, and its
+file on disk. One instance is one user's; its methods take
 turns, so that quick clicks do not get into each other's way.
 """
 
 import contextlib
 import functools
-import io
+import itertools
 import shutil
 import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from efficientlab_tf.app.annotations import FOREGROUND, Annotations
+from efficientlab_tf.app.annotations import Annotations, Area, Stroke
+from efficientlab_tf.app.classes import Classes
 from efficientlab_tf.app.config import AppConfig
-from efficientlab_tf.app.methods import TURN, Method, OnStep
+from efficientlab_tf.app.methods import Method, OnStep
 from efficientlab_tf.app.picture import (
     SHOWN_SIDE,
+    WHOLE,
     Picture,
+    Window,
     draw,
     read_layer,
     read_picture,
 )
 from efficientlab_tf.automatic.estimate import Estimate
-from efficientlab_tf.config import ExportConfig
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.inference.annotations import FORMATS, Prediction
-from efficientlab_tf.inference.queries import Query, output_names
-from efficientlab_tf.inference.segmenting import MASKS
 from efficientlab_tf.metrics import confidence
-from efficientlab_tf.pictures import decide, palette_image
-from efficientlab_tf.serving.adapted import ServedAdapted
-from efficientlab_tf.serving.folder import export
+from efficientlab_tf.segmenters.segmenter import Adapted
 
 NO_PICTURES = (
     "there are no pictures, or they were forgotten as nothing was done for long; drop "
     "some in, or take a sample"
 )
 
-_CLASS = "object"
-
-
-class _ElsewherePrediction(Prediction):
-    """A prediction whose picture is not here."""
-
-    def put(self, folder: Path) -> str:
-        """The picture's own name."""
-        return self.query.path.name
-
 
 def _in_turn(method: Callable) -> Callable:
     @functools.wraps(method)
     def locked(self, *args, **kwargs):
-        with self._lock:
+        with self.turn:
             return method(self, *args, **kwargs)
 
     return locked
@@ -81,8 +67,12 @@ class Workspace(contextlib.AbstractContextManager):
 
     Attributes:
       pictures: in the order in which they came.
+      classes: the names of the classes 1..K.
+      turn: held while one of its methods works.
       stale: whether marks changed since `adapt`, or nothing was adapted yet.
       adapted_by: name of the method that was adapted last; "" before.
+      adapted: what it learned; None before.
+      learned: the numbers of the classes that were marked then.
       estimate: what it said to expect of new pictures, if it did.
     """
 
@@ -90,9 +80,12 @@ class Workspace(contextlib.AbstractContextManager):
         self.methods = dict(methods)
         self.limits = limits
         self.pictures: list[Picture] = []
+        self.classes = Classes(limits.max_classes)
+        self._sharp: tuple[Picture, np.ndarray] | None = None
         self._parent = folder
         self._folder: Path | None = None
-        self._lock = threading.RLock()
+        self.turn = threading.RLock()
+        self._numbers = itertools.count()
         self._forget()
 
     def __exit__(self, *_) -> None:
@@ -108,8 +101,11 @@ class Workspace(contextlib.AbstractContextManager):
 
     @_in_turn
     def clear(self) -> None:
-        """Forgets pictures, marks and what was adapted."""
+        """Forgets pictures, marks, classes and what was adapted."""
+        for picture in self.pictures:
+            picture.file.unlink(missing_ok=True)
         self.pictures.clear()
+        self.classes, self._sharp = Classes(self.limits.max_classes), None
         self._forget()
 
     @_in_turn
@@ -126,21 +122,40 @@ class Workspace(contextlib.AbstractContextManager):
                 f"{name}: there are {self.limits.max_pictures} pictures already, the "
                 "most that are taken; start anew to work on others"
             )
-        sizes = {method.size for method in self.methods.values()}
-        picture = read_picture(name, data, sizes, self.limits)
+        picture = self.read(name, data)
         if mask is not None:
             layer = read_layer(picture, mask, self.limits)
             picture.annotations = picture.annotations.with_layer(layer)
+            self.classes.reach(layer[layer != IGNORE].max(initial=0))
             self.stale = True
         self.pictures.append(picture)
         if self.adapted_by:
             self._predict()
+
+    def read(self, name: str, data: bytes) -> Picture:
+        """Reads a picture, see `read_picture`, without adding it.
+
+        Raises:
+          UserError: too large, or not a picture.
+        """
+        sizes = {method.size for method in self.methods.values()}
+        picture = read_picture(name, data, sizes, self.limits)
+        picture.file = self.folder / f"{next(self._numbers)}.picture"
+        picture.file.write_bytes(data)
+        return picture
+
+    @_in_turn
+    def replace(self, pictures: list[Picture], classes: list[str]) -> None:
+        """Takes pictures of `read` and names of classes in place of its own."""
+        self.clear()
+        self.pictures, self.classes.names = list(pictures), list(classes)
 
     @_in_turn
     def remove(self, index: int) -> None:
         """Forgets a picture with its marks."""
         picture = self.picture(index)
         self.pictures.remove(picture)
+        picture.file.unlink(missing_ok=True)
         if picture.annotations.marks:
             self.stale = True
         if not self.pictures:
@@ -150,26 +165,45 @@ class Workspace(contextlib.AbstractContextManager):
     def mark(
         self, index: int, row: int, column: int, label: int, radius: float = 0.0
     ) -> None:
-        """Adds a point (radius 0) or a disc, or erases; see `Annotations.add`.
+        """Adds a point (radius 0) or a disc, or erases; see `put`."""
+        self.put(index, Stroke(((row, column),), label, radius))
+
+    @_in_turn
+    def put(self, index: int, mark: Stroke | Area) -> None:
+        """Adds a mark to a picture, or erases with it; see `Annotations.add`.
 
         Places and radius are in pixels of the picture, as `Picture.size` counts them;
-        labels are 1 object, 0 background, 255 eraser.
+        labels are 0 background, 1..K, 255 eraser.
 
         Raises:
           UserError: no such picture, outside of it, or no such label.
         """
         picture = self.picture(index)
-        self._change(picture, picture.annotations.add(row, column, label, radius))
+        if mark.label != IGNORE and not 0 <= mark.label <= len(self.classes.names):
+            raise UserError(
+                f"label: expected 0 (background), {IGNORE} (eraser) or a class from 1 "
+                f"to {len(self.classes.names)}, received {mark.label}"
+            )
+        self._change(picture, picture.annotations.add(mark))
 
     @_in_turn
-    def set_mask(self, index: int, data: bytes) -> None:
+    def set_mask(self, index: int, data: bytes, label: int = 1) -> None:
         """Puts a mask file in place of a picture's marks; see `picture.read_layer`.
+
+        A mask of several classes has their numbers, and names those that are new.
+
+        Args:
+          index: the picture's number.
+          data: the file.
+          label: what a mask of one object is of; no class counts as the first.
 
         Raises:
           UserError: not a mask, or not of the picture's aspect ratio.
         """
         picture = self.picture(index)
-        layer = read_layer(picture, data, self.limits)
+        label = label if 1 <= label <= len(self.classes.names) else 1
+        layer = read_layer(picture, data, self.limits, label)
+        self.classes.reach(layer[layer != IGNORE].max(initial=0))
         self._change(picture, picture.annotations.with_layer(layer))
 
     @_in_turn
@@ -210,9 +244,13 @@ class Workspace(contextlib.AbstractContextManager):
                 f"steps: expected 0 (the model's own) to {most}, received {steps}"
             )
         masks, read = self._masks(chosen.size), self._read(method)
-        learned = chosen.adapt(read, masks, steps or chosen.steps, on_step)
-        self._adapted, self.estimate = learned
-        self.adapted_by = method
+        learned = np.setdiff1d(masks, [0, IGNORE])
+        numbers = np.arange(256, dtype=np.uint8)
+        numbers[learned] = 1 + np.arange(len(learned))
+        self.adapted, self.estimate = chosen.adapt(
+            *(read, numbers[masks], len(learned), steps or chosen.steps, on_step)
+        )
+        self.adapted_by, self.learned = method, tuple(learned.tolist())
         for picture in self.pictures:
             picture.probability = None
         self._predict()
@@ -235,7 +273,7 @@ class Workspace(contextlib.AbstractContextManager):
 
     @_in_turn
     def mask(self, index: int) -> np.ndarray:
-        """The mask of a picture, uint8 [height, width] of its own size; 0 or 1.
+        """The mask of a picture, uint8 [height, width] of its own size; 0, 1..K.
 
         Raises:
           UserError: nothing was adapted yet.
@@ -243,83 +281,40 @@ class Workspace(contextlib.AbstractContextManager):
         picture = self.picture(index)
         if picture.probability is None:
             raise UserError("there are no masks yet; mark the object and press adapt")
-        return decide(picture.probability, picture.size, self.limits.threshold)
+        return picture.mask(picture.size, self.limits.threshold)
 
     @_in_turn
     def shown(
-        self, index: int, side: int = SHOWN_SIDE, marks: bool = True
+        self,
+        index: int,
+        side: int = SHOWN_SIDE,
+        marks: bool = True,
+        masks: bool = True,
+        window: Window = WHOLE,
     ) -> np.ndarray:
-        """A picture with its mask, uint8 [h, w, 3]; see `picture.draw`."""
-        return draw(self.picture(index), side, self.limits.threshold, marks)
-
-    def _named_masks(self) -> tuple[list[np.ndarray], list[str]]:
-        """The masks of all pictures, and the names of their files."""
-        masks = [self.mask(i) for i in range(len(self.pictures))]
-        if not masks:
-            raise UserError("there are no masks yet; add pictures first")
-        return masks, output_names([picture.name for picture in self.pictures])
-
-    @_in_turn
-    def write_masks(self) -> Path:
-        """Writes all masks, at their pictures' sizes, into a ZIP file.
-
-        masks/NAME.png are palette images: 0 background, 1 object.
-
-        Raises:
-          UserError: nothing was adapted yet.
-        """
-        masks, names = self._named_masks()
-        path = self._own_folder() / "masks.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, mask in zip(names, masks, strict=True):
-                file = io.BytesIO()
-                palette_image(mask).save(file, "PNG")
-                archive.writestr(f"{MASKS}/{name}.png", file.getvalue())
-        return path
-
-    @_in_turn
-    def write_annotations(self, form: str) -> Path:
-        """Writes all masks for an annotation tool, the least sure first, zipped.
-
-        The ZIP file names the pictures and does not hold them: they are with whoever
-        dropped them in.
+        """A picture as it is shown, uint8 [h, w, 3], its longer side as asked for.
 
         Args:
-          form: of `inference.annotations.FORMATS`.
-
-        Raises:
-          UserError: nothing was adapted yet.
+          index: its number.
+          side: one of `Picture.shown`.
+          marks: whether they are drawn.
+          masks: whether the mask is drawn, and with it the marks.
+          window: the part to show; see `picture.draw`.
         """
-        masks, names = self._named_masks()
-        predictions = []
-        for picture, name, mask in zip(self.pictures, names, masks, strict=True):
-            query = Query(Path(picture.name), None, name)
-            predictions.append(_ElsewherePrediction(query, mask, picture.confidence))
-        predictions.sort(key=lambda one: one.confidence)
-        own = self._own_folder()
-        with tempfile.TemporaryDirectory(dir=own) as folder:
-            FORMATS[form](Path(folder), [_CLASS], predictions)
-            return Path(shutil.make_archive(str(own / form), "zip", folder))
+        picture = self.picture(index)
+        image = picture.shown[side]
+        if window != WHOLE:
+            image = window.resized(self._sharp_of(picture), image.shape[:2])
+        if not masks:
+            return image
+        threshold = self.limits.threshold
+        return draw(picture, image, threshold, marks=marks, window=window)
 
-    @_in_turn
-    def write_model(self) -> Path:
-        """Writes the adapted model as a SavedModel, zipped: see `serving.adapted`.
-
-        Raises:
-          UserError: nothing was adapted yet.
-        """
-        if self._adapted is None:
-            raise UserError("there is no adapted model yet; mark the object and adapt")
-        if self.stale:
-            raise UserError("the marks have changed since; press adapt first")
-        with tempfile.TemporaryDirectory(dir=self._own_folder()) as folder:
-            version = Path(folder) / self.adapted_by / "1"
-            size = self.methods[self.adapted_by].size
-            with TURN:
-                served = ServedAdapted(self._adapted, size, 1, ExportConfig())
-                export(version, served)
-            stem = self._own_folder() / f"{self.adapted_by}_adapted"
-            return Path(shutil.make_archive(str(stem), "zip", folder))
+    def _sharp_of(self, picture: Picture) -> np.ndarray:
+        """The picture as large as it is kept; of the last one that was looked at."""
+        if self._sharp is None or self._sharp[0] is not picture:
+            self._sharp = picture, picture.sharp()
+        return self._sharp[1]
 
     def picture(self, index: int) -> Picture:
         """A picture by its number.
@@ -336,7 +331,9 @@ class Workspace(contextlib.AbstractContextManager):
             )
         return self.pictures[index]
 
-    def _own_folder(self) -> Path:
+    @property
+    def folder(self) -> Path:
+        """A folder for its files, until `close`."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(dir=self._parent))
         return self._folder
@@ -347,7 +344,9 @@ class Workspace(contextlib.AbstractContextManager):
         self.stale = True
 
     def _forget(self) -> None:
-        self._adapted, self.adapted_by, self.stale = None, "", True
+        self.adapted: Adapted | None = None
+        self.adapted_by, self.stale = "", True
+        self.learned: tuple[int, ...] = ()
         self.estimate: Estimate | None = None
 
     def _masks(self, size: tuple[int, int]) -> np.ndarray:
@@ -359,7 +358,7 @@ class Workspace(contextlib.AbstractContextManager):
             raise UserError(
                 "nothing is marked yet; click on the object in one of the pictures"
             )
-        if not (masks == FOREGROUND).any():
+        if not ((masks > 0) & (masks != IGNORE)).any():
             raise UserError(
                 "only background is marked; click on the object, too, in at least one "
                 f"picture (the model sees {size[0]} x {size[1]} pixels: a point on the "
@@ -382,7 +381,7 @@ class Workspace(contextlib.AbstractContextManager):
         self._read(self.adapted_by)
         new = [picture for picture in self.pictures if picture.probability is None]
         read = [picture.read[self.adapted_by] for picture in new]
-        predicted = self.methods[self.adapted_by].predict(self._adapted, read)
+        predicted = self.methods[self.adapted_by].predict(self.adapted, read)
         for picture, probability in zip(new, predicted, strict=True):
-            picture.probability = probability
+            picture.probability, picture.classes = probability, self.learned
             picture.confidence = confidence(probability, self.limits.threshold)

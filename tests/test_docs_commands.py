@@ -1,0 +1,203 @@
+"""What pages tell people to type is understood; what takes seconds is run."""
+
+import argparse
+import functools
+import importlib
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import efficientlab_tf as el
+from efficientlab_tf import flags
+from efficientlab_tf.cli import COMMANDS, _with_our_flagfile
+from efficientlab_tf.shipped import TOOLS
+from tests.forked import run_forked
+from tests.test_docs import MODULES, PAGES, ROOT
+
+_FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
+_INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_OURS = re.compile(r"(python -m efficientlab_tf\.|efficientlab |python tools/)\w+[. ]")
+_ANY, ANY = re.compile(r"flags/X\.flags|\bFLAGFILE\b"), "flags/icons_fomaml.flags"
+"""What stands for any flagfile, and one."""
+READ = "README.md", "docs/pictures.md"
+"""Pages whose Python is run."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = _FENCED.findall(page.read_text("utf-8"))
+    return [body for name, body in found if name == language]
+
+
+def lines(page: Path) -> list[str]:
+    """Each command of a page, on one line: those of blocks, and those in sentences."""
+    text = page.read_text("utf-8")
+    found = [
+        line
+        for block in blocks(page, "")
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines()
+        if _OURS.match(line)
+    ]
+    spans = _INLINE.findall(_FENCED.sub("", text))
+    found += [re.sub(r"\s+", " ", one) for one in spans if _OURS.match(one)]
+    return [line for line in found if "..." not in line]
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The different commands of all pages, without what starts them."""
+    found = {}
+    for page in PAGES:
+        for line in lines(page):
+            words = shlex.split(_ANY.sub(ANY, line), comments=True)
+            if words[0] == "python":
+                words = words[2:] if words[1] == "-m" else words[1:]
+            elif len(words) > 1:
+                words = words[1:]
+            name = words[0].removeprefix("efficientlab_tf.")
+            found[(name, *words[1:])] = None
+    return list(found)
+
+
+class _Parsed(BaseException):
+    """Says that a parser was content."""
+
+
+def parse_flags(monkeypatch, name: str, arguments: list[str]) -> None:
+    """Parses as `flags.run` does, with flags of this command alone."""
+    own = flags.flags.FlagValues()
+    for kind, define in flags._DEFINES.items():
+        with_own = functools.partial(define, flag_values=own)
+        monkeypatch.setitem(flags._DEFINES, kind, with_own)
+    enum = functools.partial(flags.flags.DEFINE_enum, flag_values=own)
+    monkeypatch.setattr(flags.flags, "DEFINE_enum", enum)
+    monkeypatch.setattr(flags, "FLAGS", own)
+    monkeypatch.setattr(flags, "_ALIASES", {})
+    # Of absl itself; all commands have it.
+    flags.flags.DEFINE_list("flagfile", [], "", flag_values=own)
+    importlib.import_module(MODULES[name]).define_flags()
+    arguments = [_with_our_flagfile(one) for one in arguments]
+    given = own.read_flags_from_files(arguments, force_gnu=False)
+    left = own([name, *flags.unmarked(given)])
+    assert left == [name], left
+
+
+def parse_arguments(monkeypatch, script: Path, arguments: list[str]) -> None:
+    """Runs a script until its parser is content."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_alone(self, *args, **kwargs):
+        parse(self, *args, **kwargs)
+        raise _Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_alone)
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    monkeypatch.syspath_prepend(str(script.parent))
+    with pytest.raises(_Parsed):
+        runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_the_parser_understands(monkeypatch, command):
+    name, *arguments = command
+    monkeypatch.chdir(ROOT)
+    if name in MODULES:
+        parse_flags(monkeypatch, name, arguments)
+    elif name in COMMANDS:
+        parse_arguments(monkeypatch, COMMANDS[name], arguments)
+    elif name.startswith("tools/") and arguments[0] != "table":
+        parse_arguments(monkeypatch, ROOT / name, arguments)
+    else:
+        assert name.startswith("tools/") or name in ("--help", "--version"), name
+
+
+def test_what_is_understood_is_not_nothing(monkeypatch):
+    with pytest.raises(flags.flags.Error, match="Unknown command line flag"):
+        parse_flags(monkeypatch, "adapt", ["--suport=x"])
+    monkeypatch.undo()
+    with pytest.raises(flags.flags.Error, match="seed"):
+        parse_flags(monkeypatch, "adapt", ["--seed=many"])
+    monkeypatch.undo()
+    with pytest.raises(SystemExit):
+        parse_arguments(monkeypatch, TOOLS / "verify.py", ["--no_such"])
+    assert len(commands()) > 30
+    assert (
+        "adapt",
+        "--support=labelled",
+        "--query=new_pictures",
+        "--output=results",
+    ) in (commands())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """What a person has beside himself as he reads: labelled and new pictures."""
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("labelled/images", "labelled/masks", "new_pictures", "fewshot_data"):
+        Path(name).mkdir(parents=True)
+    for i in range(4):
+        image = rng.integers(0, 90, [64, 80, 3], np.uint8)
+        mask = np.zeros([64, 80], np.uint8)
+        mask[20:40, 10 * i : 30 + 10 * i] = 255
+        image[mask > 0, 0] += 150
+        Image.fromarray(image).save(f"new_pictures/{i}.png")
+        if i < 3:
+            Image.fromarray(image).save(f"labelled/images/{i}.png")
+            Image.fromarray(mask).save(f"labelled/masks/{i}.png")
+        own = Path("fewshot_data", ("ant", "bee")[i % 2])
+        own.mkdir(exist_ok=True)
+        Image.fromarray(image).save(own / f"{i + 1}.jpg")
+        Image.fromarray(mask).save(own / f"{i + 1}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", READ)
+def test_python_of_pages_runs(folder, monkeypatch, page):
+    names = sorted(Path("labelled/images").iterdir())
+    images = [np.asarray(Image.open(path)) for path in names]
+    masks = [
+        np.asarray(Image.open(path)) // 255
+        for path in sorted(Path("labelled/masks").iterdir())
+    ]
+    pictures = sorted(Path("new_pictures").iterdir())
+    # With what runs as a graph, and where it says what to expect with a short search.
+    small = el.load("logistic_regression").adapt
+    short = functools.partial(el.adapt, budget=1)
+    own = {"images": images, "masks": masks, "pictures": pictures}
+    for code in blocks(ROOT / page, "python"):
+        with monkeypatch.context() as patch:
+            patch.setattr(el, "adapt", short if ".estimate" in code else small)
+            exec(compile(code, page, "exec"), own)
+    assert own["masks"][0].shape == (64, 80) and len(own["masks"]) == 4
+    assert Path("mine.keras").is_file()
+
+
+def test_own_pictures_from_the_shell(folder):
+    (line,) = (one for one in lines(ROOT / "README.md") if ".adapt" in one)
+    name, *arguments = shlex.split(line)[2:]
+    name = name.removeprefix("efficientlab_tf.")
+    arguments += ["--model=logistic_regression"]
+    ended = run_forked(folder, name, *arguments)
+    assert ended.status == 0, ended.err
+    assert len(list(Path("results/masks").glob("*.png"))) == 4
+
+
+def test_a_dataset_from_files(folder, monkeypatch):
+    """Data's first commands, on two classes of two pictures."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    ours = [one for one in lines(ROOT / "docs/data.md") if "python tools/" in one]
+    for line in ours[:3]:
+        script, *arguments = shlex.split(line)[1:]
+        if "--splits" in arguments:  # These have 1,000 classes.
+            del arguments[arguments.index("--splits") :]
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        assert not ended.value.code, line
+    assert Path("datasets/fss1000/dataset.json").is_file()
+    assert Image.open("fss1000.png").width > 100
