@@ -337,7 +337,7 @@ def test_shapes_classes_and_a_project(address, browser, folder):
         document = json.loads(archive.read("project.json"))
     (point,) = document["pictures"][0]["marks"][-1]["stroke"]
     # It was shown larger about where the polygon is, as far as the picture goes.
-    np.testing.assert_allclose(point, [22, 90], atol=1.1)
+    np.testing.assert_allclose(point, [18, 90], atol=1.1)
 
     page.find("#anew").click()
     page.says("Drop in pictures")

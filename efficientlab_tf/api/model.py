@@ -25,6 +25,7 @@ from efficientlab_tf.files import writing
 from efficientlab_tf.inference.pictures import (
     Picture,
     check_classes,
+    check_left,
     read_masks,
     read_pictures,
 )
@@ -151,7 +152,7 @@ class Model(abc.ABC):
         support = np.stack([resize_image(picture, self.size) for picture in pictures])
         labels = (resize_annotations(label[np.newaxis], self.size) for label in labels)
         labels = np.concatenate(list(labels))
-        self._check_left(labels, names)
+        check_left(labels, names, self.size)
         notes: list[str] = []
         own = self.resolve(self._for_support(len(support), settings, notes))
         if self.has_steps and count != self.classes:
@@ -172,16 +173,6 @@ class Model(abc.ABC):
             adapted, trail = follow(method, support, labels, on_step=on_step, **watch)
         found = (threshold, own, trail, search, tuple(notes))
         return AdaptedModel(self, adapted, names, *found)
-
-    def _check_left(self, masks: np.ndarray, names: Sequence[str]) -> None:
-        for number, name in enumerate(names, start=1):
-            if not (masks == number).any():
-                height, width = self.size
-                raise UserError(
-                    f"at the model's {height} x {width} pixels nothing is left of "
-                    f"class {name}; label more of it, give pictures that show it "
-                    "larger, or a model that works at a larger size"
-                )
 
     def _for_support(self, count: int, settings: Settings, notes: list[str]):
         """Takes mini-batches of a large support set, unless told otherwise."""

@@ -115,7 +115,14 @@ def build_page(
                     load = gr.Button("Load sample", size="sm", elem_id="load")
             with gr.Column(elem_id="work", min_width=0):
                 with gr.Row(elem_id="tools"):
-                    gr.Radio(_TOOLS, value=POINT, label="Tool", elem_id="tool", scale=3)
+                    gr.Radio(
+                        _TOOLS,
+                        value=POINT,
+                        label="Tool",
+                        interactive=True,  # What no function takes would not be.
+                        elem_id="tool",
+                        scale=3,
+                    )
                     radius = gr.Slider(
                         1,
                         30,

@@ -169,3 +169,24 @@ def _labels(label: str, mask: np.ndarray | Image.Image) -> np.ndarray:
             f"{label}: expected 0 to {IGNORE}, received {array.min()} to {array.max()}"
         )
     return array.astype(np.uint8)
+
+
+def check_left(masks: np.ndarray, names: Sequence[str], size: tuple[int, int]) -> None:
+    """Refuses masks that show nothing of a class at a model's size.
+
+    Args:
+      masks: uint8 [n, H, W], at that size.
+      names: of the classes 1..K.
+      size: height and width in pixels.
+
+    Raises:
+      UserError: a class has no pixel.
+    """
+    for number, name in enumerate(names, start=1):
+        if not (masks == number).any():
+            height, width = size
+            raise UserError(
+                f"at the model's {height} x {width} pixels nothing is left of "
+                f"class {name}; label more of it, give pictures that show it "
+                "larger, or a model that works at a larger size"
+            )
