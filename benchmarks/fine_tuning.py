@@ -42,7 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     keras.utils.set_random_seed(0)
     size, steps, rate = options.image_size, options.steps, options.learning_rate
     model = build_model(
-        "efficientlab", image_size=size, backbone=options.backbone, dropout=0.0
+        "efficientlab",
+        image_size=size,
+        backbone=options.backbone,
+        final_dropout=0.0,
+        drop_connect=0.0,
     )
     network = Network(model)
     learner = LearnerConfig(

@@ -25,7 +25,6 @@ PAGE = ROOT / "benchmarks" / "README.md"
 COMMANDS = (
     "meta_step --backbone EfficientNetLite0 --image_size 96 --meta_batch 2",
     "second_order --network meta_drn --image_size 64 --unrolled_size 64",
-    "fine_tuning",
     "guidance",
     "episodes --dataset_dir sample:icons --image_size 96",
 )
