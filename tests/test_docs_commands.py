@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import efficientlab_tf as el
 from efficientlab_tf import flags
 from efficientlab_tf.cli import COMMANDS, _with_our_flagfile
 from efficientlab_tf.shipped import TOOLS
@@ -25,8 +24,6 @@ _INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _OURS = re.compile(r"(python -m efficientlab_tf\.|efficientlab |python tools/)\w+[. ]")
 _ANY, ANY = re.compile(r"flags/X\.flags|\bFLAGFILE\b"), "flags/icons_fomaml.flags"
 """What stands for any flagfile, and one."""
-READ = "README.md", "docs/pictures.md"
-"""Pages whose Python is run."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -154,27 +151,6 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(image).save(own / f"{i + 1}.jpg")
         Image.fromarray(mask).save(own / f"{i + 1}.png")
     return tmp_path
-
-
-@pytest.mark.parametrize("page", READ)
-def test_python_of_pages_runs(folder, monkeypatch, page):
-    names = sorted(Path("labelled/images").iterdir())
-    images = [np.asarray(Image.open(path)) for path in names]
-    masks = [
-        np.asarray(Image.open(path)) // 255
-        for path in sorted(Path("labelled/masks").iterdir())
-    ]
-    pictures = sorted(Path("new_pictures").iterdir())
-    # With what runs as a graph, and where it says what to expect with a short search.
-    small = el.load("logistic_regression").adapt
-    short = functools.partial(el.adapt, budget=1)
-    own = {"images": images, "masks": masks, "pictures": pictures}
-    for code in blocks(ROOT / page, "python"):
-        with monkeypatch.context() as patch:
-            patch.setattr(el, "adapt", short if ".estimate" in code else small)
-            exec(compile(code, page, "exec"), own)
-    assert own["masks"][0].shape == (64, 80) and len(own["masks"]) == 4
-    assert Path("mine.keras").is_file()
 
 
 def test_own_pictures_from_the_shell(folder):
