@@ -20,8 +20,10 @@ from scipy.optimize import minimize
 
 _HELD = 0.002
 """r; 0.0005 to 0.005 do as well on validation sets."""
-_LEAST, _BINS = 0.25, 64
-"""No lower threshold, so that a picture without the object stays empty."""
+_LEAST, _MOST = 0.3, 0.7
+"""Of p, not p': a picture without the object stays empty, and a calibration that went
+wrong, as five pictures may be unlike the next ones, cannot empty all others."""
+_BINS = 64
 _SURE = 0.01
 
 
@@ -33,7 +35,7 @@ class Decision:
       slope: a.
       bias: b.
       by_picture: whether each picture has the threshold that promises most; else it is
-        0.5 of p'.
+        0.5 of p' for all.
     """
 
     slope: float = 1.0
@@ -69,7 +71,7 @@ class Decision:
             own = weights @ (np.logaddexp(0, z) - labels * z)
             return own + _HELD * ((ab[0] - 1) ** 2 + ab[1] ** 2)
 
-        slope, bias = minimize(loss, [1.0, 0.0]).x
+        slope, bias = minimize(loss, [1.0, 0.0], bounds=[(0.1, None), (None, None)]).x
         return cls(float(slope), float(bias), True)
 
     def __call__(self, probabilities: tf.Tensor) -> tf.Tensor:
@@ -77,10 +79,15 @@ class Decision:
         if self == Decision():
             return probabilities
         foreground = tf.clip_by_value(probabilities[..., 1], _SURE, 1 - _SURE)
-        odds = self.slope * _logit_of(foreground) + self.bias
+        odds = _logit_of(foreground)
+        calibrated = self.slope * odds + self.bias
         if self.by_picture:
-            odds -= _logit_of(_promising(tf.sigmoid(odds)))
-        foreground = tf.sigmoid(odds)
+            threshold = _logit_of(_promising(tf.sigmoid(calibrated)))
+            threshold = (threshold - self.bias) / self.slope
+            threshold = tf.clip_by_value(tf.sigmoid(threshold), _LEAST, _MOST)
+            foreground = tf.sigmoid(odds - _logit_of(threshold))
+        else:
+            foreground = tf.sigmoid(calibrated)
         return tf.stack([1 - foreground, foreground], -1)
 
 
@@ -92,7 +99,8 @@ def _promising(p: tf.Tensor) -> tf.Tensor:
     chosen = _summed(tf.ones_like(p), bins)
     right = _summed(p, bins)
     best = tf.argmax(right / (chosen + right[-1]), output_type=tf.int32)
-    return tf.maximum(tf.cast(_BINS - 1 - best, p.dtype) / _BINS, _LEAST)
+    lower = tf.cast(_BINS - 1 - best, p.dtype) / _BINS
+    return tf.clip_by_value(lower, _SURE, 1 - _SURE)
 
 
 def _summed(values: tf.Tensor, bins: tf.Tensor) -> tf.Tensor:

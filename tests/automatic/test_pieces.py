@@ -246,8 +246,10 @@ def test_each_picture_has_the_threshold_that_promises_most():
     assert mask([0.95, 0.9, 0.1, 0.02]).tolist() == [True, True, False, False]
     # Half of a doubtful object is worth more than none.
     assert mask([0.45, 0.44, 0.05, 0.02]).tolist() == [True, True, False, False]
-    # Nothing is found where nothing is likely.
+    # Nothing is found where nothing is likely, and what is likely is always found.
     assert not mask([0.2, 0.1, 0.05, 0.02]).any()
+    wrong = Decision(1, -5, True)(np.array([[[0.2, 0.8], [0.4, 0.6]]], np.float32))
+    assert (wrong.numpy()[0, :, 1] > 0.5).tolist() == [True, False]
     # As all subsets that a threshold can choose say.
     p = np.random.default_rng(1).uniform(0.3, 0.9, 40)
     surest = np.sort(p)[::-1]
