@@ -85,13 +85,15 @@ def parse_flags(monkeypatch, name: str, arguments: list[str]) -> None:
 
 def parse_arguments(monkeypatch, script: Path, arguments: list[str]) -> None:
     """Runs a script until its parser is content."""
-    parse = argparse.ArgumentParser.parse_args
+    # Which of the two a script calls; the first also calls the second.
+    known = "parse_known_args" if "epoch" in arguments else "parse_args"
+    parse = getattr(argparse.ArgumentParser, known)
 
     def parse_alone(self, *args, **kwargs):
         parse(self, *args, **kwargs)
         raise _Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_alone)
+    monkeypatch.setattr(argparse.ArgumentParser, known, parse_alone)
     monkeypatch.setattr(sys, "argv", [str(script), *arguments])
     monkeypatch.syspath_prepend(str(script.parent))
     with pytest.raises(_Parsed):
