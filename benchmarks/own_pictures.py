@@ -105,10 +105,6 @@ def summarized(document: dict, about: str) -> dict:
         if len(told) > 2:
             inside = float(np.mean((low <= measured[told]) & (measured[told] <= high)))
             correlation = float(pearsonr(means, measured[told])[0])
-    each = [r["alone"] for r in results if "alone" in r]
-    tried = [n for n in each[0] if all(n in one for one in each)] if each else []
-    single = {name: float(np.mean([one[name] for one in each])) for name in tried}
-    hindsight = float(np.mean([max(one.values()) for one in each])) if each else None
     return {
         "about": about,
         "settings": settings,
@@ -118,14 +114,23 @@ def summarized(document: dict, about: str) -> dict:
         "inside": inside,
         "correlation": correlation,
         "seconds": float(np.median([r["seconds"] for r in results])),
-        "alone": single,
-        "best_of_each_task": hindsight,
         "by_class": {
             name: round(float(np.mean(own)), 4)
             for name in dict.fromkeys(r["class"] for r in results)
             for own in [[np.mean(r["iou"]) for r in results if r["class"] == name]]
         },
-    }
+    } | candidates(results)
+
+
+def candidates(results: list[dict]) -> dict:
+    """How good each candidate is that all tasks tried alone, and the best of each."""
+    each = [r["alone"] for r in results if "alone" in r]
+    if not each:
+        return {}
+    tried = [name for name in each[0] if all(name in one for one in each)]
+    alone = {name: float(np.mean([one[name] for one in each])) for name in tried}
+    best = float(np.mean([max(one.values()) for one in each]))
+    return {"alone": alone, "best_of_each_task": best}
 
 
 def sentence(summary: dict) -> str:
