@@ -1,7 +1,9 @@
 """What a search ended with: members, their weights, and what is done to their mean.
 
-p = m                      m: weighted mean of the members, perhaps drawn to edges
-p = m / 2 + b / 2          where there are networks beside; b: their weighted mean
+    p = m                  m: weighted mean of the members, perhaps drawn to edges
+    p = m / 2 + b / 2      where there are networks beside; b: their weighted mean
+
+What decides a pixel then is in `threshold`.
 """
 
 import dataclasses

@@ -34,7 +34,7 @@ from efficientlab_tf.models.conditioned import (
     mark_guide,
     split,
 )
-from efficientlab_tf.models.features import check_backbone, dense_features
+from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import BackgroundLogit, Resize
 
 RELATIONS = ("stack", "product")
@@ -273,8 +273,6 @@ def guided(
     whole = isinstance(channels, int) and channels >= 1
     check(whole, "channels", "a whole number from 1", channels)
     hub.check_frozen(backbone, freeze_features)
-    if early:
-        check_backbone(backbone, width, dilated)
     options = {
         "weights": weights,
         "width": width,

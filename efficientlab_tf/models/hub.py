@@ -116,6 +116,7 @@ def build(
     height, width = images.shape[1:3]
     load = hub.models.Backbone.from_preset
     try:
+        # The first network only says how large its patches are; no weights are read.
         converter = hub.layers.ImageConverter.from_preset(preset)
         patch = getattr(load(preset, load_weights=False), "patch_size", None)
         size = [side * (patch or _STRIDE) // _STRIDE for side in (height, width)]
