@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.models.colors import LEAST_SIDE, draw
 
 MOST_SIDE = 384
@@ -33,7 +34,7 @@ def _compiled(labels: int) -> Callable:
     """For pictures of any size, and so many labels."""
     shapes = [None, None, 3], [None, None, labels]
     signature = [*map(tf.TensorSpec, shapes)]
-    return tf.function(_refine, input_signature=signature, autograph=False)
+    return graph(_refine, input_signature=signature)
 
 
 def _refine(image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

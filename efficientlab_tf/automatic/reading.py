@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.automatic.frame import frame
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.models import backbones
 from efficientlab_tf.serving.images import resize
 
@@ -65,18 +66,15 @@ class Reader(tf.Module):
             first, self.channels = self.channels, self.channels + output.shape[-1]
             self.places[stage] = slice(first, self.channels)
         canvas = tf.TensorSpec([None, None, 3], tf.float32)
-        self._encode = tf.function(
-            self._stages, input_signature=[canvas], autograph=False
-        )
+        self._encode = graph(self._stages, input_signature=[canvas])
         # Called, not inlined, by the graphs that use it: it is large.
-        self._read = tf.function(
+        self._read = graph(
             self._graph,
             input_signature=[
                 tf.TensorSpec([None, None, 3], tf.float32),
                 tf.TensorSpec([], tf.int32),
             ],
             # It has no Python control flow of tensors, and to look for some takes 2 s.
-            autograph=False,
         )
 
     def __call__(self, image: np.ndarray, side: int) -> Read:

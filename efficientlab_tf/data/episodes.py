@@ -37,6 +37,7 @@ from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.data.points import annotate, numbered, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError, check_at_least
+from efficientlab_tf.graphs import untouched
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
@@ -149,9 +150,9 @@ def episode_dataset(
     numbers = tf.data.Dataset.range(start_step * len(own), tf.int64.max)
     if len(own) < tasks:
         numbers = numbers.map(
-            lambda n: n // len(own) * tasks + own.start + n % len(own)
+            untouched(lambda n: n // len(own) * tasks + own.start + n % len(own))
         )
-    dataset = numbers.map(draw_episode, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = numbers.map(untouched(draw_episode), num_parallel_calls=tf.data.AUTOTUNE)
     if meta_batch is not None:
         dataset = dataset.batch(len(own), drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)

@@ -25,6 +25,7 @@ from efficientlab_tf.data.records import (
     read_shard,
 )
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph, untouched
 from efficientlab_tf.untrusted import reason_of
 
 # Classes are kept in variables of about this size: while one is made, it is in
@@ -125,7 +126,7 @@ class ImageStore:
             *(place or (len(self._chunks), 0) for place in places), strict=True
         )
         signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)]
-        self._lookup = tf.function(self._lookup_in_graph, input_signature=signature)
+        self._lookup = graph(self._lookup_in_graph, input_signature=signature)
         self._match(identities)
 
     def _match(self, identities: Sequence[np.ndarray]) -> None:
@@ -239,7 +240,7 @@ class ImageStore:
             return length, identity, tf.reduce_max(image), tf.reduce_max(mask)
 
         records = tf.data.TFRecordDataset(self._paths[index])
-        checked = records.map(check, num_parallel_calls=tf.data.AUTOTUNE)
+        checked = records.map(untouched(check), num_parallel_calls=tf.data.AUTOTUNE)
         try:
             seen = [values[:2] for values in checked.as_numpy_iterator()]
         except DAMAGED as error:
@@ -265,7 +266,9 @@ class ImageStore:
             return
         paths, counts = np.array(self._paths), np.array(self.counts, np.int64)
         shards = tf.data.Dataset.from_tensor_slices((paths[indices], counts[indices]))
-        decoded = iter(shards.map(decode_class, num_parallel_calls=tf.data.AUTOTUNE))
+        decoded = iter(
+            shards.map(untouched(decode_class), num_parallel_calls=tf.data.AUTOTUNE)
+        )
         for index in indices:
             try:
                 examples = next(decoded)

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.models.conditioned import GUIDE, split
 from efficientlab_tf.models.guided import (
     ANNOTATIONS,
@@ -54,9 +55,9 @@ class ForwardFunctions:
     def __init__(self, network: Network):
         self.network = network
         self._cut()
-        self.read = tf.function(self._read, reduce_retracing=True)
-        self.guide = tf.function(self._guide, reduce_retracing=True)
-        self.logits = tf.function(self._logits, reduce_retracing=True)
+        self.read = graph(self._read, reduce_retracing=True)
+        self.guide = graph(self._guide, reduce_retracing=True)
+        self.logits = graph(self._logits, reduce_retracing=True)
 
     def segmenter(
         self,

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.models.layers import batch_statistics
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Weights
@@ -190,7 +191,7 @@ class AdaptFunctions:
         self.inner = inner
         height, width, channels = inner.network.image_shape
         self._image_shape = [None, height, width, channels]
-        compiled = functools.partial(tf.function, reduce_retracing=True)
+        compiled = functools.partial(graph, reduce_retracing=True)
         self.adapt = compiled(self._adapt)
         self.support_statistics = compiled(self._support_statistics)
         self.predict = compiled(self._predict)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.losses import Objective
 from efficientlab_tf.models import decoder_mask
 from efficientlab_tf.segmenters.network import Network, Weights
@@ -152,7 +153,7 @@ class InnerLoop:
         self.augment = augment
         self.jit = jit
         step = self._sgd_step
-        self._step = tf.function(step, jit_compile=True) if jit else step
+        self._step = graph(step, jit_compile=True) if jit else step
 
     def gradient(
         self, theta, statistics, images: Images, masks: tf.Tensor, seed: tf.Tensor

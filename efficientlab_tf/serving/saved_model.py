@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from efficientlab_tf.config import ExportConfig, Settings
 from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
 from efficientlab_tf.segmenters.network import Weights
@@ -67,7 +68,7 @@ class SegmentationModel(tf.Module):
             SERVE_ENCODED: (self._segment_encoded, files),
         }
         return {
-            name: tf.function(function, input_signature=[spec], autograph=False)
+            name: graph(function, input_signature=[spec])
             for name, (function, spec) in functions.items()
         }
 
@@ -213,7 +214,7 @@ class ServedModel(SegmentationModel):
             tf.TensorSpec([], tf.float32, "learning_rate"),
             tf.TensorSpec([], tf.int32, "steps"),
         ]
-        return tf.function(adapt_and_segment, input_signature=specs, autograph=False)
+        return graph(adapt_and_segment, input_signature=specs)
 
     def _weights(self) -> Weights:
         parts = self._theta, self._statistics, self._rates

@@ -26,6 +26,7 @@ import tensorflow as tf
 from efficientlab_tf.config import TrainConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.learners.base import TaskUpdate
 from efficientlab_tf.untrusted import reason_of
@@ -117,7 +118,7 @@ class Devices:
           learner: the run's.
           jit: whether XLA compiles what each device computes.
         """
-        return tf.function(learner.meta_step, jit_compile=jit)
+        return graph(learner.meta_step, jit_compile=jit)
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is true in one of the processes."""
@@ -179,12 +180,12 @@ class Replicas(Devices):
         if place.workers > 1:
             self.lost = _LOST
         self._strategy = strategy
-        self._sum = tf.function(self._sum_of_first)
+        self._sum = graph(self._sum_of_first)
 
     def meta_step(self, learner: Learner, jit: bool) -> MetaStep:
         """See `Devices.meta_step`."""
 
-        @tf.function(jit_compile=jit, autograph=False)
+        @graph(jit_compile=jit)
         def sum_of_tasks(state, fields, step, first) -> TaskUpdate:
             return learner.sum_of_tasks(state, Episode(*fields, None), step, first)
 
@@ -215,7 +216,7 @@ class Replicas(Devices):
             total = self._run(part, state, fields, step)
             return learner.mean(total, tasks * self.replicas)
 
-        @tf.function(autograph=False)
+        @graph
         def meta_step(state, fields, step):
             return learner.meta_step(state, fields, step, displacement)
 
@@ -256,7 +257,6 @@ class Replicas(Devices):
 
         return self._strategy.experimental_distribute_values_from_function(part)
 
-    @tf.autograph.experimental.do_not_convert
     def _sum_of_first(self, values, chief_only):
         """Sums tensors over processes; with `chief_only` the others' count as 0."""
         local = self.replicas // self.place.workers

@@ -23,6 +23,7 @@ from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import Episode, require_disjoint
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import remove_partials
+from efficientlab_tf.graphs import untouched
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.checkpoints import Checkpoints
@@ -248,7 +249,12 @@ def _episodes(
     )
     if again:
         whole = config.train.meta_batch
-        prepared = episodes.take(again).enumerate().map(learner.preparation()).cache()
+        prepared = (
+            episodes.take(again)
+            .enumerate()
+            .map(untouched(learner.preparation()))
+            .cache()
+        )
         episodes = prepared.repeat().skip(first_step * whole % again).batch(whole)
     return episodes.prefetch(2)
 

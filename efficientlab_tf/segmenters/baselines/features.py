@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.models import backbones, hub, vgg
 from efficientlab_tf.models.features import dense_features
 from efficientlab_tf.models.layers import Resize, interpolation_matrix
@@ -82,7 +83,7 @@ class FeatureExtractor:
         self.grid = tuple(max(o.shape[axis] for o in outputs) for axis in (1, 2))
         self.channels = sum(o.shape[-1] for o in outputs)
         spec = tf.TensorSpec([None, *self.image_size, 3], tf.float32)
-        self._features = tf.function(
+        self._features = graph(
             self.graph, input_signature=[spec], reduce_retracing=True
         )
 
