@@ -8,9 +8,11 @@ of label l in the known pixels of cell i. Cells on a border say little, because 
 fourth power, labels count alike, and a thing that fills no cell is still seen.
 """
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from efficientlab_tf.automatic.prior import root
 from efficientlab_tf.automatic.reading import CELL, Read, Reader
 from efficientlab_tf.automatic.task import Task, judged_size
 from efficientlab_tf.segmenters.baselines.support import one_thread
+from efficientlab_tf.streaming import ahead, cores
 
 MOST_ROWS = 8000
 """Cells that a classifier is fitted to, at most; of each label equally many."""
@@ -132,7 +135,7 @@ class Cells:
     def fit(
         self, kind: Linear, chosen: Sequence[int], reader: Reader, seed: int
     ) -> FittedLinear:
-        """Fits a classifier to some of the pictures.
+        """Fits a classifier to some of the pictures; inside `_fitting`.
 
         Args:
           kind: what it sees, and its regularization.
@@ -169,12 +172,10 @@ class Cells:
         w *= min(len(weights), MOST_WEIGHT) / len(present)
         model = LogisticRegression(C=kind.strength, max_iter=100, tol=1e-4)
         turn = None
-        with one_thread(), warnings.catch_warnings():
-            if kind.prior:
-                turn = root(tuple(columns))
-                features = features @ turn
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features, y, sample_weight=w)
+        if kind.prior:
+            turn = root(tuple(columns))
+            features = features @ turn
+        model.fit(features, y, sample_weight=w)
         # Of two labels it scores the second alone.
         scored = model.classes_[-len(model.coef_) :]
         bias[model.classes_] = 0
@@ -182,6 +183,18 @@ class Cells:
         kernel[np.ix_(columns, scored)] = coefficients
         bias[scored] = model.intercept_
         return FittedLinear(kernel, bias)
+
+
+@contextlib.contextmanager
+def _fitting():
+    """What `Cells.fit` needs around it, as both are set for all threads at once.
+
+    Each fit computes in one thread, so that its sums do not hang on how many there
+    are; several may run at a time. A fit that has not quite converged is good enough.
+    """
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 class LinearFamily(Family):
@@ -210,17 +223,23 @@ class LinearFamily(Family):
     def held_out(self, task: Task) -> Iterator[dict[Linear, list[Probabilities]]]:
         """See `Family`."""
         cells = self._cells(task)
-        for fold in task.folds:
+
+        def judge(fold: Sequence[int]) -> dict[Linear, list[Probabilities]]:
             found = {}
             for kind in self.variants:
                 fitted = cells.fit(kind, task.others(fold), self._reader, task.seed)
                 found[kind] = [self._judged(task, entry, fitted) for entry in fold]
-            yield found
+            return found
+
+        folds = ahead(judge, task.folds, threads=cores(), most=cores())
+        with _fitting(), contextlib.closing(folds):
+            yield from folds
 
     def fit(self, task: Task, weights: Mapping[Linear, float]) -> "LinearMember":
         """See `Family`."""
         cells, every = self._cells(task), range(len(task.entries))
-        fitted = [cells.fit(kind, every, self._reader, task.seed) for kind in weights]
+        with _fitting():
+            fitted = [cells.fit(k, every, self._reader, task.seed) for k in weights]
         tensors = (
             tf.constant(np.stack([one.kernel for one in fitted])),
             tf.constant(np.stack([one.bias for one in fitted])),
@@ -245,7 +264,8 @@ class LinearFamily(Family):
         both = image, image[:, ::-1]
         if len(task.pictures) > MOST_MIRRORED or not self._mirrors:
             both = both[:1]
-        return tuple(self._reader(x, self.side) for x in both)
+        with ThreadPoolExecutor(len(both)) as pool:
+            return tuple(pool.map(lambda x: self._reader(x, self.side), both))
 
     def _judged(self, task: Task, entry: int, fitted: FittedLinear) -> Probabilities:
         read = self._read[task.entries[entry].picture]

@@ -29,6 +29,7 @@ from efficientlab_tf.hyperparameters.objective import (
 )
 from efficientlab_tf.hyperparameters.report import log_trial
 from efficientlab_tf.segmenters.network import Network, Weights
+from efficientlab_tf.streaming import cores
 
 _UNTUNED = "untuned_score"
 
@@ -255,8 +256,7 @@ def share_device(workers: int) -> None:
     """Leaves room for the other worker processes; before TensorFlow's first use."""
     if workers == 1:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    threads = max(1, (cores or os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)

@@ -8,7 +8,6 @@ more than a few pictures are in memory: any number of them may pass.
 """
 
 import dataclasses
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +21,9 @@ from efficientlab_tf.data.picture_files import Refused
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.files import replacing, writing
 from efficientlab_tf.inference.queries import Query, Truth
-from efficientlab_tf.inference.streaming import ahead
 from efficientlab_tf.metrics import confusion
 from efficientlab_tf.pictures import marked, palette_image
+from efficientlab_tf.streaming import ahead, cores
 
 MASKS, OVERLAYS = "masks", "overlays"
 
@@ -146,10 +145,9 @@ def segment(
       UserError: a result cannot be written.
     """
     judge = judge or Judge()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
 
     def in_threads(function, items):
-        limits = {"threads": threads, "most": _AHEAD, "heaviest": _PIXELS}
+        limits = {"threads": cores(), "most": _AHEAD, "heaviest": _PIXELS}
         return ahead(function, items, weight=_pixels, **limits)
 
     def read(query: Query) -> _Read | Failed:
@@ -183,7 +181,14 @@ def segment(
         _write(result, output, overlays, scratch)
         return result
 
-    return in_threads(finish, _inferred(adapted, in_threads(read, queries)))
+    items = in_threads(read, queries)
+    if adapted.batch > 1:
+        return in_threads(finish, _inferred(adapted, items))
+    # One picture at a time leaves cores idle, two hardly.
+    found = ahead(
+        lambda item: next(_together(adapted, [item])), items, threads=2, most=2
+    )
+    return in_threads(finish, found)
 
 
 def _pixels(item: _Read | Segmented | Failed) -> float:

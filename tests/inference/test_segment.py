@@ -19,10 +19,10 @@ from efficientlab_tf.config import ModelConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.inference import segmenting
 from efficientlab_tf.inference.collection import Collection, Shard
-from efficientlab_tf.inference.streaming import ahead
 from efficientlab_tf.metrics import confidence
 from efficientlab_tf.segment import SegmentConfig, segment
 from efficientlab_tf.segmenters.network import Network
+from efficientlab_tf.streaming import ahead
 from tests.data.annotations.making import picture, png, write
 from tests.forked import CONTEXT
 from tests.models.tiny import tiny_network

@@ -1,5 +1,7 @@
 """Work on one thing while threads already read the next, and still write the last."""
 
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,14 +11,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def ahead(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
     threads: int,
     most: int,
-    weight: Callable[[Result], float],
-    heaviest: float,
+    weight: Callable[[Result], float] = lambda result: 0.0,
+    heaviest: float = math.inf,
 ) -> Generator[Result, None, None]:
     """Yields function(item) of each item in order; threads compute some in advance.
 
