@@ -180,7 +180,7 @@ def test_killed_and_started_again(command, tmp_path, option):
     for name, rows in ROWS[command].items():
         assert len(expected[name]) == rows, name
 
-    kills = max(1, option("kills", 2) // 2)
+    kills = option("command_kills", 1)
     draw = random.Random(f"{command} {option('kill_seed', 0)}")
     # Each goes on in what the last one left, so that all of it is killed.
     most = max(1, 2 * count // (kills + 1))

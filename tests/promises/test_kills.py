@@ -62,7 +62,7 @@ def reference(tmp_path_factory):
 
 def test_any_moment(reference, tmp_path, option):
     """SIGKILL and SIGTERM in turns, at random moments, each in what the last left."""
-    kills, moments = option("kills", 2), random.Random(option("kill_seed", 0))
+    kills, moments = option("kills", 20), random.Random(option("kill_seed", 0))
     config, seen = config_of(tmp_path, "run"), []
     for number in range(kills):
         process, step = started(config, resume=has_state(config))
