@@ -52,4 +52,7 @@ def _run(module: str, arguments, folder: str, out: Path, err: Path) -> None:
         os.dup2(file, number)
     os.chdir(folder)
     sys.argv = [module, *arguments]
+    if module.startswith("tools."):
+        # Run as scripts they find one another beside them.
+        sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
     runpy.run_module(module, run_name="__main__", alter_sys=True)

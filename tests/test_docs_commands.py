@@ -1,4 +1,4 @@
-"""What pages tell people to type is understood; what takes seconds is run."""
+"""What pages tell people to type is understood; it is run in another file."""
 
 import argparse
 import functools
@@ -9,14 +9,11 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from efficientlab_tf import flags
 from efficientlab_tf.cli import COMMANDS, _with_our_flagfile
 from efficientlab_tf.shipped import TOOLS
-from tests.forked import run_forked
 from tests.test_docs import MODULES, PAGES, ROOT
 
 _FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
@@ -130,52 +127,3 @@ def test_what_is_understood_is_not_nothing(monkeypatch):
         "--query=new_pictures",
         "--output=results",
     ) in (commands())
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """What a person has beside himself as he reads: labelled and new pictures."""
-    rng = np.random.default_rng(0)
-    monkeypatch.chdir(tmp_path)
-    for name in ("labelled/images", "labelled/masks", "new_pictures", "fewshot_data"):
-        Path(name).mkdir(parents=True)
-    for i in range(4):
-        image = rng.integers(0, 90, [64, 80, 3], np.uint8)
-        mask = np.zeros([64, 80], np.uint8)
-        mask[20:40, 10 * i : 30 + 10 * i] = 255
-        image[mask > 0, 0] += 150
-        Image.fromarray(image).save(f"new_pictures/{i}.png")
-        if i < 3:
-            Image.fromarray(image).save(f"labelled/images/{i}.png")
-            Image.fromarray(mask).save(f"labelled/masks/{i}.png")
-        own = Path("fewshot_data", ("ant", "bee")[i % 2])
-        own.mkdir(exist_ok=True)
-        Image.fromarray(image).save(own / f"{i + 1}.jpg")
-        Image.fromarray(mask).save(own / f"{i + 1}.png")
-    return tmp_path
-
-
-def test_own_pictures_from_the_shell(folder):
-    (line,) = (one for one in lines(ROOT / "README.md") if ".adapt" in one)
-    name, *arguments = shlex.split(line)[2:]
-    name = name.removeprefix("efficientlab_tf.")
-    arguments += ["--model=logistic_regression"]
-    ended = run_forked(folder, name, *arguments)
-    assert ended.status == 0, ended.err
-    assert len(list(Path("results/masks").glob("*.png"))) == 4
-
-
-def test_a_dataset_from_files(folder, monkeypatch):
-    """Data's first commands, on two classes of two pictures."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    ours = [one for one in lines(ROOT / "docs/data.md") if "python tools/" in one]
-    for line in ours[:3]:
-        script, *arguments = shlex.split(line)[1:]
-        if "--splits" in arguments:  # These have 1,000 classes.
-            del arguments[arguments.index("--splits") :]
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        assert not ended.value.code, line
-    assert Path("datasets/fss1000/dataset.json").is_file()
-    assert Image.open("fss1000.png").width > 100

@@ -16,9 +16,9 @@ from tests.data.test_episodes import shared_dataset
 from tools.figure import VALIDATION, compared, main
 
 
-def saved(path, network="meta_drn", **learner):
+def saved(path, network="meta_drn", dataset_dir="", **learner):
     config = RunConfig(
-        DataConfig(),
+        DataConfig(dataset_dir=dataset_dir),
         ModelConfig(network=network, image_size=32),
         LearnerConfig(augment_rate=0.0, **learner),
     )

@@ -1,5 +1,6 @@
 """The pages say what was measured."""
 
+import json
 import re
 
 import pytest
@@ -42,6 +43,30 @@ def test_numbers_replace_whatever_stood_there(tmp_path, monkeypatch, comment, te
     page = f"before <!-- measured: {comment} -->\nwrong<!-- end --> after"
     expected = f"before <!-- measured: {comment} -->{text}<!-- end --> after"
     assert results.rendered(page) == expected
+
+
+def test_the_table_of_candidates(tmp_path, monkeypatch):
+    for name, alone in (("a", {"few": 0.5}), ("b", {"few": 0.25, "many": 0.75})):
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps(
+                {
+                    "about": name.upper(),
+                    "iou": {"mean": 0.6, "half_width": 0.1},
+                    "alone": alone,
+                    "best_of_each_task": 0.8,
+                }
+            )
+        )
+    monkeypatch.setattr(results, "SOURCES", (tmp_path,))
+    page = results.rendered("<!-- measured: candidates a b --><!-- end -->")
+    assert page.splitlines()[2:-2] == [
+        "|  | A | B |",
+        "| --- | --- | --- |",
+        "| chosen | 60.0 ± 10.0 % | 60.0 ± 10.0 % |",
+        "| few | 50.0 | 25.0 |",
+        "| many |  | 75.0 |",
+        "| the best of each task | 80.0 % | 80.0 % |",
+    ]
 
 
 @pytest.mark.parametrize(

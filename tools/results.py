@@ -107,7 +107,27 @@ def _own_pictures(names: list[str]) -> str:
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 
 
-_TABLES = {"own_pictures": _own_pictures}
+def _candidates(names: list[str]) -> str:
+    """Each candidate alone beside what was chosen, a column a set."""
+    sets = [source(name) for name in names]
+    tried = dict.fromkeys(candidate for own in sets for candidate in own["alone"])
+    rows = [["", *(own["about"] for own in sets)], ["---"] * (len(sets) + 1)]
+    rows.append(["chosen", *(shown(own, "iou", 1) for own in sets)])
+    rows += [
+        [candidate, *(_if_there(own["alone"], candidate) for own in sets)]
+        for candidate in tried
+    ]
+    rows.append(
+        ["the best of each task", *(shown(own, "best_of_each_task", 1) for own in sets)]
+    )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _if_there(document: dict[str, Any], key: str) -> str:
+    return f"{100 * document[key]:.1f}" if key in document else ""
+
+
+_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates}
 
 
 def main() -> None:
