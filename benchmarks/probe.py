@@ -81,19 +81,19 @@ class Probe:
       module: one beside this one, which calls `serve` when it is run.
       specification: JSON values, handed to the module's workload. "save": a file for
         the first step's meta-gradient.
+      python: another Python, which runs the module as a script.
 
     Raises:
       UserError: one from the workload.
       RuntimeError: the process ended early; its trace is on stderr.
     """
 
-    def __init__(self, module: str, specification: dict):
+    def __init__(self, module: str, specification: dict, python: str | None = None):
+        command = [sys.executable, "-m", f"{__package__}.{module}"]
+        if python:
+            command = [python, str(Path(__file__).with_name(f"{module}.py"))]
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                *("-m", f"{__package__}.{module}"),
-                json.dumps(specification),
-            ],
+            [*command, json.dumps(specification)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,6 +7,7 @@ second_order  what exact second derivatives cost, beside an unrolled tape and
 episodes      episodes per second, and the time until the first one
 frozen        meta-steps behind a frozen encoder beside those of the whole network
 fine_tuning   adapting beside the same number of steps of Keras's own `fit`
+authors       a FOMAML meta-step beside the authors' own code in TensorFlow 1.15
 guidance      how soon masks follow a click, with a guided network
 many_pictures pictures a second of `segment`, beside a loop in one thread
 workers       two workers of one thread each, beside one of one thread
@@ -24,7 +25,7 @@ from efficientlab_tf.errors import run_command
 
 BENCHMARKS = (
     *("meta_step", "epoch", "second_order", "episodes", "frozen", "guidance"),
-    *("fine_tuning", "many_pictures", "workers", "scaling", "table"),
+    *("authors", "fine_tuning", "many_pictures", "workers", "scaling", "table"),
 )
 
 
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
         return 0 if argv in ([], ["--help"], ["-h"]) else 2
     sys.path.insert(0, str(Path(__file__).parents[1]))
     # These measure child processes and need no TensorFlow in this one.
-    if argv[0] not in ("second_order", "table", "workers"):
+    if argv[0] not in ("authors", "second_order", "table", "workers"):
         import efficientlab_tf.quiet  # noqa: F401
     return importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
 
