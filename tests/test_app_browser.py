@@ -157,6 +157,26 @@ class Page:
                 actions.click_and_hold()
         actions.release().perform()
 
+    def touch(self, *places: tuple[float, float]) -> None:
+        """As `drag`, with a finger, under which the page does not scroll."""
+        script = "arguments[0].scrollIntoView({block: 'center'})"
+        self.driver.execute_script(script, self.find("#canvas img"))
+        box = self.box("#canvas img")
+        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+        top = self.driver.execute_script("return scrollY")
+        for i, (row, column) in enumerate(places):
+            point = {
+                "x": box["x"] + box["width"] / 2 + (column - 0.5) * WIDTH * scale,
+                "y": box["y"] + box["height"] / 2 + (row - 0.5) * HEIGHT * scale,
+            }
+            self.finger("touchMove" if i else "touchStart", point)
+        self.finger("touchEnd")
+        assert self.driver.execute_script("return scrollY") == top
+
+    def finger(self, kind: str, *points: dict) -> None:
+        event = {"type": kind, "touchPoints": points}
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
     def click(self, *places: tuple[float, float]) -> np.ndarray:
         """Clicks at places, or drags; returns what is shown then."""
         before = self.source()
@@ -346,6 +366,34 @@ def test_shapes_classes_and_a_project(address, browser, folder):
     page.says("1 of 1 pictures are marked")
     page.until(lambda: "bolt (2)" in page.labels())
     assert changed(page.canvas(), plain).any()
+
+
+def test_a_finger_marks(address, browser):
+    """On a telephone; the project of the test before is open."""
+    page = Page(browser)
+    try:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        page.resize(390, 844)
+        page.find("#clear").click()
+        page.says("nothing is marked")
+        plain = page.canvas()
+        for tool, places in (
+            ("point", [(0.2, 0.2)]),
+            ("brush", [(0.8, 0.2), (0.6, 0.4), (0.3, 0.6)]),
+            ("box", [(0.2, 0.7), (0.6, 0.9)]),
+        ):
+            page.find(f"#tool input[value={tool}]").click()
+            before = page.source()
+            page.touch(*places)
+            page.until(lambda before=before: page.source() != before)
+        marked = changed(page.canvas(), plain)
+        for row, column in ((0.2, 0.2), (0.6, 0.4), (0.2, 0.8)):
+            y, x = int(row * marked.shape[0]), int(column * marked.shape[1])
+            assert marked[y - 20 : y + 20, x - 20 : x + 20].any(), (row, column)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        off = {"enabled": False}
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", off)
 
 
 def test_picture_tools_and_thumbnails_are_in_view(address, browser):
