@@ -1,5 +1,6 @@
 """The papers' experiments from data to tables, on miniatures of the data."""
 
+import csv
 import json
 import re
 import shlex
@@ -342,6 +343,10 @@ def test_seeds_and_percentages_in_the_table(data):
     row = "| table 1, row 1 | no decoder | 75.66 |"
     assert f"{row} 12.50 (12.50 ± 3.12), 1 of 2 not yet |" in text
     text = (data / "out/guided_small.md").read_text()
+    with (data / "out/guided_small.csv").open(newline="") as file:
+        heads, *rows = csv.reader(file)
+    for row in [heads, *rows]:
+        assert f"| {' | '.join(row)} |" in text
     assert "guided in percent of supervised, 10 masks a class |  | 50.00 |" in text
     assert "supervised, 100 masks a class |  | 80.00 ± 1.00 |" in text
     assert "guided in percent of supervised, 100 masks a class | 95 | 50.00 |" in text

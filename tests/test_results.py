@@ -69,8 +69,23 @@ def test_the_table_of_candidates(tmp_path, monkeypatch):
     ]
 
 
+def test_the_table_of_a_paper(tmp_path, monkeypatch):
+    (tmp_path / "p.csv").write_text('where,"paper, %"\ntable 1,"2, 3"\n')
+    monkeypatch.setattr(results, "SOURCES", (tmp_path,))
+    page = results.rendered("<!-- measured: paper p --><!-- end -->")
+    assert page.splitlines()[2:-2] == [
+        "| where | paper, % |",
+        "| --- | --- |",
+        "| table 1 | 2, 3 |",
+    ]
+
+
 @pytest.mark.parametrize(
-    "comment", ["nowhere iou .1", "photos_5_linear nowhere .1", "own_pictures nowhere"]
+    "comment",
+    [
+        *("nowhere iou .1", "photos_5_linear nowhere .1", "own_pictures nowhere"),
+        "paper nowhere",
+    ],
 )
 def test_a_comment_that_names_nothing_ends_it(comment):
     with pytest.raises(SystemExit, match="error: a page names"):

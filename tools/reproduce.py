@@ -16,6 +16,8 @@ need it. docs/papers.md says what each experiment is.
 """
 
 import argparse
+import csv
+import io
 import json
 import re
 import shlex
@@ -36,6 +38,7 @@ from tools.plan import INPUTS, Plan, Row, Stage, find_inputs
 
 TOOLS = Path(__file__).parent
 TIMINGS, MARKERS = "timings.json", "done"
+HEADS = ["where", "what", "paper, %", "measured, %"]
 _ELSEWHERE = (
     *("--dataset_dir=", "--run_dir=", "--splits=", "--train_split=", "--val_split="),
     "--seed=",
@@ -267,15 +270,14 @@ class Reproduction:
             )
 
     def write_report(self) -> Path:
-        """Writes the paper's table; returns where."""
+        """Writes the paper's table, also as CSV; returns where."""
         lines = []
         for row in self.rows:
             missing = sorted(set().union(*map(self.missing, row.stages)))
             needs = f"needs {', '.join(missing)}"
             measured = needs if missing else self._measured(row)
             lines.append([row.where, row.what, row.paper, measured])
-        heads = ["where", "what", "paper, %", "measured, %"]
-        parts = [f"# {PAPERS[self._paper].__doc__}", tables.markdown(heads, lines)]
+        parts = [f"# {PAPERS[self._paper].__doc__}", tables.markdown(HEADS, lines)]
         if self._changes:
             texts = [f"{c} {shlex.join(o)}" for c, o in self._changes.items()]
             parts.insert(1, f"With other settings than the paper's: {'; '.join(texts)}")
@@ -291,6 +293,9 @@ class Reproduction:
         parts.append("\n".join(f"- {s.name}: {s.output}" for s in made))
         path = self.output / f"{self._paper}.md"
         write_text(path, "\n\n".join(parts) + "\n")
+        text = io.StringIO()
+        csv.writer(text).writerows([HEADS, *lines])
+        write_text(path.with_suffix(".csv"), text.getvalue())
         return path
 
     def _measured(self, row: Row) -> str:

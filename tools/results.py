@@ -9,10 +9,14 @@ A number of a page stands between two comments, and so does a table:
     <!-- measured: own_pictures photos_5_linear domains_5_linear -->
     <!-- end -->
 
+    <!-- measured: paper hendryx_small -->
+    <!-- end -->
+
 The first names a file, docs/measured/FILE.json or FILE.csv, or saved_models/FILE.json;
 a key in it, with dots between the levels; and how many digits to show. A share is shown
 in percent, and an interval as "mean ± half-width". Of a CSV file the key is a column,
-and the number is the mean of its rows. What stands in no comment was copied by hand.
+and the number is the mean of its rows; a paper's table is the CSV file that
+`tools/reproduce.py` wrote. What stands in no comment was copied by hand.
 """
 
 import csv
@@ -127,7 +131,21 @@ def _if_there(document: dict[str, Any], key: str) -> str:
     return f"{100 * document[key]:.1f}" if key in document else ""
 
 
-_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates}
+def _paper(names: list[str]) -> str:
+    """The table that `tools/reproduce.py` wrote, a CSV file."""
+    (name,) = names
+    path = SOURCES[0] / f"{name}.csv"
+    if not path.is_file():
+        raise SystemExit(
+            f"error: a page names {name}, which is in no folder of results"
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        heads, *rows = csv.reader(file)
+    rows = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates, "paper": _paper}
 
 
 def main() -> None:
