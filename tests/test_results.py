@@ -69,10 +69,10 @@ def test_the_table_of_candidates(tmp_path, monkeypatch):
     ]
 
 
-def test_the_table_of_a_paper(tmp_path, monkeypatch):
+def test_a_file_as_a_table(tmp_path, monkeypatch):
     (tmp_path / "p.csv").write_text('where,"paper, %"\ntable 1,"2, 3"\n')
     monkeypatch.setattr(results, "SOURCES", (tmp_path,))
-    page = results.rendered("<!-- measured: paper p --><!-- end -->")
+    page = results.rendered("<!-- measured: table p --><!-- end -->")
     assert page.splitlines()[2:-2] == [
         "| where | paper, % |",
         "| --- | --- |",
@@ -84,7 +84,7 @@ def test_the_table_of_a_paper(tmp_path, monkeypatch):
     "comment",
     [
         *("nowhere iou .1", "photos_5_linear nowhere .1", "own_pictures nowhere"),
-        "paper nowhere",
+        "table nowhere",
     ],
 )
 def test_a_comment_that_names_nothing_ends_it(comment):

@@ -9,14 +9,14 @@ A number of a page stands between two comments, and so does a table:
     <!-- measured: own_pictures photos_5_linear domains_5_linear -->
     <!-- end -->
 
-    <!-- measured: paper hendryx_small -->
+    <!-- measured: table compare -->
     <!-- end -->
 
 The first names a file, docs/measured/FILE.json or FILE.csv, or saved_models/FILE.json;
 a key in it, with dots between the levels; and how many digits to show. A share is shown
 in percent, and an interval as "mean ± half-width". Of a CSV file the key is a column,
-and the number is the mean of its rows; a paper's table is the CSV file that
-`tools/reproduce.py` wrote. What stands in no comment was copied by hand.
+and the number is the mean of its rows; `table` shows one as it is, such as what
+`tools/reproduce.py` writes. What stands in no comment was copied by hand.
 """
 
 import csv
@@ -131,8 +131,8 @@ def _if_there(document: dict[str, Any], key: str) -> str:
     return f"{100 * document[key]:.1f}" if key in document else ""
 
 
-def _paper(names: list[str]) -> str:
-    """The table that `tools/reproduce.py` wrote, a CSV file."""
+def _table(names: list[str]) -> str:
+    """A CSV file as it is."""
     (name,) = names
     path = SOURCES[0] / f"{name}.csv"
     if not path.is_file():
@@ -145,7 +145,7 @@ def _paper(names: list[str]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates, "paper": _paper}
+_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates, "table": _table}
 
 
 def main() -> None:
