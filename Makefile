@@ -66,5 +66,5 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 		"install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --upgrade -q pip
-	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[dev]"
+	PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
