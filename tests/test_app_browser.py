@@ -237,6 +237,7 @@ def test_a_person_at_work(address, browser, folder):
     page = Page(browser)
     browser.get(address)
     page.says("Drop in pictures")
+    assert not page.box("#gallery") and not page.box("#all")
     grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     files = [folder / "grey.png", folder / "other.png"]
     files[0].write_bytes(encoded(grey))
@@ -412,6 +413,8 @@ def test_picture_tools_and_thumbnails_are_in_view(address, browser):
         assert tops == sorted(tops)
         width = "return document.documentElement.scrollWidth"
         assert browser.execute_script(width) <= 390
+        for one in ("#label", "#tool", "#sample"):
+            assert page.box(one)["width"] > 300, one
         page.find("#anew").click()
         page.says("Drop in pictures")
         page.until(lambda: not page.box("#canvas"))
