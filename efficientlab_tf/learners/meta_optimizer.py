@@ -59,10 +59,12 @@ class KerasOptimizer:
             for v in variables
         ]
         optimizer.build(self._theta)
+        # Kept, as `apply` writes to the variables.
+        self._slots = tuple(tf.identity(v.value) for v in optimizer.variables)
 
     def init(self) -> tuple[tf.Tensor, ...]:
-        """Returns the optimizer's slots and counters."""
-        return tuple(tf.identity(v.value) for v in self._optimizer.variables)
+        """Returns the optimizer's slots and counters before the first step."""
+        return self._slots
 
     def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
         """See the class."""

@@ -266,3 +266,11 @@ def test_weight_decay_of_adamw_is_the_given_one():
         zero = (tf.zeros([2]),)
         (moved,), _ = optimizer.apply(theta, zero, optimizer.init(), tf.constant(0.5))
         np.testing.assert_allclose(moved, (1 - 0.5 * decay) * np.array(theta[0]))
+
+
+def test_a_second_training_starts_with_the_first_slots():
+    optimizer = meta_optimizer("adam", [keras.Variable(np.float32([2.0, -4.0]))], 1.0)
+    theta, way = (tf.constant([2.0, -4.0]),), (tf.ones([2]),)
+    steps = [optimizer.apply(theta, way, optimizer.init(), 0.5) for _ in range(2)]
+    tf.nest.map_structure(np.testing.assert_array_equal, *steps)
+    assert np.any(steps[0][1][-1] != optimizer.init()[-1])
