@@ -94,8 +94,8 @@ class AdaptConfig:
     support: str = setting(
         "",
         "Labelled pictures: a folder with images/ and masks/, or pictures 1.jpg with "
-        "masks 1.png, or an export as a folder, JSON or ZIP: LabelMe, COCO, CVAT "
-        "(Segmentation mask 1.1), Label Studio (JSON).",
+        "masks 1.png, or an export as a folder, JSON, XML or ZIP: LabelMe, COCO, CVAT "
+        "(Segmentation mask 1.1, CVAT for images 1.1), Label Studio (JSON).",
     )
     query: str = setting("", "Pictures to segment: a folder, or one file.")
     output: str = setting("", "Folder for masks/, overlays/ and summary.json.")
@@ -144,7 +144,7 @@ class AdaptConfig:
         f"to be corrected there: {', '.join(FORMATS)}; several are joined "
         "by commas (docs/outputs.md).",
     )
-    save: str = setting("", "Also write the adapted network to this .keras file.")
+    save: str = setting("", "Also write what was learned to this .keras file.")
     seed: int = seed("Of the held-out part, mini-batches and augmentation.")
     verbose: bool = setting(
         False, "Say at the end where the time went, from the start of the process on."

@@ -82,19 +82,27 @@ class AutomaticModel(Model):
         """Chooses and learns from labelled pictures.
 
         Args:
-          images: as `Model.adapt`.
-          masks: as `Model.adapt`.
-          classes: as `Model.adapt`.
+          images: arrays uint8 [H, W, 3] or [H, W], PIL images, or paths of files; each
+            of its own size.
+          masks: of the same sizes, in the same forms: 0 background, 1..K classes, 255
+            unknown.
+          classes: K, or the classes' names; None takes K from the masks.
           seed: decides what is held out, and all else that is random.
-          threshold: of the foreground probability, for K = 1; None finds one.
-          budget: seconds that the search may take; infinite tries all candidates.
-            Without interruption the result depends on nothing but the seed.
-          on_progress: called as candidates are judged.
+          threshold: the foreground probability above which a pixel counts, in all
+            pictures, for K = 1; None calibrates and finds one for each picture.
+          budget: seconds that the search may take, None for the model's own (60);
+            infinite tries all candidates, and then the result depends on nothing but
+            the seed.
+          on_progress: called with a `Progress` as candidates are judged.
           settings: must be empty; the search decides.
-          **others: options of an inner loop, which have no effect.
+          **others: options of `Model.adapt` for an inner loop: refused unless None.
+
+        Returns:
+          What was chosen, adapted to all pictures, with what to expect of it.
 
         Raises:
-          UserError: as `Model.adapt`.
+          UserError: pictures or masks that do not fit each other, a class without a
+            labelled pixel, a budget that is not above 0, or an option of an inner loop.
         """
         given = {name: value for name, value in others.items() if value is not None}
         for name in given:
@@ -147,7 +155,11 @@ class AutomaticAdaptedModel(AdaptedModel):
 
     @property
     def estimate(self) -> Estimate | None:
-        """See `Found.estimate`; None if the model was loaded."""
+        """What IoU to expect of new pictures.
+
+        None if no picture could be kept aside, if labels are points alone, or if the
+        model was loaded.
+        """
         return self.found and self.found.estimate
 
 

@@ -38,7 +38,15 @@ _LINEAR, _TRAINED = "linear", "network"
 
 
 def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
-    """Writes what a search found."""
+    """Writes what a search found.
+
+    Args:
+      path: of the .keras file, which appears whole or not at all.
+      adapted: what was found.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     members = []
     arrays = {_MARK: [np.array(dataclasses.astuple(adapted.decision), np.float32)]}
     with tempfile.TemporaryDirectory(prefix="efficientlab_tf_") as folder:

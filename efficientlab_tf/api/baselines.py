@@ -66,7 +66,11 @@ class BaselineModel(Model):
 def load_baseline(
     name: str, backbone: str, image_size: int | None, features: str | Path | None
 ) -> BaselineModel:
-    """Builds a method; arguments as `load`."""
+    """Builds a method; arguments as `load`.
+
+    Raises:
+      UserError: no such backbone or model, or features for a method that sees none.
+    """
     if not needs_extractor(name):
         if features:
             raise UserError(f"{name} sees no features; leave {features} out")
@@ -81,6 +85,10 @@ def load_baseline(
 
 
 def load_fitted(path: Path) -> BaselineModel:
-    """Loads a classifier that was fitted and saved before."""
+    """Loads a classifier that was fitted and saved before.
+
+    Raises:
+      UserError: the file holds none.
+    """
     fitted = load_linear(path)
     return BaselineModel(LINEAR, fitted.extractor, fitted.image_size, fitted)

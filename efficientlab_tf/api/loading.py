@@ -41,10 +41,14 @@ def load(
         logistic_regression, nearest_neighbour, cosegmentation, all_foreground,
         all_background.
       tuned: use the update hyperparameters that tuning left with the model, if any.
-      backbone: of the features of a method that needs no model; with ImageNet's
-        weights.
-      image_size: side of the square that such a method works at; None: 224.
-      features: take such a method's features from this trained model instead.
+      backbone: of the features of a method that needs no model, with ImageNet's
+        weights: an EfficientNet's name, VGG16, or hub:PRESET of KerasHub.
+      image_size: side in pixels of the square that such a method works at; None: 224.
+      features: take such a method's features from this trained model instead: a run's
+        folder or a .keras file.
+
+    Returns:
+      The model; of "auto" and "linear" an `AutomaticModel`.
 
     Raises:
       UserError: no such model, or not readable as such.
@@ -77,7 +81,15 @@ def adapt(
 ) -> AutomaticAdaptedModel:
     """Learns from labelled pictures, in the way that does best on them.
 
-    The same as load("auto").adapt(images, masks), see `AutomaticModel.adapt`.
+    The same as load("auto").adapt(images, masks).
+
+    Args:
+      images: see `AutomaticModel.adapt`.
+      masks: see there.
+      **options: the other arguments there.
+
+    Returns:
+      What was chosen, adapted to all pictures, with what to expect of it.
 
     Raises:
       UserError: see there.

@@ -85,6 +85,9 @@ class Model(abc.ABC):
         Args:
           classes: K.
           settings: what is to be otherwise than `defaults`.
+
+        Raises:
+          UserError: a setting that has no effect on this model.
         """
 
     def resolve(self, settings: Settings) -> Settings:
@@ -131,6 +134,9 @@ class Model(abc.ABC):
           threshold: the foreground probability above which a pixel counts, for K = 1.
           on_step: called with a `Step` after each step, also before the first.
           settings: anything else that is to be otherwise.
+
+        Returns:
+          The adapted model; this one stays as it is.
 
         Raises:
           UserError: pictures or masks that do not fit each other, a class without a
@@ -234,11 +240,21 @@ class Model(abc.ABC):
         )
 
     def predict(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
-        """See `AdaptedModel.predict`, and `adapted`."""
+        """Segments pictures with the model as it is, see `adapted`.
+
+        Args:
+          pictures: as the images of `adapt`.
+
+        Returns:
+          For each a mask uint8 [H, W] of the picture's own size: 0 background, 1..K.
+
+        Raises:
+          UserError: a picture cannot be read, or the method must adapt first.
+        """
         return self.adapted.predict(pictures)
 
     def probabilities(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
-        """See `AdaptedModel.probabilities`, and `adapted`."""
+        """As `predict`: float32 [H, W, K+1] each, channel 0 the background."""
         return self.adapted.probabilities(pictures)
 
     def export(

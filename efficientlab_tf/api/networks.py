@@ -61,6 +61,9 @@ class NetworkModel(Model):
         Args:
           side: in pixels, divisible by 32.
 
+        Returns:
+          A model of its own, or this one if it has that size.
+
         Raises:
           UserError: its architecture is none of this package's.
         """
@@ -246,7 +249,7 @@ def load_network(name: str, path: str, *, tuned: bool = True) -> NetworkModel:
 
     Args:
       name: what to call it.
-      path: of the folder or file.
+      path: of the folder or .keras file.
       tuned: use the update hyperparameters that tuning left with it, if any.
 
     Raises:

@@ -119,7 +119,7 @@ class TuneConfig:
     sampler: str = setting(
         "random",
         "random: the paper's rounds of random search; gp: Optuna's Gaussian process, "
-        "with as many configurations (needs pip install scipy torch).",
+        "with as many configurations (needs pip install torch).",
         ("random", "gp"),
     )
     seed: int = seed("Seed of the choice of tasks and configurations.")

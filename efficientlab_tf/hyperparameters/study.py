@@ -48,12 +48,11 @@ def check_sampler(sampler: str) -> None:
     if sampler != "gp":
         return
     try:
-        import scipy  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"`sampler` gp needs {error.name}, which is not installed: pip install "
-            "scipy torch, or choose random, which is UHO's own"
+            "`sampler` gp needs PyTorch, which is not installed: pip install torch, or "
+            "choose random, which is UHO's own"
         ) from error
 
 

@@ -69,8 +69,11 @@ def build_learner(
       augment_episodes: the same, called once on the support and once on the query set
         of each task.
 
+    Returns:
+      The learner; MAML with options of MAML++ is a `MAMLPlusPlus`.
+
     Raises:
-      UserError: no such learner, or one that does not fit the network.
+      UserError: no such learner, or one that does not fit the network or `config`.
     """
     if config.learner not in LEARNERS:
         raise UserError(

@@ -3,8 +3,9 @@
     theta_i = task_update(theta; episode_i)        each task, on its own
     theta  <- meta_optimizer(theta, mean_i displacement_i)
 
-A subclass defines the update of one task. This module runs it on the tasks of a
-meta-batch one after another, so that memory does not grow with the meta-batch.
+A subclass defines the update of one task, and names its paper. This module runs it on
+the tasks of a meta-batch one after another, so that memory does not grow with the
+meta-batch.
 """
 
 import abc
@@ -85,6 +86,9 @@ class Learner(abc.ABC):
         `losses.Objective`.
       augment_episodes: called as augment(images, masks, seed), once on the support and
         once on the query set of each task in `meta_step`.
+
+    Raises:
+      UserError: no such meta-optimizer.
     """
 
     metric_names: tuple[str, ...]
@@ -140,9 +144,14 @@ class Learner(abc.ABC):
 
         Args:
           weights: the initialization.
-          episode: one task.
+          episode: one task: images uint8 [n, H, W, 3] and masks uint8 [n, H, W] (0..K,
+            255 unknown) of support and query, or what `preparation` made of them.
           seed: int32 [2], of mini-batches, augmentation and dropout.
           step: the number of the meta-step, for learners that depend on it.
+
+        Returns:
+          The way that theta should move, of the shapes and dtypes of theta, and what
+          else `TaskUpdate` says.
         """
 
     def initial_weights(self) -> Weights:

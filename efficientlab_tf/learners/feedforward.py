@@ -75,7 +75,8 @@ class Feedforward(Learner):
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Returns the loss of an episode, its metrics and the updated statistics."""
+        """Returns the loss of an episode, a float scalar, its metrics (scalars by the
+        names of `metric_names`) and the updated running averages."""
         prepared = is_prepared(episode.query_images)
         logits, statistics = self.network(
             weights.theta,
@@ -91,7 +92,7 @@ class Feedforward(Learner):
 
 
 def network_inputs(episode: Episode) -> dict[str, tf.Tensor]:
-    """The inputs of a conditioned network, by name."""
+    """The inputs of a conditioned network, by name: those of the episode, uint8."""
     return {
         "support_images": episode.support_images,
         "support_masks": episode.support_masks,

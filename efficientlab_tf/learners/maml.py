@@ -135,7 +135,8 @@ class MAML(GradientLearner):
           weights: see `task_update`, and so for `episode`, `seed` and `step`.
 
         Returns:
-          v_0, and the gradient of learned rates, of which there are none here.
+          v_0, tensors like theta, and the gradient of learned rates, of which there are
+          none here.
         """
         if not self.second_order:
             return v, ()
@@ -158,7 +159,11 @@ class MAML(GradientLearner):
         return v, ()
 
     def hessian_product(self, weights: Weights, batch, u):
-        """Returns g, the gradient on a batch, and d/dtheta [g . u] for a constant u."""
+        """Returns g, the gradient on a batch, and d/dtheta [g . u] for a constant u.
+
+        All three are tuples of tensors like theta. The derivative of g . u is the
+        Hessian of the loss times u (Pearlmutter, 1994).
+        """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights.theta)
             g = self.inner.gradient(*weights[:2], *batch).gradient

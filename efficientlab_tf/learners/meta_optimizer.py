@@ -28,7 +28,14 @@ class Interpolation:
         return ()
 
     def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
-        """Returns the next theta and slots; rate is the meta-learning rate."""
+        """Returns the next theta and slots.
+
+        Args:
+          theta: tuple of float tensors.
+          displacement: the same, the way that theta should move.
+          slots: as `init` and `apply` return them.
+          rate: float scalar, the meta-learning rate.
+        """
         moved = tuple(
             t + tf.cast(rate, t.dtype) * d
             for t, d in zip(theta, displacement, strict=True)
@@ -67,7 +74,7 @@ class KerasOptimizer:
         return self._slots
 
     def apply(self, theta, displacement, slots, rate) -> tuple[tuple, tuple]:
-        """See the class."""
+        """See the class, and `Interpolation.apply`."""
         gradient = [-d / self._scale for d in displacement]
         work = [*self._theta, *self._optimizer.variables]
         for variable, value in zip(work, [*theta, *slots], strict=True):

@@ -48,7 +48,7 @@ class Siamese(Feedforward):
     def loss(
         self, weights: Weights, episode: Episode, seed: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
-        """See the module; `accuracy` is that of the pairs, at 0.5."""
+        """See the module and `Feedforward.loss`; `accuracy` is of pairs, at 0.5."""
         pairs, statistics = self._pairs(
             weights, network_inputs(episode), training=True, seed=seed
         )

@@ -198,14 +198,12 @@ def test_a_database_that_cannot_be_used_says_so(tmp_path, url):
 def test_the_gaussian_process_says_what_it_needs(monkeypatch):
     study.check_sampler("random")
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setitem(sys.modules, "scipy", type(sys)("scipy"))
-    with pytest.raises(UserError, match="needs torch.*pip install scipy torch"):
+    with pytest.raises(UserError, match="needs PyTorch.*pip install torch"):
         study.check_sampler("gp")
 
 
 def test_the_gaussian_process_closes_in_on_the_optimum(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed")
-    pytest.importorskip("scipy", reason="scipy is not installed")
     plan = dataclasses.replace(PLAN, rounds=1, samples=14)
     results, slots = run(tmp_path / "one", plan, gp=True)
     assert slots == list(range(14))

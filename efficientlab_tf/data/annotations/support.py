@@ -140,7 +140,7 @@ def _folder_of(path: Path) -> Iterator[Path]:
         beside = path.resolve().parent
         yield beside.parent if beside.name == "annotations" else beside
     else:
-        raise UserError(f"{path} is neither a folder nor JSON nor ZIP; give {FORMATS}")
+        raise UserError(f"{path} is no folder, JSON, XML or ZIP; give {FORMATS}")
 
 
 def _open_export(path: Path, folder: Path, mask_values: str) -> Export:

@@ -207,7 +207,7 @@ def test_paths_that_are_nothing(tmp_path):
     with pytest.raises(UserError, match="no such file or folder"):
         read_support(tmp_path / "nowhere")
     write(tmp_path, {"a.txt": "text", "b.json": {"images": []}})
-    with pytest.raises(UserError, match="neither a folder nor JSON nor ZIP"):
+    with pytest.raises(UserError, match="is no folder, JSON, XML or ZIP"):
         read_support(tmp_path / "a.txt")
     with pytest.raises(UserError, match="of none of the formats"):
         read_support(tmp_path / "b.json")
