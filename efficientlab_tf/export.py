@@ -1,6 +1,6 @@
 """Exports a learned initialization as a SavedModel for TensorFlow Serving.
 
-    python -m efficientlab_tf.export --model=runs/x --output=saved_models/x/1
+    python -m efficientlab_tf.export --model=runs/x --output=served/x/1
 
 The folder's README.md says how to serve it, and with which requests to ask it. The
 inner loop is the model's own where the flags do not say otherwise.
@@ -20,7 +20,7 @@ from efficientlab_tf.serving.folder import (
 
 def main() -> None:
     """Exports --model as the flags say."""
-    version = ", such as saved_models/NAME/1"
+    version = ", such as served/NAME/1"
     source, output = flags.needed(model=flags.A_MODEL, output=version)
     output, overwrite = Path(output), flags.FLAGS.overwrite
     config, settings = flags.read(ExportConfig), flags.read(Settings)
@@ -44,7 +44,7 @@ def define_flags() -> None:
     flags.define(ExportConfig)
     flags.define(Settings, only=BUT_JIT)
     flags.define_one("model", "", flags.MODEL_HELP)
-    flags.define_one("output", "", "The version's folder: saved_models/NAME/1.")
+    flags.define_one("output", "", "The version's folder: served/NAME/1.")
     flags.define_one("overwrite", False, "Replace the model in --output.", bool)
     flags.alias(inner_steps="steps", inner_learning_rate="learning_rate")
 
