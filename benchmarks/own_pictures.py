@@ -170,6 +170,9 @@ def main() -> None:
     if args.classes:
         wanted = set(args.classes.read_text().split())
         names = [name for name in names if name in wanted]
+    few = {n for n in names if len(list((args.data / n).glob("*.jpg"))) <= args.shots}
+    if few:
+        print(f"left out, with no picture to segment: {', '.join(sorted(few))}")
     settings = {
         key: value if isinstance(value, int | float) else str(value)
         for key, value in vars(args).items()
@@ -184,7 +187,7 @@ def main() -> None:
     model = el.load(args.method)
     for name in names[:: args.every]:
         for draw in range(args.draws):
-            if (name, draw) in done:
+            if name in few or (name, draw) in done:
                 continue
             own = args.shots, args.queries, draw, args.each, options
             results.append(measure(model, args.data / name, *own))

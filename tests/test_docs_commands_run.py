@@ -51,7 +51,7 @@ MODEL = re.compile(
     r"(?<![\w/.])(runs/\w+|RUN2?|mine\.keras|efficientlab\.keras|icons_fomaml_lite0|NAME)"
     r"(?![\w/])"
 )
-WRITTEN = re.compile(r"--(run_dir|output)=")
+WRITTEN = re.compile(r"--(run_dir|output|save)=")
 
 
 def here(command: tuple[str, ...]) -> bool:
@@ -109,6 +109,11 @@ def world(folder, davis, voc, sbd):  # noqa: F811
     (folder / "FRAMES").symlink_to("DAVIS/JPEGImages/480p/bear")
     (folder / "MASKS").symlink_to("DAVIS/Annotations/480p/bear")
     (folder / "first.png").symlink_to("MASKS/00000.png")
+    for name in ("new", "few", "all"):
+        (folder / name).symlink_to("new_pictures")
+    labelme = folder / "results" / "annotations" / "labelme"
+    labelme.parent.mkdir(parents=True)
+    labelme.symlink_to(folder / "labelled")
     return folder
 
 
