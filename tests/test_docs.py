@@ -79,3 +79,13 @@ def test_flags_that_pages_name_exist(known):
         if name not in ours
     }
     assert not unknown
+
+
+def test_the_map_has_every_module_and_folder():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    package = ROOT / "efficientlab_tf"
+    names = [path.name for path in package.glob("*.py")]
+    names += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    # A command's name is its module's.
+    named = [n for n in names if n in text or f"`{n.removesuffix('.py')}`" in text]
+    assert len(names) > 30 and set(names) - set(named) <= {"__init__.py", "__main__.py"}

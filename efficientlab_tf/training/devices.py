@@ -305,8 +305,8 @@ def open_devices(config: TrainConfig) -> Devices:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
-            f"`strategy`={config.strategy} cannot be had: {reason_of(error)}; look at the "
-            "devices and at TF_CONFIG, or train on one device with `strategy`=one"
+            f"`strategy`={config.strategy} cannot be had: {reason_of(error)}; mend the "
+            "devices or TF_CONFIG, or train on one device with `strategy`=one"
         ) from error
     devices = Replicas(strategy, here)
     _check_divides(config, devices.replicas, "devices")
