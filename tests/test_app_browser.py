@@ -216,6 +216,7 @@ class Page:
         how = {"width": width, "height": height, "deviceScaleFactor": 1}
         how["mobile"] = width < 500
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", how)
+        self.driver.execute_script("scrollTo(0, 0)")
 
     def box(self, selector: str) -> dict[str, float]:
         script = """const r = document.querySelector(arguments[0])
