@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -264,8 +263,11 @@ class LinearFamily(Family):
         both = image, image[:, ::-1]
         if len(task.pictures) > MOST_MIRRORED or not self._mirrors:
             both = both[:1]
-        with ThreadPoolExecutor(len(both)) as pool:
-            return tuple(pool.map(lambda x: self._reader(x, self.side), both))
+        count = len(both)
+        read = ahead(
+            lambda x: self._reader(x, self.side), both, threads=count, most=count
+        )
+        return tuple(read)
 
     def _judged(self, task: Task, entry: int, fitted: FittedLinear) -> Probabilities:
         read = self._read[task.entries[entry].picture]

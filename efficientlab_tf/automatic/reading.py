@@ -74,7 +74,6 @@ class Reader(tf.Module):
                 tf.TensorSpec([None, None, 3], tf.float32),
                 tf.TensorSpec([], tf.int32),
             ],
-            # It has no Python control flow of tensors, and to look for some takes 2 s.
         )
 
     def __call__(self, image: np.ndarray, side: int) -> Read:
