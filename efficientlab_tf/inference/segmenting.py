@@ -7,7 +7,9 @@ Reading, the network and writing happen at the same time, on different pictures,
 more than a few pictures are in memory: any number of them may pass.
 """
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +32,8 @@ MASKS, OVERLAYS = "masks", "overlays"
 _AHEAD = 16
 _PIXELS = 50e6
 """Of the pictures that are read and wait for the network, or wait to be written."""
+_LARGE = 2e6
+"""Pixels of pictures that go through the network alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +188,14 @@ def segment(
     items = in_threads(read, queries)
     if adapted.batch > 1:
         return in_threads(finish, _inferred(adapted, items))
-    # One picture at a time leaves cores idle, two hardly.
-    found = ahead(
-        lambda item: next(_together(adapted, [item])), items, threads=2, most=2
-    )
-    return in_threads(finish, found)
+    alone = threading.Lock()
+
+    def infer(item: _Read | Failed) -> tuple[_Read, np.ndarray] | Failed:
+        # One picture at a time leaves cores idle, two hardly; large ones need memory.
+        with alone if _pixels(item) > _LARGE else contextlib.nullcontext():
+            return next(_together(adapted, [item]))
+
+    return in_threads(finish, ahead(infer, items, threads=2, most=2))
 
 
 def _pixels(item: _Read | Segmented | Failed) -> float:
