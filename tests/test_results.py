@@ -61,7 +61,7 @@ def test_the_table_of_candidates(tmp_path, monkeypatch):
     page = results.rendered("<!-- measured: candidates a b --><!-- end -->")
     assert page.splitlines()[2:-2] == [
         "|  | A | B |",
-        "| --- | --- | --- |",
+        "|---|---|---|",
         "| chosen | 60.0 ± 10.0 % | 60.0 ± 10.0 % |",
         "| few | 50.0 | 25.0 |",
         "| many |  | 75.0 |",
@@ -75,7 +75,7 @@ def test_a_file_as_a_table(tmp_path, monkeypatch):
     page = results.rendered("<!-- measured: table p --><!-- end -->")
     assert page.splitlines()[2:-2] == [
         "| where | paper, % |",
-        "| --- | --- |",
+        "|---|---|",
         "| table 1 | 2, 3 |",
     ]
 

@@ -16,8 +16,6 @@ need it. docs/papers.md says what each experiment is.
 """
 
 import argparse
-import csv
-import io
 import json
 import re
 import shlex
@@ -293,9 +291,7 @@ class Reproduction:
         parts.append("\n".join(f"- {s.name}: {s.output}" for s in made))
         path = self.output / f"{self._paper}.md"
         write_text(path, "\n\n".join(parts) + "\n")
-        text = io.StringIO()
-        csv.writer(text).writerows([HEADS, *lines])
-        write_text(path.with_suffix(".csv"), text.getvalue())
+        write_text(path.with_suffix(".csv"), tables.csv_text(HEADS, lines))
         return path
 
     def _measured(self, row: Row) -> str:

@@ -22,11 +22,16 @@ and the number is the mean of its rows; `table` shows one as it is, such as what
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from efficientlab_tf.evaluation.tables import markdown
+
 SOURCES = ROOT / "docs" / "measured", ROOT / "saved_models"
 PAGES = [
     ROOT / "README.md",
@@ -48,7 +53,7 @@ def rendered(page: str) -> str:
 def _text(words: list[str]) -> str:
     what, *names = words
     if what in _TABLES:
-        return f"\n\n{_TABLES[what](names)}\n\n"
+        return f"\n\n{_TABLES[what](names)}\n"
     key, digits = names
     return shown(source(what), key, int(digits.removeprefix(".")))
 
@@ -93,7 +98,7 @@ def _own_pictures(names: list[str]) -> str:
         *("measured inside the stated 80 % interval", "correlation of both"),
         "s to adapt, median",
     )
-    rows = [heads, ["---"] * len(heads)]
+    rows = []
     for name in names:
         own = source(name)
         correlation = own["correlation"]
@@ -108,15 +113,14 @@ def _own_pictures(names: list[str]) -> str:
                 f"{own['seconds']:.0f}",
             ]
         )
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return markdown(heads, rows)
 
 
 def _candidates(names: list[str]) -> str:
     """Each candidate alone beside what was chosen, a column a set."""
     sets = [source(name) for name in names]
     tried = dict.fromkeys(candidate for own in sets for candidate in own["alone"])
-    rows = [["", *(own["about"] for own in sets)], ["---"] * (len(sets) + 1)]
-    rows.append(["chosen", *(shown(own, "iou", 1) for own in sets)])
+    rows = [["chosen", *(shown(own, "iou", 1) for own in sets)]]
     rows += [
         [candidate, *(_if_there(own["alone"], candidate) for own in sets)]
         for candidate in tried
@@ -124,7 +128,7 @@ def _candidates(names: list[str]) -> str:
     rows.append(
         ["the best of each task", *(shown(own, "best_of_each_task", 1) for own in sets)]
     )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(["", *(own["about"] for own in sets)], rows)
 
 
 def _if_there(document: dict[str, Any], key: str) -> str:
@@ -141,8 +145,7 @@ def _table(names: list[str]) -> str:
         )
     with path.open(encoding="utf-8", newline="") as file:
         heads, *rows = csv.reader(file)
-    rows = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(heads, rows)
 
 
 _TABLES = {"own_pictures": _own_pictures, "candidates": _candidates, "table": _table}
