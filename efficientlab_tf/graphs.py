@@ -13,4 +13,4 @@ graph = functools.partial(tf.function, autograph=False)
 """`tf.function` for functions and methods."""
 
 untouched = tf.autograph.experimental.do_not_convert
-"""For what `tf.data` maps: its graphs have no such option."""
+"""For what `tf.data` maps, which has no such option, and what others may trace."""

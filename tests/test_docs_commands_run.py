@@ -125,16 +125,26 @@ def test_it_runs(world, model, command):
         for argument in map(_with_our_flagfile, arguments)
         if argument not in WITHOUT
     ]
-    if "--output_dir" in arguments:
-        # What it writes may stand there as what others read.
-        written = arguments[arguments.index("--output_dir") + 1]
-        (world / written).unlink(missing_ok=True)
+    pairs = zip(arguments, arguments[1:], strict=False)
+    written = [path for flag, path in pairs if flag in ("--output", "--output_dir")]
+    written += [a.partition("=")[2] for a in arguments if WRITTEN.match(a)]
+    for path in map(world.joinpath, written):
+        # It may stand there as what others read.
+        if path.is_symlink():
+            path.unlink()
     arguments = [SMALLER.get(argument, argument) for argument in arguments]
     if name.startswith("tools/"):
         name = name.removesuffix(".py").replace("/", ".")
     arguments += SHORTER.get(name, "").split()
     ended = run_forked(world, name, *arguments)
     assert ended.status == 0, ended.out + ended.err
+    for path in map(world.joinpath, written):
+        assert path.is_file() or any(path.iterdir()), path
+    if command[0] == "adapt":
+        masks = list((world / written[0] / "masks").glob("*.png"))
+        assert len(masks) == 4
+    if command[0] == "tools/convert_fss1000.py":
+        assert (world / written[0] / "dataset.json").is_file()
 
 
 def test_what_is_run_elsewhere_is():

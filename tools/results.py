@@ -27,11 +27,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from efficientlab_tf.evaluation.tables import markdown
 
+ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "docs" / "measured", ROOT / "saved_models"
 PAGES = [
     ROOT / "README.md",

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.graphs import untouched
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import Loss, Objective
 from efficientlab_tf.models.frozen import is_prepared
@@ -299,7 +300,7 @@ class Learner(abc.ABC):
         )
 
     # Nothing here needs AutoGraph, which would wrap errors in its own.
-    @tf.autograph.experimental.do_not_convert
+    @untouched
     def meta_step(
         self,
         state: MetaState,

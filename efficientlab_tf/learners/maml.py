@@ -19,6 +19,7 @@ MAML with `first_order` and K steps is FOMAML with K + 1.
 import tensorflow as tf
 
 from efficientlab_tf.episode import Episode
+from efficientlab_tf.graphs import untouched
 from efficientlab_tf.learners.base import (
     Displacement,
     GradientLearner,
@@ -53,7 +54,7 @@ class MAML(GradientLearner):
         return self.config.inner_steps + 1
 
     # As in `Learner`: AutoGraph would wrap errors in its own.
-    @tf.autograph.experimental.do_not_convert
+    @untouched
     def meta_step(
         self,
         state: MetaState,

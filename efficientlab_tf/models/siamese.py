@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import untouched
 from efficientlab_tf.models import alexnet
 from efficientlab_tf.models.arguments import check_common, parse_image_size
 from efficientlab_tf.models.backbones import dtype_scope
@@ -55,7 +56,7 @@ class DownsampleLabels(keras.layers.Layer):
 
 
 # AutoGraph would take the decorator off.
-@tf.autograph.experimental.do_not_convert
+@untouched
 @tf.custom_gradient
 def weighted_l1(query: tf.Tensor, support: tf.Tensor, weights: tf.Tensor):
     """Weighted L1 distances of all pairs: sum_c weights_c |query_i - support_j|_c.
