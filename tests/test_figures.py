@@ -13,7 +13,7 @@ from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.training.summaries import Summaries
 from tests.data.test_episodes import shared_dataset
-from tools.figure import VALIDATION, compared, main
+from tools.figure import VALIDATION, brightest, compared, main
 
 
 def saved(path, network="meta_drn", dataset_dir="", **learner):
@@ -48,6 +48,13 @@ def test_activations(model, tmp_path):
     assert narrow[0] < small[0] and narrow[1] < small[1]
     with pytest.raises(UserError, match="no layer nothing; --layers of: images"):
         main([*options, "--layers=nothing"])
+
+
+def test_a_map_that_is_the_same_everywhere_is_not_the_brightest():
+    ramp = np.linspace(-2, -1, 12, dtype=np.float32).reshape(3, 4)
+    shown = brightest(np.stack([np.zeros_like(ramp), ramp], -1))
+    assert shown.min() == 0 and shown.max() == 255
+    assert not brightest(np.zeros((3, 4, 2), np.float32)).any()
 
 
 def test_shots_and_conditioning(model, tmp_path):

@@ -128,15 +128,20 @@ def _activations(model: Model, args):
         parts = keras.Model(network.model.inputs, outputs)(
             tf.cast(query, network.dtype), training=False
         )
-        maps = [_brightest(np.asarray(part[0])) for part in keras.tree.flatten(parts)]
+        maps = [brightest(np.asarray(part[0])) for part in keras.tree.flatten(parts)]
         rows.append([query[0], *maps])
         captions.append(name)
     return rows, captions, ["query", *layers]
 
 
-def _brightest(maps: np.ndarray) -> np.ndarray:
-    """The map of the highest mean of [h, w, C], as uint8 [h, w]."""
-    chosen = maps[..., maps.mean((0, 1)).argmax()]
+def brightest(maps: np.ndarray) -> np.ndarray:
+    """The map of the highest mean of [h, w, C], as uint8 [h, w].
+
+    One that is the same everywhere shows nothing, such as the background's logit, 0: it
+    is chosen only where there is no other.
+    """
+    means, varied = maps.mean((0, 1)), np.ptp(maps, axis=(0, 1)) > 0
+    chosen = maps[..., np.where(varied | ~varied.any(), means, -np.inf).argmax()]
     low, high = chosen.min(), chosen.max()
     return (255 * (chosen - low) / max(high - low, 1e-9)).astype(np.uint8)
 
