@@ -129,23 +129,23 @@ def start_from(source: str, network: Network) -> None:
     Args:
       source: a shipped model's name, a run's folder (its best checkpoint), or a .keras
         file.
-      network: of the same architecture, at any image size.
+      network: of the same architecture, at any image size; it may train more or less
+        of it.
 
     Raises:
       UserError: no such thing, not readable as such, or of another architecture.
     """
     is_name = source in shipped() and not Path(source).exists()
     trained = load_checkpoint(str(shipped_path(source)) if is_name else source)
-    shapes = [
-        [tensor.shape for tensor in weights.theta + weights.statistics]
-        for weights in (network.weights(), trained.weights)
-    ]
-    if shapes[0] != shapes[1]:
+    trained.network.assign(trained.weights)
+    own, other = network.every_weight(), trained.network.every_weight()
+    if [(v.name, v.shape) for v in own] != [(v.name, v.shape) for v in other]:
         raise UserError(
             f"`start_from` must be a model of the run's network, {network.about}; "
             f"received {source}: {trained.network.about}"
         )
-    network.assign(trained.weights)
+    for variable, value in zip(own, other, strict=True):
+        variable.assign(value)
 
 
 def load_tuned(path: str, weights: Weights) -> Tuned | None:

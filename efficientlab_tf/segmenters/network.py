@@ -81,6 +81,10 @@ class Network:
         count = sum(math.prod(v.shape) for v in self.model.trainable_variables)
         return f"{self.model.name} with {count:,} parameters"
 
+    def every_weight(self) -> list[keras.Variable]:
+        """Weights and running averages layer by layer, whether they train or not."""
+        return [v for v in self.model.variables if tf.as_dtype(v.dtype).is_floating]
+
     def weights(self) -> Weights:
         """Returns a copy of the current values of the model's variables."""
         # `value` is the variable itself in Keras's TensorFlow backend.
