@@ -87,7 +87,7 @@ def main() -> None:
     told, rows = [], {name: [] for name in models}
     new = dataclasses.replace(config.data, dataset_dir=_NEW, splits="")
     for data, pictures in (config.data, _PICTURES), (new, 2):
-        tested = test(models, data, evaluation, run_dir, config.train.seed)
+        tested = outcomes(models, data, evaluation, run_dir, config.train.seed)
         told.append(report(tested))
         for name, one in tested.items():
             spread = np.linspace(0, len(one.rows) - 1, min(pictures, len(one.rows)))
@@ -102,7 +102,7 @@ def main() -> None:
     print("", *told, sep="\n\n")
 
 
-class Tested(NamedTuple):
+class Outcome(NamedTuple):
     """A network on one dataset.
 
     Attributes:
@@ -122,13 +122,13 @@ class Tested(NamedTuple):
         return max(self.scores.values(), key=lambda interval: interval.mean)
 
 
-def test(
+def outcomes(
     models: Mapping[str, Model],
     data: DataConfig,
     evaluation: EvalConfig,
     folder: Path,
     seed: int,
-) -> dict[str, Tested]:
+) -> dict[str, Outcome]:
     """Meta-tests networks, and writes a folder of results for each of them.
 
     An untrained network has no running averages worth the name, so one that adapts by
@@ -155,11 +155,11 @@ def test(
             summary = write_results(folder / own, protocol, results, rows)
             scores[mode], shown[mode] = summary.per_image_iou, rows
         best = max(scores, key=lambda mode: scores[mode].mean)
-        found[name] = Tested(protocol, scores, shown[best])
+        found[name] = Outcome(protocol, scores, shown[best])
     return found
 
 
-def report(tested: Mapping[str, Tested]) -> str:
+def report(tested: Mapping[str, Outcome]) -> str:
     """A dataset's table: what each network reached, and what was gained."""
     protocol = tested[LEARNED].protocol
     steps = f", {protocol.steps} steps of adaptation" if protocol.steps else ""

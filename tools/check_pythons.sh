@@ -41,7 +41,7 @@ check() {
         uv pip check --quiet --python venv/bin/python &&
         venv/bin/efficientlab quickstart --flagfile=quickstart.flags \
             --run_dir=run --image_size=32 --meta_steps=1 --validate_every=1 \
-            --val_episodes=1 --inner_steps=2 --shots=1 --queries=1 > log.txt 2>&1 &&
+            --val_episodes=1 --shots=1 --queries=1 > log.txt 2>&1 &&
         grep -q "^meta-learning gained " log.txt
 }
 for python in $pythons; do
