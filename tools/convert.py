@@ -8,7 +8,6 @@ its options. The other commands read dataset folders alone.
 
 import argparse
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +32,7 @@ from efficientlab_tf.data.sources.pascal5i import pascal5i
 from efficientlab_tf.data.sources.pascal5i_guided import pascal5i_guided
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError, run_command
+from efficientlab_tf.streaming import cores
 
 if TYPE_CHECKING:
     from efficientlab_tf.data.convert import Conversion
@@ -199,7 +199,7 @@ def _add_image_options(add: Callable) -> None:
     add(
         "--workers",
         **COUNT,
-        default=os.cpu_count() or 1,
+        default=cores(),
         help="parallel processes (%(default)s)",
     )
 

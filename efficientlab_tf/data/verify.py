@@ -22,6 +22,7 @@ from efficientlab_tf.data.records import (
     read_shard,
 )
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.streaming import cores
 from efficientlab_tf.untrusted import reason_of
 
 
@@ -55,7 +56,7 @@ def verify_dataset(dataset_dir: str | os.PathLike) -> Verification:
     examples = 0
     size = 0
     pictures: dict[str, set[str]] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         results = pool.map(
             lambda name: _verify_shard(
                 manifest.shard_path(name), manifest.classes[name]
