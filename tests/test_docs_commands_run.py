@@ -19,9 +19,13 @@ from tests.test_reproduce import CLASSES
 
 __all__ = ["davis", "sbd", "voc"]  # Fixtures.
 
+_TRAIN = (
+    "--meta_steps=1 --meta_batch=1 --image_size=32 --val_episodes=1 --shots=1 "
+    "--queries=1 --inner_steps=2 --weights= --dataset_dir=datasets/icons --splits="
+)
 SHORTER = {
-    "train": "--meta_steps=1 --meta_batch=1 --image_size=32 --val_episodes=1 --shots=1 "
-    "--queries=1 --inner_steps=2 --weights= --dataset_dir=datasets/icons --splits=",
+    "train": _TRAIN,
+    "quickstart": f"{_TRAIN} --backbone=EfficientNetLite0 --validate_every=1",
     "tune": "--tasks=2 --rounds=1 --samples=2 --max_steps=2 --shots=2",
     "fpk": "--ks=2 --draws=1 --steps=1 --initializations=meta --test_examples=2",
     "compare": "--eval_size=32 --timed_tasks=1 --shots=1",
