@@ -101,7 +101,7 @@ def world(folder, davis, voc, sbd):  # noqa: F811
     }
     names = [name for own in splits.values() for name in own]
     tiny_dataset(folder / "datasets" / "icons", dict.fromkeys(names, 12), splits)
-    for name in ("ccp", "mine", "fss1000", "fpk"):
+    for name in ("ccp", "mine", "fss1000", "fpk", "caltech"):
         (folder / "datasets" / name).symlink_to("icons")
     (folder / "DATA").symlink_to("datasets/icons")
     (folder / "DIR").symlink_to("DAVIS")
