@@ -42,9 +42,21 @@ def test_the_mean_of_two(tmp_path, capsys):
     for variable in load_checkpoint(str(mean)).network.every_weight():
         value = variable.numpy()
         np.testing.assert_array_equal(value, value.astype(np.float16))
+    with pytest.raises(UserError, match="must be a .keras file, received mean"):
+        main([str(one), str(other), "--output=mean"])
     saved(other, 2, stages="3")
     with pytest.raises(UserError, match="models must be of one architecture"):
         main(options)
+
+
+def test_what_has_no_mean_is_refused(tmp_path):
+    path = tmp_path / "a.keras"
+    network = saved(path, 1)
+    run = load_checkpoint(str(path)).run
+    weights = network.weights()
+    save_keras(path, network, weights._replace(rates=weights.theta), run)
+    with pytest.raises(UserError, match="learned its inner rates"):
+        main([str(path), f"--output={tmp_path / 'mean.keras'}"])
 
 
 def test_training_goes_on_with_more_of_the_network(tmp_path):

@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--image_size", type=int, help="side of the pictures, if not the first's")
     add("--half", action="store_true", help="round weights to half precision")
     args = parser.parse_args(argv)
+    if args.output.suffix != ".keras":
+        raise UserError(f"--output must be a .keras file, received {args.output}")
     loaded = [load_checkpoint(path) for path in args.models]
     run = loaded[0].run
     if args.image_size:
@@ -47,14 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = network.every_weight()
     total = [np.zeros(variable.shape) for variable in own]
     for path, one in zip(args.models, loaded, strict=True):
-        one.network.assign(one.weights)
-        found = one.network.every_weight()
-        if [(v.name, v.shape) for v in found] != [(v.name, v.shape) for v in own]:
+        if not network.matches(one.network):
             raise UserError(
                 f"models must be of one architecture, {network.about}; received "
                 f"{path}: {one.network.about}"
             )
-        for part, variable in zip(total, found, strict=True):
+        if one.weights.rates or one.guides:
+            raise UserError(
+                f"{path} learned its inner rates, or has adapted to pictures: neither "
+                "has a mean here; give models without"
+            )
+        one.network.assign(one.weights)
+        for part, variable in zip(total, one.network.every_weight(), strict=True):
             part += variable.numpy().astype(float) / len(loaded)
     for variable, mean in zip(own, total, strict=True):
         variable.assign(mean.astype(np.float16) if args.half else mean)

@@ -137,14 +137,14 @@ def start_from(source: str, network: Network) -> None:
     """
     is_name = source in shipped() and not Path(source).exists()
     trained = load_checkpoint(str(shipped_path(source)) if is_name else source)
-    trained.network.assign(trained.weights)
-    own, other = network.every_weight(), trained.network.every_weight()
-    if [(v.name, v.shape) for v in own] != [(v.name, v.shape) for v in other]:
+    if not network.matches(trained.network):
         raise UserError(
             f"`start_from` must be a model of the run's network, {network.about}; "
             f"received {source}: {trained.network.about}"
         )
-    for variable, value in zip(own, other, strict=True):
+    trained.network.assign(trained.weights)
+    pairs = zip(network.every_weight(), trained.network.every_weight(), strict=True)
+    for variable, value in pairs:
         variable.assign(value)
 
 

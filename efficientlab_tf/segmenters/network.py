@@ -85,6 +85,14 @@ class Network:
         """Weights and running averages layer by layer, whether they train or not."""
         return [v for v in self.model.variables if tf.as_dtype(v.dtype).is_floating]
 
+    def matches(self, other: "Network") -> bool:
+        """Whether another network has the same weights, whichever of them train."""
+        own, others = (
+            [(v.name, v.shape) for v in network.every_weight()]
+            for network in (self, other)
+        )
+        return own == others
+
     def weights(self) -> Weights:
         """Returns a copy of the current values of the model's variables."""
         # `value` is the variable itself in Keras's TensorFlow backend.
