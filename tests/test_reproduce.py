@@ -339,7 +339,7 @@ def test_seeds_and_percentages_in_the_table(data):
     text = (data / "out/hendryx_small.md").read_text()
     row = "| table 2b | FOMAML without regularization | 77.89 |"
     assert f"{row} 37.50 (50.00 ± 12.50, 25.00 ± 6.25) |" in text
-    assert "| table 2b | Reptile | 62.36 | not yet |" in text
+    assert "| table 2b | Reptile without regularization | 62.36 | not yet |" in text
     row = "| table 1, row 1 | no decoder | 75.66 |"
     assert f"{row} 12.50 (12.50 ± 3.12), 1 of 2 not yet |" in text
     text = (data / "out/guided_small.md").read_text()

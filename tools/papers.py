@@ -104,7 +104,14 @@ def hendryx_small(plan: Plan) -> None:
             *("table 1, row 5; table 2b", "RSD at stage 3; FOMAML, regularized"),
             *("80.60", "fomaml", []),
         ),
-        ("table 2b", "Reptile", "62.36", "reptile", [*_PLAIN, "--learner=reptile"]),
+        (
+            *("table 2b", "Reptile without regularization", "62.36", "reptile"),
+            [*_PLAIN, "--learner=reptile"],
+        ),
+        (
+            *("table 2b", "Reptile, regularized", "", "reptile_regularized"),
+            ["--learner=reptile"],
+        ),
         ("table 2b", "FOMAML without regularization", "77.89", "plain", _PLAIN),
     )
     stages: dict[tuple[str, str, str], list[str]] = {}
