@@ -139,7 +139,7 @@ def hendryx_small(plan: Plan) -> None:
         # It reads the values that the search before it keeps with the model.
         needs = (*plan.stages[stage].needs, search)
         plan.stages[stage] = plan.stages[stage]._replace(needs=needs)
-        row = "table 2b", "the same with UHO's values", "82.19"
+        row = "table 2b", "FOMAML, regularized, with UHO's values", "82.19"
         stages.setdefault(row, []).append(stage)
         values = plan.stages[search].output.with_name("tuned.flags")
         what, own = "meta-trained with UHO's values", f"trained_with_uho_seed{seed}"
