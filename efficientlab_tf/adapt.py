@@ -80,8 +80,9 @@ class AdaptConfig:
     )
     method: str = setting(
         AUTO_METHOD,
-        "auto tries all that comes with the package and chooses; linear tries linear "
-        "classifiers of ImageNet's features alone, in a few seconds; or one of the "
+        "auto tries all that comes with the package and chooses; meta_learned takes "
+        "the network that learns in closed form, at several sizes, choosing nothing; "
+        "linear tries linear classifiers of ImageNet's features alone; or one of the "
         "methods that `compare` knows, as it is.",
         (*METHODS, *BASELINES),
     )
@@ -239,7 +240,7 @@ def adapt(config: AdaptConfig, settings: Settings = OWN) -> int:
     searching = isinstance(model, AutomaticModel)
     how: dict[str, Any]
     if searching:
-        print("trying candidates on pictures that they are not shown")
+        print("judging candidates on pictures that they are not shown")
         how = {"budget": _left(config, len(queries)), "on_progress": _show_progress}
     else:
         print(f"adapting to {len(images)} pictures")

@@ -9,11 +9,16 @@ from typing import Any
 
 from efficientlab_tf.api.automatic_files import load_automatic, save_automatic
 from efficientlab_tf.api.model import AdaptedModel, Model
-from efficientlab_tf.api.networks import GradientModel, NetworkModel, load_network
-from efficientlab_tf.automatic.candidates import linear_families
+from efficientlab_tf.api.networks import (
+    ForwardModel,
+    GradientModel,
+    NetworkModel,
+    load_network,
+)
+from efficientlab_tf.automatic.candidates import linear_families, usual_families
 from efficientlab_tf.automatic.estimate import Estimate
 from efficientlab_tf.automatic.family import Family
-from efficientlab_tf.automatic.networks import NetworkFamily
+from efficientlab_tf.automatic.networks import GradientFamily, SolvedFamily
 from efficientlab_tf.automatic.search import Progress
 from efficientlab_tf.automatic.segmenter import AutomaticSegmenter, Found
 from efficientlab_tf.automatic.task import Task
@@ -30,17 +35,18 @@ from efficientlab_tf.inference.pictures import (
 )
 from efficientlab_tf.shipped import shipped, shipped_path
 
-AUTO_METHOD, LINEAR_METHOD = "auto", "linear"
-METHODS = (AUTO_METHOD, LINEAR_METHOD)
-"""auto tries all that comes with the package; linear the linear classifiers alone."""
+AUTO_METHOD, LINEAR_METHOD, SOLVED_METHOD = "auto", "linear", "meta_learned"
+METHODS = (AUTO_METHOD, LINEAR_METHOD, SOLVED_METHOD)
+"""auto tries all that comes with the package; linear the linear classifiers alone;
+meta_learned the network that solves in closed form alone, where nothing is chosen."""
 BUDGET = 60.0
 """Seconds that a search may take."""
 SIDE = 384
 """Side of the pictures that a dataset is read at for it; a person's are read whole."""
 _CLOSER = 160
 """Pixels at which a network that was trained smaller is also tried."""
-_SOLVED_SIDE = 384
-"""Pixels for a network without steps; 256 beside it were worth nothing."""
+_SOLVED_SIDES = (256, 384, 512)
+"""Pixels for a network without steps."""
 _STEPS, _MANY_STEPS = (5, 20), (20, 50, 100)
 _NEW_RATE, _NEW_AUGMENT = 0.05, 0.5
 
@@ -64,7 +70,7 @@ class AutomaticModel(Model):
     ) -> AutomaticSegmenter:
         """See `Model`; for images of any size."""
         self.resolve(settings)
-        return AutomaticSegmenter(self._families, self.budget)
+        return AutomaticSegmenter(self._families, self._usual, self.budget)
 
     def adapt(
         self,
@@ -137,10 +143,18 @@ class AutomaticModel(Model):
         return f"has no effect: {self.name} looks for the best way by itself"
 
     def _families(self, task: Task) -> list[Callable[[], Family | None]]:
-        families = linear_families(task)
         if self.name == LINEAR_METHOD:
-            return families
-        return families + _solved_families() + _gradient_families()
+            return linear_families(task)
+        if self.name == SOLVED_METHOD:
+            return _solved_families()
+        return _solved_families() + linear_families(task) + _gradient_families()
+
+    def _usual(self, task: Task) -> list[Family]:
+        solved = [make() for make in _solved_families()]
+        if self.name == SOLVED_METHOD:
+            return solved
+        usual = usual_families(task)
+        return usual if self.name == LINEAR_METHOD else usual + solved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +200,8 @@ class SavedAutomaticModel(AutomaticModel):
 
 def _solved_families() -> list[Callable[[], Family]]:
     """Networks that come with the package and take no steps: they cost little."""
-    return [lambda n=name: _solved(n) for name in _shipped(takes_steps=False)]
+    names = _shipped(takes_steps=False)
+    return [lambda n=name: SolvedFamily(n, _sized(n)) for name in names]
 
 
 def _gradient_families() -> list[Callable[[], Family | None]]:
@@ -213,38 +228,38 @@ def _network(name: str) -> NetworkModel:
 
 
 @functools.cache
-def _solved(name: str) -> NetworkFamily:
+def _sized(name: str) -> tuple[ForwardModel, ...]:
     model = _network(name)
-    return NetworkFamily(name, model.at_size(max(model.size[0], _SOLVED_SIDE)))
+    return tuple(model.at_size(side) for side in _SOLVED_SIDES)
 
 
 @functools.cache
-def _as_trained(name: str) -> NetworkFamily:
+def _as_trained(name: str) -> GradientFamily:
     model = _network(name)
-    return NetworkFamily(name, model, (model.defaults.steps,))
+    return GradientFamily(name, model, (model.defaults.steps,))
 
 
 @functools.cache
-def _closer(name: str) -> NetworkFamily | None:
+def _closer(name: str) -> GradientFamily | None:
     """At more pixels, and with more steps; None if that is nothing new."""
     model = _network(name)
     if model.size[0] >= _CLOSER:
         return None
-    return NetworkFamily(name, model.at_size(_CLOSER), _STEPS)
+    return GradientFamily(name, model.at_size(_CLOSER), _STEPS)
 
 
 @functools.cache
-def _decoder_alone(name: str) -> NetworkFamily | None:
+def _decoder_alone(name: str) -> GradientFamily | None:
     """The encoder stays as it was meta-learned."""
     closer = _closer(name)
     if closer is None:
         return None
     own = Settings(adapt="decoder")
-    return NetworkFamily(f"{name}, decoder alone", closer.model, _MANY_STEPS, own)
+    return GradientFamily(f"{name}, decoder alone", closer.model, _MANY_STEPS, own)
 
 
 @functools.cache
-def _new_decoder(name: str) -> NetworkFamily | None:
+def _new_decoder(name: str) -> GradientFamily | None:
     """Fine-tuning as without meta-learning: ImageNet's encoder and a new decoder."""
     closer = _closer(name)
     if closer is None:
@@ -255,4 +270,4 @@ def _new_decoder(name: str) -> NetworkFamily | None:
     model = GradientModel(name, own._replace(weights=weights))
     how = Settings(learning_rate=_NEW_RATE, augment_rate=_NEW_AUGMENT)
     label = "ImageNet's encoder with a new decoder"
-    return NetworkFamily(label, model, _MANY_STEPS, how)
+    return GradientFamily(label, model, _MANY_STEPS, how)

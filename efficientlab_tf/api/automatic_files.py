@@ -1,7 +1,8 @@
 """What a search found as a .keras file.
 
 It holds the encoder that linear classifiers see through, their arrays, and a .keras
-file of its own for each network.
+file of its own for each network. One that adapts in a forward pass has one file for all
+its sizes, and its guides at each.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientlab_tf.api.model import AdaptedModel
-from efficientlab_tf.api.networks import network_model
+from efficientlab_tf.api.networks import ForwardModel, network_model
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.automatic.family import Member
 from efficientlab_tf.automatic.linear import LinearMember
@@ -34,7 +35,7 @@ from efficientlab_tf.untrusted import open_archive, reading
 
 _MARK = "efficientlab_tf_automatic.npz"
 _NETWORK = "efficientlab_tf_network_{}.keras"
-_LINEAR, _TRAINED = "linear", "network"
+_LINEAR, _TRAINED, _SOLVED = "linear", "network", "forward network"
 
 
 def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
@@ -59,17 +60,20 @@ def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
                 arrays[_arrays(number)] = member.tensors
                 members.append(own | {"kind": _LINEAR, "side": member.side})
                 continue
+            forward = isinstance(member.models[0], ForwardModel)
+            pairs = list(zip(member.models, member.adapted, strict=True))
             files = []
-            for one in member.adapted:
+            for model, one in pairs[:1] if forward else pairs:
                 file = Path(folder) / _NETWORK.format(len(nested))
-                whole = AdaptedModel(
-                    member.model, one, (), settings=member.model.defaults
-                )
-                member.model.save_adapted(whole, file)
+                whole = AdaptedModel(model, one, (), settings=model.defaults)
+                model.save_adapted(whole, file)
                 nested.append(file)
                 files.append(file.name)
-            arrays[_arrays(number)] = member.tensors[-1:]
+            arrays[_arrays(number)] = [*member.tensors[-1:]]
             own |= {"kind": _TRAINED, "label": member.about, "files": files}
+            if forward:
+                arrays[_arrays(number)] += [np.stack(one.guides) for _, one in pairs]
+                own |= {"kind": _SOLVED, "sides": [m.size[0] for m, _ in pairs]}
             members.append(own)
         metadata = {
             "method": "automatic",
@@ -106,7 +110,7 @@ def load_automatic(path: Path) -> AutomaticAdapted:
                 given = arrays[_arrays(i)], encoder, archive, Path(folder), classes
                 members[bool(own["beside"])] += (_member(own, *given),)
         slope, bias, by_picture = map(float, arrays[_MARK][0])
-        if not members[False] or not np.isfinite([slope, bias]).all():
+        if not any(members.values()) or not np.isfinite([slope, bias]).all():
             raise ValueError("it holds no members")
     borders = bool(metadata["borders"])
     decision = Decision(slope, bias, bool(by_picture))
@@ -133,13 +137,22 @@ def _member(
             raise ValueError("its classifiers are not those of its encoder")
         tensors = tuple(map(tf.constant, (kernels, biases, weights)))
         return LinearMember(encoder, int(own["side"]), tensors)
-    adapted = []
+    label, models = str(own["label"]), []
     for name in own["files"]:
         file = folder / Path(name).name
         file.write_bytes(archive.read(name))
-        model = network_model(str(own["label"]), load_checkpoint(str(file)))
-        adapted.append(model.adapted.adapted)
+        models.append(network_model(label, load_checkpoint(str(file))))
+    adapted = [model.adapted.adapted for model in models]
+    if own["kind"] == _SOLVED:
+        models = [models[0].at_size(int(side)) for side in own["sides"]]
+        guides = [np.asarray(each, np.float32) for each in arrays[1:]]
+        if {each.shape for each in guides} != {np.shape(adapted[0].guides)}:
+            raise ValueError("its guides are not those of its network")
+        adapted = [
+            model.guided(tf.unstack(tf.constant(each)))
+            for model, each in zip(models, guides, strict=True)
+        ]
     weights = [float(w) for w in np.atleast_1d(arrays[0])]
     if not adapted or len(weights) != len(adapted):
         raise UserError(f"expected a weight for each network; {ADVICE}")
-    return NetworkMember(str(own["label"]), model, adapted, weights)
+    return NetworkMember(label, models, adapted, weights)

@@ -37,9 +37,9 @@ def load(
 
     Args:
       source: a shipped model's name (`shipped()` lists them), a run's folder, a .keras
-        file, or a method that needs no model: auto, linear (see `AutomaticModel`),
-        logistic_regression, nearest_neighbour, cosegmentation, all_foreground,
-        all_background.
+        file, or a method that needs no model: auto, linear, meta_learned (see
+        `AutomaticModel`), logistic_regression, nearest_neighbour, cosegmentation,
+        all_foreground, all_background.
       tuned: use the update hyperparameters that tuning left with the model, if any.
       backbone: of the features of a method that needs no model, with ImageNet's
         weights: an EfficientNet's name, VGG16, or hub:PRESET of KerasHub.
@@ -48,7 +48,7 @@ def load(
         folder or a .keras file.
 
     Returns:
-      The model; of "auto" and "linear" an `AutomaticModel`.
+      The model; of "auto", "linear" and "meta_learned" an `AutomaticModel`.
 
     Raises:
       UserError: no such model, or not readable as such.

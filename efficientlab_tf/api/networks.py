@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from efficientlab_tf.api.model import AdaptedModel, Model
 from efficientlab_tf.checkpoint.files import (
@@ -222,10 +224,13 @@ class ForwardModel(NetworkModel):
         guides = self.checkpoint.guides
         if not guides:
             return super().adapted
-        weights = self.checkpoint.weights
-        adapted = ForwardAdapted(self._functions, weights, guides)
         names = numbered(max(len(guides), self.classes))
+        adapted = self.guided(guides)
         return AdaptedModel(self, adapted, names, settings=self.defaults)
+
+    def guided(self, guides: Sequence[tf.Tensor]) -> ForwardAdapted:
+        """The network with what it learned of each class: `ForwardAdapted.guides`."""
+        return ForwardAdapted(self._functions, self.checkpoint.weights, tuple(guides))
 
     def save_adapted(self, adapted: AdaptedModel, path: Path) -> None:
         """See `Model`."""

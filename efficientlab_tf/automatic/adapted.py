@@ -1,7 +1,8 @@
 """What a search ended with: members, their weights, and what is done to their mean.
 
     p = m                  m: weighted mean of the members, perhaps drawn to edges
-    p = m / 2 + b / 2      where there are networks beside; b: their weighted mean
+    p = b                  b: weighted mean of the networks beside, alone
+    p = m / 2 + b / 2      where there are both
 
 What decides a pixel then is in `threshold`.
 """
@@ -60,14 +61,14 @@ class AutomaticAdapted(Adapted):
             member.probabilities(own, image)
             for member, own in zip(self._every, tensors, strict=True)
         ]
-        count = len(self.members)
-        found = tf.add_n(every[:count])
-        found = tf.ensure_shape(found, [None, None, self.classes + 1])
-        if self.borders:
-            found = refine(image, found)
+        count, halves = len(self.members), []
+        if self.members:
+            found = tf.add_n(every[:count])
+            found = tf.ensure_shape(found, [None, None, self.classes + 1])
+            halves.append(refine(image, found) if self.borders else found)
         if self.beside:
-            found = (found + tf.add_n(every[count:])) / 2
-        return self.decision(found)
+            halves.append(tf.add_n(every[count:]))
+        return self.decision(tf.add_n(halves) / len(halves))
 
     def served(self) -> Served:
         """See `Adapted`; its function takes images of any size."""

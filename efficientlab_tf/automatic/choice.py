@@ -3,9 +3,9 @@
 Five pictures tell little of which candidate is best, and more of which are good. So
 the mean of the best few is used; it is drawn to the pictures' edges where that was
 better. Networks that solve in closed form count for half beside it, whatever their
-score: they err elsewhere. For one class the probabilities are calibrated on what was
-held out, and each picture gets its own threshold, see `threshold`. All of it was chosen
-on validation sets.
+score: they err elsewhere; where nothing else was judged, they are all. For one class
+the probabilities are calibrated on what was held out, and each picture gets its own
+threshold, see `threshold`. All of it was chosen on validation sets.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Choice:
     """What is used.
 
     Attributes:
-      candidates: whose mean is taken.
+      candidates: whose mean is taken; () if there are none but those beside.
       beside: whose mean counts for half; () if none was judged.
       borders: whether the mean of `candidates` is drawn to the pictures' edges.
       decision: what makes 0.5 the probability that decides.
@@ -49,26 +49,27 @@ def choose(task: Task, judged: Sequence[Judged], threshold: float | None) -> Cho
 
     Args:
       task: the support set.
-      judged: at least one that does not always take part.
+      judged: at least one.
       threshold: of the foreground; None finds one.
     """
     # A stable sort: of equal ones the earlier, cheaper one.
     best = [one for one in judged if not one.family.always]
     best = tuple(sorted(best, key=lambda one: -one.score)[:MOST_MEMBERS])
     beside = tuple(one for one in judged if one.family.always)
-    plain = _mean(best)
-    drawn = [
-        _refined(_small(task, entry), p)
-        for entry, p in zip(task.judged, plain, strict=True)
-    ]
 
     def score(found: Sequence[np.ndarray]) -> list[float]:
         return list(map(task.score, task.judged, found))
 
-    borders = bool(np.mean(score(drawn)) > np.mean(score(plain)))
-    found = drawn if borders else plain
+    halves, borders = [], False
+    if best:
+        plain = _mean(best)
+        pairs = zip(task.judged, plain, strict=True)
+        drawn = [_refined(_small(task, entry), p) for entry, p in pairs]
+        borders = bool(np.mean(score(drawn)) > np.mean(score(plain)))
+        halves.append(drawn if borders else plain)
     if beside:
-        found = [(p + b) / 2 for p, b in zip(found, _mean(beside), strict=True)]
+        halves.append(_mean(beside))
+    found = [np.mean(both, axis=0) for both in zip(*halves, strict=True)]
     decision = Decision() if threshold is None else Decision.at(threshold)
     if threshold is None and task.classes == 1 and not task.is_sparse:
         truths = [task.truth(entry) for entry in task.judged]

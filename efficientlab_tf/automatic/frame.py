@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.episode import IGNORE
 
 MULTIPLE = 32
@@ -97,12 +98,12 @@ def _rows(source: tf.Tensor, used: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def frame_mask(mask: np.ndarray, side: int, square: bool = False) -> np.ndarray:
-    """Puts a mask, uint8 [H, W], on the canvas of its picture, to the nearest pixel.
+    """Puts a mask, uint8 [H, W], on the canvas of its picture, without losing points.
 
     What is beside the picture is 255.
     """
     inner = inner_size(tf.constant(mask.shape), side).numpy()
-    small = Image.fromarray(mask).resize(inner[::-1].tolist(), Image.NEAREST)
+    small = resize_annotations(mask[np.newaxis], tuple(inner.tolist()))[0]
     canvas = (side, side) if square else tuple(-(-inner // MULTIPLE) * MULTIPLE)
     result = np.full(canvas, IGNORE, np.uint8)
     result[: inner[0], : inner[1]] = small

@@ -1,7 +1,11 @@
-"""Trained networks as candidates, at the size that suits a person's pictures.
+"""Trained networks as candidates, at the sizes that suit a person's pictures.
 
-One without an inner loop segments a picture as it is and mirrored, and takes part
-whatever its score (`Family.always`).
+One with an inner loop learns and segments as it was trained. One without reads each
+picture at several sizes, as it is and mirrored, to learn from and to segment:
+
+    p = mean over sizes and both views of what the network finds
+
+and takes part whatever its score (`Family.always`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,40 +14,47 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from efficientlab_tf.api.networks import GradientModel, NetworkModel
+from efficientlab_tf.api.networks import ForwardModel, GradientModel, NetworkModel
 from efficientlab_tf.automatic.family import Family, Member, Probabilities
-from efficientlab_tf.automatic.frame import frame, frame_mask, unframe
+from efficientlab_tf.automatic.frame import frame, frame_mask, inner_size, unframe
 from efficientlab_tf.automatic.task import Task, judged_size
 from efficientlab_tf.config import OWN, Settings
-from efficientlab_tf.segmenters.segmenter import Adapted, Diverged, Segmenter
+from efficientlab_tf.segmenters.segmenter import (
+    Adapted,
+    Diverged,
+    Features,
+    values_of,
+)
+
+MOST_MIRRORED = 16
+"""Support sets of more pictures are not also learned from mirrored."""
+_AS_IT_IS, _BOTH = (1,), (1, -1)
+"""Steps along the columns of a picture: as it is, and mirrored."""
 
 
-class NetworkFamily(Family):
-    """A trained network; candidates differ in the steps of its inner loop.
+class GradientFamily(Family):
+    """A network with an inner loop; candidates differ in its number of steps.
 
     Args:
       label: the network in a few words.
       model: the network; it works at squares of its own size.
-      steps: numbers of inner-loop steps to try; () for a network without.
+      steps: numbers of inner-loop steps to try.
       settings: how it adapts otherwise, where not as the model says.
     """
 
     def __init__(
         self,
         label: str,
-        model: NetworkModel,
-        steps: Sequence[int] = (),
+        model: GradientModel,
+        steps: Sequence[int],
         settings: Settings = OWN,
     ):
         self.label, self.model, self.settings = label, model, settings
-        self.variants = tuple(steps) or (0,)
-        self.always = not isinstance(model, GradientModel)
-        self._side = model.size[0]
+        self.variants = tuple(steps)
 
     def name(self, variant: int) -> str:
         """See `Family`."""
-        steps = f", {variant} steps" if variant else ""
-        return f"{self.label}, {self._side} px{steps}"
+        return f"{self.label}, {self.model.size[0]} px, {variant} steps"
 
     def held_out(self, task: Task) -> Iterator[dict[int, list[Probabilities]]]:
         """See `Family`. A number of steps at which it diverges is left out."""
@@ -58,61 +69,129 @@ class NetworkFamily(Family):
 
     def fit(self, task: Task, weights: Mapping[int, float]) -> "NetworkMember":
         """See `Family`."""
-        wanted, every = dict(weights), range(len(task.entries))
-        adapted = [one for steps, one in self._adapted(task, every) if steps in wanted]
-        shares = [wanted[steps] for steps in self.variants if steps in wanted]
-        return NetworkMember(self.label, self.model, adapted, shares)
+        every = range(len(task.entries))
+        fitted = {
+            steps: adapted
+            for steps, adapted in self._adapted(task, every)
+            if steps in weights
+        }
+        models = [self.model] * len(fitted)
+        shares = [weights[steps] for steps in fitted]
+        return NetworkMember(self.label, models, list(fitted.values()), shares)
 
     def _adapted(
         self, task: Task, entries: Sequence[int]
     ) -> Iterator[tuple[int, Adapted]]:
         """Yields the variants, adapted to some entries."""
-        side = self._side
-        pictures = [task.pictures[task.entries[i].picture] for i in entries]
-        images = np.stack([_framed(picture, self._side)[0] for picture in pictures])
-        masks = [frame_mask(task.entries[i].mask, side, square=True) for i in entries]
-        walk = self._segmenter(task).walk(images, np.stack(masks), seed=task.seed)
+        side = self.model.size[0]
+        own = self.settings | Settings(steps=max(self.variants))
+        segmenter = self.model.segmenter(task.classes, own)
+        images = _images(task, entries, side, 1)
+        walk = segmenter.walk(images, _masks(task, entries, side, 1), seed=task.seed)
         for steps, adapted in enumerate(walk):
             if steps in self.variants:
                 yield steps, adapted
 
-    def _segmenter(self, task: Task) -> Segmenter:
-        if not isinstance(self.model, GradientModel):
-            return self.model.segmenter(task.classes)
-        own = self.settings | Settings(steps=max(self.variants))
-        return self.model.segmenter(task.classes, own)
-
     def _judged(self, task: Task, entry: int, adapted: Adapted) -> Probabilities:
-        picture = task.pictures[task.entries[entry].picture]
-        size = tf.constant(judged_size(task.entries[entry].mask.shape))
-        views = _views(self.model)
-        framed = [_framed(picture[:, ::step], self._side) for step in views]
-        found = adapted.predict(np.stack([canvas for canvas, _ in framed]))
-        seen = [
-            unframe(one, inner, 1, size).numpy()[:, ::step]
-            for one, (_, inner), step in zip(found, framed, views, strict=True)
-        ]
-        return np.mean(seen, axis=0).astype(np.float16)
+        canvas = _images(task, [entry], self.model.size[0], 1)
+        return _unframed(task, entry, adapted.predict(canvas)[0]).astype(np.float16)
 
 
-def _views(model: NetworkModel) -> tuple[int, ...]:
-    """Steps along the columns of a picture: as it is, and perhaps mirrored."""
-    return (1,) if isinstance(model, GradientModel) else (1, -1)
-
-
-def _framed(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The canvas of a picture, uint8 [side, side, 3], and its inner size."""
-    framed = frame(tf.cast(picture, tf.float32), side, square=True)
-    canvas = tf.cast(tf.clip_by_value(tf.round(framed.canvas), 0, 255), tf.uint8)
-    return canvas.numpy(), framed.inner.numpy()
-
-
-class NetworkMember(Member):
-    """A trained network that has adapted, perhaps with several numbers of steps.
+class SolvedFamily(Family):
+    """A network without an inner loop, at several sizes; one candidate for one task.
 
     Args:
       label: the network in a few words.
-      model: the network.
+      models: the network, for squares of each size.
+    """
+
+    always = True
+    variants = (0,)
+
+    def __init__(self, label: str, models: Sequence[ForwardModel]):
+        self.label, self.models = label, tuple(models)
+        self._sights: list[_Sight] = []
+
+    def name(self, variant: int) -> str:
+        """See `Family`."""
+        sides = ", ".join(str(model.size[0]) for model in self.models)
+        return f"{self.label}, {sides} px"
+
+    def held_out(self, task: Task) -> Iterator[dict[int, list[Probabilities]]]:
+        """See `Family`."""
+        sights = self._seen(task)
+        for fold in task.folds:
+            adapted = [sight.adapted(task.others(fold)) for sight in sights]
+            pairs = list(zip(sights, adapted, strict=True))
+            yield {
+                0: [
+                    np.mean(
+                        [s.judged(i, a) for s, a in pairs], axis=0, dtype=float
+                    ).astype(np.float16)
+                    for i in fold
+                ]
+            }
+
+    def fit(self, task: Task, weights: Mapping[int, float]) -> "NetworkMember":
+        """See `Family`."""
+        every = range(len(task.entries))
+        adapted = [sight.adapted(every) for sight in self._seen(task)]
+        shares = [weights[0] / len(adapted)] * len(adapted)
+        return NetworkMember(self.label, self.models, adapted, shares)
+
+    def _seen(self, task: Task) -> "list[_Sight]":
+        if not self._sights:
+            self._sights = [_Sight(model, task) for model in self.models]
+        return self._sights
+
+
+class _Sight:
+    """What a network without an inner loop reads of a support set at one size, once."""
+
+    def __init__(self, model: ForwardModel, task: Task):
+        self._task, self._side = task, model.size[0]
+        self._segmenter = model.segmenter(task.classes)
+        self._read: dict[tuple[int, int], Any] = {}
+        mirrored = len(task.entries) <= MOST_MIRRORED
+        self._views = _BOTH if mirrored else _AS_IT_IS
+
+    def adapted(self, entries: Sequence[int]) -> Adapted:
+        """The network, adapted to some entries."""
+        task, side = self._task, self._side
+        features = [self._features(i, step) for step in self._views for i in entries]
+        masks = [_masks(task, entries, side, step) for step in self._views]
+        return self._segmenter.adapt(
+            Features(np.concatenate(features)),
+            np.concatenate(masks),
+            seed=task.seed,
+        )
+
+    def judged(self, entry: int, adapted: Adapted) -> np.ndarray:
+        """What it finds in an entry, at the size that this is judged at."""
+        found = [
+            _unframed(
+                self._task,
+                entry,
+                adapted.predict(Features(self._features(entry, step)))[0],
+            )[:, ::step]
+            for step in _BOTH
+        ]
+        return np.mean(found, axis=0)
+
+    def _features(self, entry: int, step: int) -> Any:
+        """What is read of an entry [1, ...], as it is or mirrored."""
+        if (entry, step) not in self._read:
+            canvas = _images(self._task, [entry], self._side, step)
+            self._read[entry, step] = values_of(self._segmenter.read(canvas))
+        return self._read[entry, step]
+
+
+class NetworkMember(Member):
+    """A trained network that has adapted, perhaps in several ways.
+
+    Args:
+      label: the network in a few words.
+      models: the network of each way, at its size.
       adapted: what it became.
       weights: of each.
     """
@@ -120,12 +199,11 @@ class NetworkMember(Member):
     def __init__(
         self,
         label: str,
-        model: NetworkModel,
+        models: Sequence[NetworkModel],
         adapted: Sequence[Adapted],
         weights: Sequence[float],
     ):
-        self.about, self.model, self.adapted = label, model, tuple(adapted)
-        self._side = model.size[0]
+        self.about, self.models, self.adapted = label, tuple(models), tuple(adapted)
         self._served = [one.served() for one in adapted]
         self.tensors = (
             tuple(served.tensors for served in self._served),
@@ -136,14 +214,40 @@ class NetworkMember(Member):
     def probabilities(self, tensors: Any, image: tf.Tensor) -> tf.Tensor:
         """See `Member`."""
         learned, weights = tensors
-        pixels, views = 0.0, _views(self.model)
-        for step in views:
-            framed = frame(image[:, ::step], self._side, square=True)
-            shape = [self._side, self._side, 3]
-            canvas = tf.ensure_shape(tf.round(framed.canvas), shape)[tf.newaxis]
-            found = 0.0
-            for i, (served, own) in enumerate(zip(self._served, learned, strict=True)):
-                found += weights[i] * served.probabilities(own, canvas)[0]
-            found = unframe(found, framed.inner, 1, tf.shape(image)[:2])
-            pixels += found[:, ::step] / len(views)
+        pixels, size = 0.0, tf.shape(image)[:2]
+        for i, (model, served) in enumerate(
+            zip(self.models, self._served, strict=True)
+        ):
+            side = model.size[0]
+            views = _AS_IT_IS if isinstance(model, GradientModel) else _BOTH
+            for step in views:
+                framed = frame(image[:, ::step], side, square=True)
+                canvas = tf.ensure_shape(tf.round(framed.canvas), [side, side, 3])
+                found = served.probabilities(learned[i], canvas[tf.newaxis])[0]
+                found = unframe(found, framed.inner, 1, size)[:, ::step]
+                pixels += found * weights[i] / len(views)
         return pixels
+
+
+def _images(task: Task, entries: Sequence[int], side: int, step: int) -> np.ndarray:
+    """The pictures of entries on squares, uint8 [n, side, side, 3]."""
+    canvases = []
+    for entry in entries:
+        picture = task.pictures[task.entries[entry].picture][:, ::step]
+        canvas = frame(tf.cast(picture, tf.float32), side, square=True).canvas
+        canvas = tf.cast(tf.clip_by_value(tf.round(canvas), 0, 255), tf.uint8)
+        canvases.append(canvas.numpy())
+    return np.stack(canvases)
+
+
+def _masks(task: Task, entries: Sequence[int], side: int, step: int) -> np.ndarray:
+    """Their masks, uint8 [n, side, side]."""
+    masks = [task.entries[entry].mask[:, ::step] for entry in entries]
+    return np.stack([frame_mask(mask, side, square=True) for mask in masks])
+
+
+def _unframed(task: Task, entry: int, found: np.ndarray) -> np.ndarray:
+    """What was found on a square, at the size that an entry is judged at."""
+    shape = task.entries[entry].mask.shape
+    inner = inner_size(tf.constant(shape), len(found))
+    return unframe(found, inner, 1, tf.constant(judged_size(shape))).numpy()

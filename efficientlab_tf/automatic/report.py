@@ -29,12 +29,14 @@ def described(found: Found, support: Support) -> list[str]:
             "the masks will be is not known: label a second picture of each class"
         ]
     names = [_scored(one) for one in choice.candidates]
-    how = [f"chosen: the mean of {len(names)} of {len(found.judged)} candidates:"]
-    how += [f"  {name}" for name in names]
+    how = []
+    if names:
+        how = [f"chosen: the mean of {len(names)} of {len(found.judged)} candidates:"]
+        how += [f"  {name}" for name in names]
     if choice.borders:
         how.append("  drawn to the pictures' edges")
     if choice.beside:
-        how.append("and for half, whatever their score:")
+        how.append("and for half, whatever their score:" if names else "used:")
         how += [f"  {_scored(one)}" for one in choice.beside]
     if choice.decision.by_picture:
         how.append("calibrated, with the threshold for each picture that promises most")

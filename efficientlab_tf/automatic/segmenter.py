@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
-from efficientlab_tf.automatic.candidates import usual_families
 from efficientlab_tf.automatic.choice import Choice, choose
 from efficientlab_tf.automatic.estimate import Estimate, estimate
 from efficientlab_tf.automatic.family import Family, Member
@@ -53,11 +52,13 @@ class AutomaticSegmenter(Segmenter):
     """Chooses by cross-validation; see `choice`.
 
     Attributes:
-      families: says what makes the candidates of a task, cheap ones first.
+      families: says what makes the candidates of a task, the most promising first.
+      usual: makes what is used of a task of which nothing can be kept aside.
       budget: seconds that the search may take; infinite for all candidates.
     """
 
     families: Callable[[Task], Sequence[Callable[[], Family | None]]]
+    usual: Callable[[Task], Sequence[Family]]
     budget: float = np.inf
 
     def adapt(
@@ -97,7 +98,7 @@ class AutomaticSegmenter(Segmenter):
         if not task.folds:
             usual = [
                 (family, dict.fromkeys(family.variants, 1.0))
-                for family in usual_families(task)
+                for family in self.usual(task)
             ]
             decision = Decision() if threshold is None else Decision.at(threshold)
             adapted = self._fit(task, usual, decision, True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from efficientlab_tf.data.annotations import resize_annotations
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.metrics import confusion, mean_iou, predicted_masks
 from efficientlab_tf.pictures import SPARSE
@@ -90,8 +90,7 @@ class Task:
     def truth(self, entry: int) -> np.ndarray:
         """What an entry is judged by: its mask at the size of `judged_size`."""
         mask = self.entries[entry].mask
-        size = judged_size(mask.shape)
-        return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.NEAREST))
+        return resize_annotations(mask[np.newaxis], judged_size(mask.shape))[0]
 
     def score(self, entry: int, probabilities: np.ndarray) -> float:
         """IoU of an entry, the mean over the classes that it or the mask found shows.

@@ -37,6 +37,7 @@ from efficientlab_tf.segmenters.segmenter import Diverged
 LABELS = {
     **{"meta": "meta-learned", "imagenet": "ImageNet encoder", "random": "random"},
     **{"auto": "chosen by search", "linear": "linear classifiers"},
+    "meta_learned": "closed form, several sizes",
 }
 """Name of an initialization, or of a search, to what tables and curves call it."""
 

@@ -40,10 +40,10 @@ class ServedAdapted(SegmentationModel):
         served, config = adapted.served(), dataclasses.replace(config, adaptation=False)
         super().__init__(served.about, size, classes, config)
         self._served = served
-        self._learned = [
-            tf.Variable(tensor, trainable=False)
-            for tensor in tf.nest.flatten(served.tensors)
-        ]
+        # Each once, however many parts share it.
+        tensors = tf.nest.flatten(served.tensors)
+        held = {id(t): tf.Variable(t, trainable=False) for t in tensors}
+        self._learned = [held[id(tensor)] for tensor in tensors]
         # Held here so that they are saved; the function uses them.
         self._used = [variable.value for variable in served.variables]
 

@@ -13,6 +13,7 @@ import efficientlab_tf as el
 from efficientlab_tf.adapt import AdaptConfig
 from efficientlab_tf.adapt import adapt as command
 from efficientlab_tf.api import automatic
+from efficientlab_tf.automatic.networks import NetworkMember
 from efficientlab_tf.automatic.threshold import Decision
 from efficientlab_tf.errors import UserError
 from tests.models.test_heads import squares
@@ -69,13 +70,24 @@ def test_one_picture():
     assert 0 < (b == 1).sum() <= (a == 1).sum()
 
 
-def test_a_network_that_solves_counts_for_half(monkeypatch, tmp_path):
-    name = "photos_closed_form_lite0"
-    monkeypatch.setattr(automatic, "shipped", lambda: {name: ""})
+SOLVED = "photos_closed_form_lite0"
+
+
+@pytest.fixture
+def smaller(monkeypatch):
+    """The network that solves alone, at two sizes that take no time."""
+    monkeypatch.setattr(automatic, "shipped", lambda: {SOLVED: ""})
+    monkeypatch.setattr(automatic, "_SOLVED_SIDES", (64, 96))
+    automatic._sized.cache_clear()
+    yield
+    automatic._sized.cache_clear()
+
+
+def test_a_network_that_solves_counts_for_half(smaller, tmp_path):
     images, masks = discs(4)
     adapted = el.adapt(images[:3], masks[:3])
     choice, parts = adapted.found.choice, adapted.adapted
-    assert [one.name for one in choice.beside] == [f"{name}, 384 px"]
+    assert [one.name for one in choice.beside] == [f"{SOLVED}, 64, 96 px"]
     assert all(one.name.startswith("linear") for one in choice.candidates)
     picture = images[3][:50]
     both = parts.segment(picture)
@@ -97,10 +109,72 @@ def test_a_network_that_solves_counts_for_half(monkeypatch, tmp_path):
     np.testing.assert_allclose(again.adapted.segment(picture), both, atol=1e-5)
 
 
-def test_a_short_budget_leaves_networks_out(monkeypatch):
-    monkeypatch.setattr(automatic, "_solved", pytest.fail)
+def test_a_short_budget_leaves_all_but_the_first_out(smaller, monkeypatch):
+    monkeypatch.setattr(automatic, "linear_families", lambda task: [pytest.fail])
     adapted = el.adapt(*discs(3), budget=1e-3)
-    assert adapted.found.out_of_time and not adapted.found.choice.beside
+    assert adapted.found.out_of_time
+    choice = adapted.found.choice
+    assert len(choice.beside) == 1 and not choice.candidates
+
+
+def test_the_meta_learned_network_alone(smaller, monkeypatch, tmp_path):
+    images, masks = discs(6)
+    read = []
+    model = automatic._sized(SOLVED)[0]
+    functions = model.segmenter().functions
+    reads = functions.read
+    monkeypatch.setattr(functions, "read", lambda *a: read.append(0) or reads(*a))
+    adapted = el.load("meta_learned").adapt(images[:4], masks[:4])
+    # Each picture and its mirror image once, for all folds.
+    assert len(read) == 8
+    assert adapted.found.choice.beside and not adapted.found.choice.candidates
+    assert adapted.adapted.decision.by_picture and adapted.estimate.iou > 0.8
+    found = adapted.predict(images[4:])
+    assert iou(found, masks[4:]) > 0.8
+    # Sizes and views are a mean.
+    (member,) = adapted.adapted.beside
+    picture = tf.cast(images[4], tf.float32)
+    whole = member.probabilities(member.tensors, picture)
+    parts = [
+        NetworkMember("", [m], [a], [1.0])
+        for m, a in zip(member.models, member.adapted, strict=True)
+    ]
+    each = [part.probabilities(part.tensors, picture) for part in parts]
+    np.testing.assert_allclose(whole, np.mean(each, axis=0), atol=1e-5)
+    # What was judged is what segments.
+    entry, *_ = adapted.found.task.judged
+    fold = next(f for f in adapted.found.task.folds if entry in f)
+    others = adapted.found.task.others(fold)
+    own = el.load("meta_learned").adapt(
+        [images[i] for i in others], [masks[i] for i in others], threshold=0.5
+    )
+    np.testing.assert_allclose(
+        own.adapted.segment(images[entry]),
+        adapted.found.judged[0].probabilities[0],
+        atol=5e-3,
+    )
+    file = tmp_path / "mine.keras"
+    adapted.save(file)
+    for one, again in zip(found, el.load(file).predict(images[4:]), strict=True):
+        np.testing.assert_array_equal(one, again)
+    alone = el.load("meta_learned").adapt(images[:1], masks[:1])
+    assert alone.estimate is None and iou(alone.predict(images[4:]), masks[4:]) > 0.5
+
+
+def test_points_reach_the_network(smaller):
+    rng = np.random.default_rng(0)
+    images, masks = discs(3)
+    images = [image.repeat(4, 0).repeat(4, 1) for image in images]
+    points = []
+    for mask in masks:
+        sparse = np.full([4 * side for side in mask.shape], 255, np.uint8)
+        for label in (0, 1):
+            row, column = rng.choice(np.argwhere(mask == label)) * 4
+            sparse[row, column] = label
+        points.append(sparse)
+    adapted = el.load("meta_learned").adapt(images, points)
+    truths = [mask.repeat(4, 0).repeat(4, 1) for mask in masks]
+    assert iou(adapted.predict(images), truths) > 0.5
 
 
 @pytest.mark.parametrize(

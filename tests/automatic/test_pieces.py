@@ -222,6 +222,9 @@ def test_what_always_takes_part_counts_for_half():
         choice.probabilities, alone.probabilities, bad.probabilities, strict=True
     ):
         np.testing.assert_allclose(both, (p + b) / 2, atol=1e-3)
+    only = choose(task, [bad], 0.5)
+    assert (only.candidates, only.beside, only.borders) == ((), (bad,), False)
+    np.testing.assert_array_equal(only.probabilities[0], bad.probabilities[0])
 
 
 def test_calibration_undoes_what_was_done_to_probabilities():
