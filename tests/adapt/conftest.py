@@ -2,6 +2,7 @@
 
 import pytest
 
+from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.config import ModelConfig
