@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.cli import _with_our_flagfile
-from tests.data import test_coco20i as coco
+from tests.data import tiny_coco as coco
+from tests.data.conftest import sbd, voc
 from tests.data.test_davis import davis
-from tests.data.test_pascal5i import many, sbd, voc
 from tests.data.tiny_dataset import tiny_dataset
+from tests.data.tiny_voc import many
 from tests.forked import run_forked
 from tests.test_docs_commands import ROOT, commands
 from tests.test_figures import saved

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from efficientlab_tf.metrics import (
     Interval,
@@ -9,9 +10,13 @@ from efficientlab_tf.metrics import (
     TaskResult,
     confusion,
     image_iou,
+    mean_iou,
     predicted_masks,
+    present_iou,
     soft_image_iou,
 )
+from efficientlab_tf.pictures import decide
+from efficientlab_tf.segmenters.segmenter import spread
 
 
 def _task(name, truth, predicted, draw=0, classes=1):
@@ -149,3 +154,23 @@ def test_each_threshold_is_reported():
     assert summary.per_image_iou_at[0.35].mean == pytest.approx(2 / 3)
     assert summary.soft_iou.mean == pytest.approx(1.3 / (1.8 + 2 - 1.3))
     assert "at 0.35" in summary.table() and "not thresholded" in summary.table()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_deciding_is_what_the_metrics_do(classes):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(classes + 1), (8, 10)).astype(np.float32)
+    expected = predicted_masks(p[np.newaxis], 0.4)[0]
+    np.testing.assert_array_equal(decide(p, (8, 10), 0.4), expected)
+    up = tf.image.resize(p, (40, 25)).numpy()
+    expected = predicted_masks(up[np.newaxis], 0.4)[0]
+    assert np.mean(decide(p, (40, 25), 0.4) != expected) < 0.01
+
+
+def test_iou_of_the_classes_that_are_there():
+    counts = np.array([[5, 1, 0], [1, 3, 0], [0, 0, 0]])
+    assert present_iou(counts) == {1: 3 / 5} and mean_iou(counts) == 3 / 5
+    counts = np.array([[9, 0, 1], [0, 0, 0], [0, 0, 0]])
+    assert present_iou(counts) == {2: 0.0}
+    assert mean_iou(np.diag([9, 0, 0])) == 1.0
+    assert spread(3, 8).tolist() == [0, 1, 2] and spread(9, 3).tolist() == [0, 4, 8]

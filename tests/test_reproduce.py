@@ -16,11 +16,12 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from efficientlab_tf.errors import UserError
-from tests.data import test_coco20i as coco
+from tests.data import tiny_coco as coco
+from tests.data.conftest import sbd, voc
+from tests.data.converting import fill
 from tests.data.test_davis import davis
-from tests.data.test_pascal5i import many, sbd, sbd_objects, voc, voc_objects
-from tests.data.test_tools import fill
 from tests.data.tiny_dataset import tiny_dataset
+from tests.data.tiny_voc import many, sbd_objects, voc_objects
 from tests.forked import CONTEXT, run_forked
 from tools import convert, reproduce
 from tools.papers import PAPERS

@@ -12,13 +12,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from efficientlab_tf.data.cleaning import CleaningOptions
-from efficientlab_tf.data.example import CHANGED, LEFT_OUT, REFUSED, ClassData
-from efficientlab_tf.data.fold_lists import MAX_SHOTS
-from efficientlab_tf.data.folds import TEST, FoldPlan
-from efficientlab_tf.data.manifest import FILENAME
+from efficientlab_tf.data.example import ClassData
+from efficientlab_tf.data.folds import FoldPlan
 from efficientlab_tf.data.mask_readings import AUTO, INDEX, MASK_VALUES
 from efficientlab_tf.data.sources.coco20i import coco20i
 from efficientlab_tf.data.sources.coco_transfer import coco_transfer
@@ -34,9 +31,6 @@ from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.streaming import cores
 
-if TYPE_CHECKING:
-    from efficientlab_tf.data.convert import Conversion
-
 # TensorFlow is imported inside the functions that need it: worker processes import
 # this module too, and without TensorFlow they start at once.
 
@@ -46,9 +40,6 @@ lists each file that was changed, refused or left out, and why.
 
 Exit status: 0; 1 if a class has too few usable examples (the class is named and left
 out, all others are written); 2 for bad arguments."""
-
-MAX_LINES = 20
-"""Of refused files; the report has all."""
 
 FOLDS = """\
 One dataset folder serves all four folds: the option --splits=fold0 to --splits=fold3
@@ -364,55 +355,18 @@ def _convert(
     **folds,
 ) -> int:
     import efficientlab_tf.quiet  # noqa: F401
-    from efficientlab_tf.data.convert import REPORT, convert
+    from efficientlab_tf.data.conversion_report import errors, refused, summary
+    from efficientlab_tf.data.convert import convert
 
     options = folds or {"splits": args.splits, "min_examples": args.min_examples}
     conversion = convert(
         classes, names, args.output_dir, overwrite=args.overwrite, **options
     )
-    refused = _summarize(conversion, conversion.manifest.directory / REPORT)
-    failed = conversion.too_few or not conversion.manifest.classes
-    return 1 if failed or (strict and refused) else 0
-
-
-def _summarize(conversion: "Conversion", report: Path) -> int:
-    """Prints what was done; returns how many files were refused."""
-    manifest, rows, too_few, pair_counts = conversion
-    refused = [row for row in rows if row.action == REFUSED]
-    errors = [
-        f"refused: {row.class_name}/{row.file}: {row.reason}"
-        for row in refused[:MAX_LINES]
-    ]
-    if len(refused) > MAX_LINES:
-        errors.append(f"refused: {len(refused) - MAX_LINES} more, see {report}")
-    errors += [
-        f"error: class {name} left out: {count} usable examples are too few; "
-        f"{report} lists what was refused"
-        for name, count in too_few.items()
-    ]
-    for line in errors:
+    for line in errors(conversion):
         print(line, file=sys.stderr)
-    examples = sum(entry.count for entry in manifest.classes.values())
-    changed = sum(row.action == CHANGED for row in rows)
-    left_out = sum(row.action == LEFT_OUT for row in rows)
-    print(f"{manifest.directory}: {len(manifest.classes)} classes, {examples} examples")
-    if not manifest.classes:
-        print(f"no class is usable, so no {FILENAME} was written")
-    for split, names in manifest.splits.items():
-        print(f"  {split}: {len(names)} classes")
-    outside = len(manifest.classes) - sum(map(len, manifest.splits.values()))
-    if manifest.splits and outside:
-        print(f"  in no split: {outside} classes")
-    for number, fold in enumerate(manifest.folds):
-        sizes = ", ".join(f"{split} {len(names)}" for split, names in fold.items())
-        print(f"  fold{number}: {sizes} classes; {pair_counts[number]} test pairs")
-        for name in fold[TEST]:
-            count = manifest.classes[name].count
-            if count <= MAX_SHOTS:
-                print(f"    {name} has {count} pictures: at most {count - 1}-shot")
-    more = f", {left_out} left out" if left_out else ""
-    print(f"{changed} files changed, {len(refused)} refused{more}; why: {report}")
-    return len(refused)
+    print("\n".join(summary(conversion)))
+    failed = conversion.too_few or not conversion.manifest.classes
+    return 1 if failed or (strict and refused(conversion)) else 0
 
 
 def _convert_folds(args: argparse.Namespace, read: Callable[[], FoldedSource]) -> int:

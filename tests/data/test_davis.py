@@ -12,7 +12,7 @@ from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.davis import davis_jobs, find_sequences
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import palette_image
-from tests.data.test_tools import converter, report
+from tests.data.converting import converter, report
 
 SHARED = Path(
     os.environ.get("EFFICIENTLAB_SHARED", Path(__file__).parents[2].parent / "shared")

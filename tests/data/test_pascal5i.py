@@ -15,7 +15,6 @@ from efficientlab_tf.data.fold_episodes import fold_episodes
 from efficientlab_tf.data.fold_lists import read_pairs
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.picture_files import Refused
-from efficientlab_tf.data.records import decode_example, parse_record, read_shard
 from efficientlab_tf.data.sbd_masks import read_sbd_mask
 from efficientlab_tf.data.sources import folded
 from efficientlab_tf.data.sources.pascal5i import pascal5i
@@ -23,15 +22,28 @@ from efficientlab_tf.data.sources.voc import VOC_CLASSES
 from efficientlab_tf.data.verify import verify_dataset
 from efficientlab_tf.episode import require_disjoint
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import converter, fss1000, report, source
-from tests.data.test_voc import BUS, DOG, PLANT, fill, save_mask
+from tests.data.converting import converter, fill, fss1000, report, stored
+from tests.data.tiny_voc import (
+    BUS,
+    DOG,
+    PLANT,
+    SBD,
+    SIZE,
+    VOC_TRAIN,
+    VOC_VAL,
+    VOID,
+    convert,
+    mask_of,
+    save_mask,
+    save_mat,
+    sbd_objects,
+    voc_objects,
+)
 
 SHARED = Path(
     os.environ.get("EFFICIENTLAB_SHARED", Path(__file__).parents[2].parent / "shared")
 )
 VOC_MINI = SHARED / "data" / "voc-mini" / "VOC2012"
-SIZE = (24, 32)
-VOID = 255
 
 # Shaban et al. (2017), table 1: the test classes of each fold.
 TABLE_1 = (
@@ -40,98 +52,6 @@ TABLE_1 = (
     ("diningtable", "dog", "horse", "motorbike", "person"),
     ("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-
-__all__ = ["source"]  # A fixture.
-
-
-def mask_of(**regions):
-    """A mask of horizontal stripes, four rows each: b0=6 is a bus at the top."""
-    mask = np.zeros(SIZE, np.uint8)
-    for place, value in regions.items():
-        row = 4 * int(place[1:])
-        mask[row : row + 4, 2:30] = value
-    return mask
-
-
-VOC_TRAIN = {
-    "t1": mask_of(b0=BUS, b2=DOG, b4=VOID),
-    "t2": mask_of(b1=BUS),
-    "t3": mask_of(b1=DOG),
-    "void": np.full(SIZE, VOID, np.uint8),
-    "empty": mask_of(),
-}
-VOC_VAL = {
-    "v1": mask_of(b0=BUS, b1=PLANT),
-    "v2": mask_of(b2=BUS, b3=VOID),
-    "v3": mask_of(b2=BUS, b5=PLANT),
-    "v4": mask_of(b2=DOG),
-}
-SBD = {
-    "train": {"s1": mask_of(b0=BUS, b5=PLANT), "v1": mask_of(b0=BUS)},
-    "val": {"s2": mask_of(b4=PLANT), "t2": mask_of(b5=BUS), "v4": mask_of(b1=DOG)},
-}
-
-
-def save_image(path):
-    pixels = np.random.default_rng(list(path.stem.encode())).integers(
-        0, 256, (*SIZE, 3), np.uint8
-    )
-    Image.fromarray(pixels).save(path)
-
-
-def save_mat(path, values, name="GTcls"):
-    """As SBD's: one struct with a mask, the boundaries and the classes there."""
-    boundaries = np.empty((20, 1), object)
-    boundaries[:] = [[np.zeros((1, 1))]] * 20
-    present = np.setdiff1d(np.unique(values), 0)[:, np.newaxis]
-    struct = {
-        "Segmentation": values,
-        "Boundaries": boundaries,
-        "CategoriesPresent": present,
-    }
-    savemat(path, {name: struct}, do_compression=True)
-
-
-@pytest.fixture
-def voc(tmp_path):
-    root = tmp_path / "VOC2012"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    for split, masks in (("train", VOC_TRAIN), ("val", VOC_VAL)):
-        listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        listed.write_text("".join(f"{name}\n" for name in reversed(masks)))
-        for name, mask in masks.items():
-            save_image(root / "JPEGImages" / f"{name}.jpg")
-            save_mask(root / "SegmentationClass" / f"{name}.png", mask)
-    return root
-
-
-@pytest.fixture
-def sbd(tmp_path):
-    root = tmp_path / "benchmark_RELEASE" / "dataset"
-    for folder in ("img", "cls"):
-        (root / folder).mkdir(parents=True)
-    for split, masks in SBD.items():
-        (root / f"{split}.txt").write_text("\n".join(masks))
-        for name, mask in masks.items():
-            save_image(root / "img" / f"{name}.jpg")
-            save_mat(root / "cls" / f"{name}.mat", mask)
-    return root
-
-
-def convert(voc, output, *more):
-    argv = ["--voc", voc, "--output_dir", output, "--workers", 1, "--pairs", 20, *more]
-    return converter("pascal5i")([str(item) for item in argv])
-
-
-def stored(output, entry):
-    """Returns name to decoded mask of an entry, in stored order."""
-    records = list(read_shard(Manifest.load(output).shard_path(entry)))
-    names = [Path(parse_record(r)["filename"].numpy().decode()).stem for r in records]
-    return {
-        name: decode_example(record, None)[1].numpy()
-        for name, record in zip(names, records, strict=True)
-    }
 
 
 def test_folds_are_those_of_table_1(voc):
@@ -415,87 +335,6 @@ def test_real_episodes(real):
             assert name in classes
             require_disjoint(episode, name)
     assert Counter(row[2] for row in report(real)) == {"left out": 1}
-
-
-def sbd_objects(sbd):
-    """Writes SBD's inst: in each picture two objects of the stripes, left and right."""
-    (sbd / "inst").mkdir()
-    for masks in SBD.values():
-        for name, mask in masks.items():
-            objects = np.zeros(SIZE, np.uint8)
-            objects[mask > 0] = 5
-            objects[:, 16:][mask[:, 16:] > 0] = 9
-            save_mat(sbd / "inst" / f"{name}.mat", objects, "GTinst")
-
-
-def voc_objects(voc):
-    """Writes VOC's SegmentationObject: all of a picture is one object."""
-    (voc / "SegmentationObject").mkdir()
-    for name, mask in {**VOC_TRAIN, **VOC_VAL}.items():
-        objects = np.where(mask == VOID, VOID, 3 * (mask > 0)).astype(np.uint8)
-        save_mask(voc / "SegmentationObject" / f"{name}.png", objects)
-
-
-def test_the_division_of_rakelly(voc, sbd, tmp_path):
-    out = tmp_path / "out"
-    assert convert(voc, out, "--sbd", sbd, "--protocol", "rakelly") == 0
-    manifest = Manifest.load(out)
-    # v1 is among SBD's training pictures, t2 among VOC's.
-    assert set(stored(out, "train-bus")) == {"t1", "t2", "s1", "v1"}
-    assert set(stored(out, "train-dog")) == {"t1", "t3"}
-    assert set(stored(out, "val-bus")) == {"v2", "v3"}
-    assert set(stored(out, "val-pottedplant")) == {"v3", "s2"}
-    # Where both sets label a picture, it is VOC's mask.
-    np.testing.assert_array_equal(stored(out, "train-bus")["v1"], VOC_VAL["v1"] == BUS)
-    assert set(manifest.split("all_train")) >= {"train-bus", "train-dog"}
-    assert set(manifest.split("all_val")) >= {"val-bus", "val-pottedplant"}
-
-
-def many(voc, sbd):
-    """Adds pictures: ten buses, ten dogs, five with both, four birds, five plants."""
-    bird = 3
-    kinds = [("b", {"b0": BUS})] * 10 + [("d", {"b1": DOG})] * 10
-    kinds += [("bd", {"b0": BUS, "b1": DOG})] * 5 + [("p", {"b2": PLANT})] * 5
-    kinds += [("a", {"b3": bird})] * 4
-    names = []
-    for number, (kind, regions) in enumerate(kinds):
-        names.append(f"{kind}{number}")
-        save_image(voc / "JPEGImages" / f"{names[-1]}.jpg")
-        mask = mask_of(**regions)
-        save_mask(voc / "SegmentationClass" / f"{names[-1]}.png", mask)
-    sets = voc / "ImageSets" / "Segmentation"
-    (sets / "train.txt").write_text("\n".join(names))
-    (sets / "val.txt").write_text("v2\n")
-    (sbd / "train.txt").write_text("s1\n")
-    (sbd / "val.txt").write_text("s2\n")
-
-
-def test_folds_of_rakelly_share_no_picture_and_are_equally_large(voc, sbd, tmp_path):
-    many(voc, sbd)
-    out = tmp_path / "out"
-    assert convert(voc, out, "--sbd", sbd, "--protocol", "rakelly") == 0
-    manifest = Manifest.load(out)
-    sizes = []
-    for number, fold in enumerate(manifest.folds):
-        assert all(name.startswith(f"fold{number}-") for name in fold["train"])
-        train, test = (
-            set().union(*(stored(out, name) for name in fold[split]))
-            for split in ("train", "test")
-        )
-        assert not train & test
-        sizes.append((len(train), len(test)))
-    # Fold 0 holds out four birds, the least; fold 1 or 2 trains on the fewest.
-    assert {held for _, held in sizes} == {4}
-    assert len({size for size, _ in sizes}) == 1
-    mixed = {name for name in stored(out, "train-bus") if name.startswith("bd")}
-    assert len(mixed) == 5
-    assert not mixed & set(stored(out, "fold1-dog"))
-    assert not verify_dataset(out).faults
-    again = tmp_path / "again"
-    convert(voc, again, "--sbd", sbd, "--protocol", "rakelly")
-    assert stored(again, "held-bus").keys() == stored(out, "held-bus").keys()
-    with pytest.raises(UserError, match="--protocol=rakelly needs --sbd"):
-        convert(voc, tmp_path / "none", "--protocol", "rakelly")
 
 
 def test_objects_are_numbers_from_two(voc, sbd, tmp_path):

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from efficientlab_tf.data.verify import masked_crc32c
-from tests.data.test_pascal5i import voc
+from tests.data.converting import TOOLS, fill, sample_arguments
 from tests.data.test_sources import bright_half, write_mliis
-from tests.data.test_tools import TOOLS, fill, sample_arguments
 from tests.data.tiny_dataset import tiny_dataset
 from tests.forked import run_forked
 from tests.models.shared import shared_path
-
-__all__ = ["voc"]  # A fixture.
 
 SHIMS = {
     "build_fpk": "convert fpk",

@@ -8,17 +8,8 @@ from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.records import decode_example, read_shard
 from efficientlab_tf.data.sources.voc import VOC_CLASSES, read_labels, voc_jobs
 from efficientlab_tf.errors import UserError
-from tests.data.test_tools import converter, fill, report
-
-BUS, PLANT, DOG = 6, 16, 12
-
-
-def save_mask(path, values):
-    """A palette PNG, as VOC has them: its colours must not matter."""
-    picture = Image.fromarray(values).convert("P")
-    picture.putdata(values.ravel().tolist())
-    picture.putpalette([255 - i for i in range(256) for _ in range(3)])
-    picture.save(path)
+from tests.data.converting import converter, fill, report
+from tests.data.tiny_voc import BUS, DOG, PLANT, save_mask
 
 
 @pytest.fixture

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientlab_tf.data.annotations import LabelledPicture, Support
+from efficientlab_tf.data.mask_readings import Reading
 from efficientlab_tf.data.picture_files import FORMATS, Refused
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.inference.queries import find_queries, read_query
+from efficientlab_tf.inference.queries import (
+    Truth,
+    find_queries,
+    output_names,
+    read_query,
+)
+from tests.adapt.labelled_squares import pairs
 from tests.data.annotations.making import box, picture, write
+from tests.models.test_heads import squares
 
 WRITTEN_AS = {"JPEG2000": "JPEG2000", "HEIF": "HEIF"}
 
@@ -135,3 +144,58 @@ def test_pictures_beside_pictures_are_not_masks(tmp_path):
         **{"1.jpg": None, "1.png": None, "1.gif": None},
         "2.jpg": "2.gif",
     }
+
+
+def test_names_of_results_are_never_shared():
+    files = ["a.jpg", "a.png", "b.jpg", "A.tif", "a_jpg.png", "c.d.png"]
+    names = output_names(files)
+    assert names == ["a_jpg_2", "a_png", "b", "A_tif", "a_jpg", "c.d"]
+
+
+def test_masks_beside_queries(tmp_path):
+    photo = squares(1, 0)[0][0]
+    write(tmp_path, pairs(2, 0) | {"3.jpg": photo, "3.png": photo, "4.png": photo})
+    queries, notes = find_queries(tmp_path, "")
+    names = {q.path.name: q.mask and q.mask.name for q in queries}
+    assert names == {
+        **{"1.jpg": "1.png", "2.jpg": "2.png"},
+        **{"3.jpg": None, "3.png": None, "4.png": None},
+    }
+    assert "not judged, for want of a mask: 3.jpg, 3.png, 4.png" in notes[-1]
+    assert len(find_queries(tmp_path, "none")[0]) == 7
+    (tmp_path / "masks").mkdir()
+    write(tmp_path / "masks", {"4.png": pairs(1, 0)["1.png"], "3.png": photo})
+    queries, notes = find_queries(tmp_path, str(tmp_path / "masks"))
+    assert {q.path.name for q in queries if q.mask} == {"4.png"}
+    assert "3.png may belong to several pictures: not used" in notes
+
+
+def test_truth_has_the_values_of_the_support_set(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2], mask[2:4], mask[4] = 19, 7, 255
+    write(tmp_path, {"a.png": mask, "p.png": np.zeros((8, 8, 3), np.uint8)})
+    upright = read_query(tmp_path / "p.png")
+    picture = LabelledPicture("p", np.zeros((8, 8, 3), np.uint8), mask)
+
+    def read(values, reading):
+        classes = tuple("ab"[: len(values)])
+        support = Support("", classes, [picture], values, reading, [])
+        truth = Truth(support, [tmp_path / "a.png"])
+        return truth.read(tmp_path / "a.png", upright)[:, 0].tolist()
+
+    numbers = Reading("index", "", {7: "7", 19: "19"})
+    objects = Reading("object", "", {1: "object"})
+    rest = [255, 0, 0, 0]
+    assert read((7, 19), numbers) == [2, 2, 1, 1, *rest]
+    assert read((7,), numbers) == [0, 0, 1, 1, *rest]
+    assert read((7,), Reading("index", "", {7: "7"})) == [0, 0, 1, 1, *rest]
+    mask[:2], mask[2:4] = 2, 1
+    write(tmp_path, {"a.png": mask})
+    # Class folders and exports: masks of several classes hold their numbers.
+    assert read((1, 2), objects) == read((5, 9), None) == [2, 2, 1, 1, *rest]
+    mask[mask > 0] = 255
+    write(tmp_path, {"a.png": mask})
+    assert read((3,), None) == read((1,), objects) == [1] * 5 + [0] * 3
+    mask[mask > 0] = 38
+    write(tmp_path, {"a.png": mask})
+    assert read((3,), None) == [1] * 5 + [0] * 3

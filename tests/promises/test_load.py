@@ -17,8 +17,7 @@ from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig
 from efficientlab_tf.config import OWN, LearnerConfig, ModelConfig
 from efficientlab_tf.segmenters.network import Network
-from tests.models.tiny import tiny_network
-from tests.test_app import (
+from tests.app.untrained import (
     GUIDED,
     SIZES,
     STEPPED,
@@ -27,6 +26,7 @@ from tests.test_app import (
     picture,
     write_models,
 )
+from tests.models.tiny import tiny_network
 
 CLIENTS, GROWTH, NAME, SIZE = 8, 1.05, "tiny", 32
 

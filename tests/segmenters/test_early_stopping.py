@@ -5,6 +5,7 @@ import pytest
 
 from efficientlab_tf.data.augment import Augmenter
 from efficientlab_tf.losses import Objective
+from efficientlab_tf.segmenters.adaptation import choose_held_out
 from efficientlab_tf.segmenters.early_stopping import early_stopping
 from efficientlab_tf.segmenters.gradient import AdaptFunctions
 from efficientlab_tf.segmenters.inner_loop import InnerLoop
@@ -61,3 +62,15 @@ def test_a_walk_passes_what_adapt_reaches(batch_norm):
             adapted.predict(query), at_once.predict(query), atol=1e-5
         )
     assert not np.allclose(walk[1].predict(query), walk[3].predict(query), atol=1e-3)
+
+
+def test_what_is_held_out_leaves_every_class():
+    masks = np.zeros((10, 4, 4), np.uint8)
+    masks[:7, 0], masks[7:9, 1], masks[9, 2] = 1, 2, 3
+    for seed in range(20):
+        chosen = choose_held_out(masks, seed)
+        assert len(chosen) == 2 and 9 not in chosen
+        assert not {7, 8} <= set(chosen)
+    assert len(choose_held_out(masks[:2], 0)) == 1
+    assert choose_held_out(masks[:1], 0) == [] == choose_held_out(masks[[0, 8, 9]], 0)
+    assert len(choose_held_out(masks[:1].repeat(400, 0), 0)) == 64

@@ -20,7 +20,7 @@ from efficientlab_tf.segmenters.forward import (
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.segmenters.segmenter import Features
 from tests.learners.contract import SIZE
-from tests.learners.test_feedforward import CONFIG, NARROW, blue, two_discs
+from tests.learners.forward import CONFIG, NARROW, blue, two_discs
 
 LATE = [fusion for fusion in FUSIONS if fusion.startswith("late")]
 POINTS = [(3, 4, 1), (20, 9, 1), (30, 31, 0), (0, 17, 0), (11, 12, 2)]

@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from efficientlab_tf.errors import UserError
-from efficientlab_tf.video.annotation import Truths, objects_of, read_annotation
+from efficientlab_tf.video.annotation import (
+    Annotation,
+    Point,
+    Truths,
+    objects_of,
+    read_annotation,
+)
 from efficientlab_tf.video.frames import Frames
 from tests.data.annotations.making import box, picture, write
 
@@ -124,3 +130,36 @@ def test_points_with_odd_numbers(tmp_path, frames, key, value):
     with pytest.raises(UserError, match="p.json") as error:
         read_annotation(tmp_path / "p.json", frames)
     assert len(str(error.value)) < 500 + len(str(tmp_path))
+
+
+def test_points_mark_the_pixels_that_they_fall_into():
+    annotation = Annotation(
+        *((1, 2), (10, 20)),
+        points={
+            3: [Point(19.9, 9.9, 2), Point(0, 0, 0)],
+            1: [Point(4.0, 5.0, 0), Point(4.9, 5.9, 1), Point(4.5, 5.5, 2)],
+        },
+    )
+    masks = annotation.masks((5, 10))
+    expected = np.full((2, 5, 10), 255)
+    expected[0, 2, 2] = 1  # Objects before the background, the first of them.
+    expected[1, 4, 9], expected[1, 0, 0] = 2, 0
+    np.testing.assert_array_equal(masks, expected)
+    assert annotation.frames == (1, 3)
+
+
+def test_an_object_between_the_pixels_is_not_lost():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[11, 11], mask[20:, 20:] = 7, 9
+    small = Annotation((7, 9), (40, 40), {0: mask}).masks((4, 4))[0]
+    expected = np.zeros((4, 4))
+    expected[2:, 2:], expected[1, 1] = 2, 1
+    np.testing.assert_array_equal(small, expected)
+
+
+def test_a_mask_named_like_a_frame_is_of_that_frame(paths, tmp_path):
+    frames = Frames(paths["sequence"])
+    mask = np.asarray(Image.open(paths["annotation"]))
+    for name, frame in (("frame9.png", 2), ("anything.png", 0)):
+        path = write(tmp_path / "own", {name: mask}) / name
+        assert read_annotation(path, frames).frames == (frame,)

@@ -1,17 +1,13 @@
-"""Tuning as a user types it, and what it leaves with a checkpoint."""
+"""Tuning as a user types it: the space, the search, and who uses what it found."""
 
 import csv
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
 
 from tests.loading import load_model
@@ -19,182 +15,29 @@ from tests.loading import load_model
 pytest.importorskip("optuna", reason="Optuna is not installed")
 
 from efficientlab_tf.api.networks import GradientModel
-from efficientlab_tf.checkpoint import files, tuned  # noqa: E402
 from efficientlab_tf.checkpoint.files import (
     Checkpoint,
     save_keras,
-    save_tuned,
 )
-from efficientlab_tf.checkpoint.run import RunConfig  # noqa: E402
-from efficientlab_tf.checkpoint.tuned import Tuned, fingerprint  # noqa: E402
-from efficientlab_tf.config import (  # noqa: E402
+from efficientlab_tf.config import (
     DataConfig,
-    LearnerConfig,
-    ModelConfig,
     TuneConfig,
 )
-from efficientlab_tf.data.manifest import Manifest  # noqa: E402
-from efficientlab_tf.errors import UserError  # noqa: E402
+from efficientlab_tf.data.manifest import Manifest
+from efficientlab_tf.errors import UserError
 from efficientlab_tf.hyperparameters.search import (
     Job,
     Search,
-    load_tunable,  # noqa: E402
+    load_tunable,
     search_space,
 )
-from efficientlab_tf.hyperparameters.uho import Range  # noqa: E402
-from efficientlab_tf.learners import build_learner  # noqa: E402
-from efficientlab_tf.models import build_model  # noqa: E402
-from efficientlab_tf.segmenters.network import Network, Weights  # noqa: E402
-from efficientlab_tf.training.checkpoints import Checkpoints  # noqa: E402
-from tests.models.narrow import NARROW  # noqa: E402
-from tests.models.tiny import tiny_network  # noqa: E402
+from efficientlab_tf.hyperparameters.uho import Range
+from efficientlab_tf.models import build_model
+from efficientlab_tf.segmenters.network import Network, Weights
+from tests.hyperparameters.tunable import RUN, untuned_network, write_model
+from tests.models.narrow import NARROW
 
-ROOT = Path(__file__).parent.parent
-RUN = RunConfig(
-    DataConfig(dataset_dir="sample:icons", shots=3),
-    ModelConfig(image_size=32, final_dropout=0.2),
-    LearnerConfig(inner_learning_rate=0.05, inner_steps=2, augment_rate=0.0),
-)
-
-
-def _network(seed: int = 0) -> Network:
-    keras.utils.set_random_seed(seed)
-    return Network(tiny_network(32, dropout=0.2))
-
-
-def _keras(folder: Path, run: RunConfig = RUN, rates: bool = False) -> Path:
-    network = _network()
-    weights = network.weights()
-    if rates:
-        weights = weights._replace(rates=tuple(0 * t + 0.05 for t in weights.theta))
-    save_keras(folder / "model.keras", network, weights, run)
-    return folder / "model.keras"
-
-
-def _tuned(weights: Weights, **values) -> Tuned:
-    return Tuned(
-        values=values or {"inner_learning_rate": 0.125, "inner_steps": 7},
-        initialization=fingerprint(weights),
-        dataset="icons",
-        split="val",
-        tasks=4,
-        shots=3,
-        batch_norm="support",
-        trials=6,
-        score=0.5,
-        untuned_score=0.25,
-    )
-
-
-def _members(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def test_a_keras_file_keeps_the_values_beside_what_it_held(tmp_path):
-    path = _keras(tmp_path)
-    before = _members(path)
-    _, weights, _ = load_model(str(path))
-    values = {
-        "inner_learning_rate": 0.125,
-        "inner_steps": 7,
-        "inner_batch": 3,
-        "augment_rate": 0.75,
-        "final_dropout": 0.5,
-    }
-    save_tuned(str(path), _tuned(weights, inner_steps=3))
-    # Once more: what is there is replaced.
-    assert save_tuned(str(path), _tuned(weights, **values)) == path
-    after = _members(path)
-    assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + 1
-    network, loaded, run = load_model(str(path))
-    assert {k: getattr(run.learner, k) for k in list(values)[:4]} == dict(
-        list(values.items())[:4]
-    )
-    assert run.model.final_dropout == 0.5
-    assert network.model.get_layer("final_dropout").rate == 0.5
-    assert run.data == RUN.data and run.train == RUN.train
-    for a, b in zip(loaded.theta, weights.theta, strict=True):
-        np.testing.assert_array_equal(a, b)
-    network, _, run = load_model(str(path), tuned=False)
-    assert run == RUN and network.model.get_layer("final_dropout").rate == 0.2
-
-
-def test_a_run_keeps_the_values_until_it_is_trained_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(files, "build_network", lambda config: _network())
-    RUN.save(tmp_path)
-    state = build_learner(_network(), RUN.learner, meta_steps=10).init()
-    saved = Checkpoints(tmp_path, state)
-    saved.save(state, 1)
-    _, weights, run = load_model(str(tmp_path))
-    assert run == RUN
-    assert save_tuned(str(tmp_path), _tuned(weights)) == tmp_path
-    _, _, run = load_model(str(tmp_path))
-    assert (run.learner.inner_learning_rate, run.learner.inner_steps) == (0.125, 7)
-    assert run.learner == dataclasses.replace(
-        RUN.learner, inner_learning_rate=0.125, inner_steps=7
-    )
-    # What meta-training reads has not changed.
-    assert RunConfig.load(tmp_path) == RUN
-    assert "another initialization" not in capsys.readouterr().err
-    saved.save(state._replace(theta=tuple(t + 1 for t in state.theta)), 2)
-    _, _, run = load_model(str(tmp_path))
-    assert run == RUN
-    assert "those of another initialization" in capsys.readouterr().err
-
-
-def test_a_folder_with_nothing_but_a_keras_file_keeps_them_there(tmp_path):
-    path = _keras(tmp_path)
-    _, weights, _ = load_model(str(tmp_path))
-    assert save_tuned(str(tmp_path), _tuned(weights)) == path
-    assert load_model(str(tmp_path))[2].learner.inner_steps == 7
-    assert load_model(str(path))[2].learner.inner_steps == 7
-
-
-def test_learned_rates_are_scaled(tmp_path):
-    path = _keras(tmp_path, rates=True)
-    _, weights, _ = load_model(str(path))
-    save_tuned(str(path), _tuned(weights, rates_factor=3.0, inner_steps=4))
-    _, scaled, run = load_model(str(path))
-    assert run.learner.inner_steps == 4
-    for rate in scaled.rates:
-        np.testing.assert_allclose(rate, 0.15, rtol=1e-6)
-    # Still those of this initialization, for one who asks again.
-    assert files.load_tuned(str(path), scaled) is not None
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = _keras(tmp_path)
-    before = path.read_bytes()
-    _, weights, _ = load_model(str(path))
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="No space left.*finished trials are kept"):
-        save_tuned(str(path), _tuned(weights))
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no json",
-        "[1]",
-        '{"values": {}}',
-        json.dumps({**dataclasses.asdict(_tuned(Weights((), ()))), "values": {"a": 1}}),
-        json.dumps(
-            {**dataclasses.asdict(_tuned(Weights((), ()))), "values": {"l2": "0"}}
-        ),
-    ],
-)
-def test_tuned_values_that_cannot_be_read_say_so(tmp_path, text):
-    (tmp_path / "tuned.json").write_text(text)
-    with pytest.raises(UserError, match="tuned.json cannot be read.*tuned"):
-        tuned.read_tuned(tmp_path)
+ROOT = Path(__file__).parents[2]
 
 
 def _job(model: Path, output_dir: Path, splits: str = "", **options) -> Job:
@@ -264,7 +107,7 @@ def test_bad_settings_are_refused(options, message):
 
 
 def _model() -> GradientModel:
-    network = _network()
+    network = untuned_network()
     return GradientModel("tiny", Checkpoint(network, network.weights(), RUN))
 
 
@@ -300,7 +143,7 @@ def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
 
 
 def test_learned_rates_are_tuned_by_a_factor(tmp_path):
-    model = load_tunable(str(_keras(tmp_path, rates=True)))
+    model = load_tunable(str(write_model(tmp_path, rates=True)))
     job = _job(tmp_path, tmp_path / "out", tune_split="test", rounds=1)
     search = Search(job, model)
     results = search.run_trials()
@@ -325,7 +168,7 @@ def _python(*arguments: str) -> str:
 def tuned_model(tmp_path_factory):
     """A model that two processes tuned: its path, the search's folder, the output."""
     folder = tmp_path_factory.mktemp("tuned")
-    model, search = _keras(folder), folder / "search"
+    model, search = write_model(folder), folder / "search"
     out = _python(
         *("-m", "efficientlab_tf.tune", "--workers=2"),
         *(f"--model={model}", f"--output={search}", "--tune_split=test"),
@@ -362,12 +205,6 @@ def test_the_best_of_a_search_is_kept(tuned_model):
     kept = sorted(range(3), key=lambda i: -scores[i])[:2]
     low, high = sorted(rates[i] for i in kept)
     assert all(low * 0.999 <= rate <= high * 1.001 for rate in rates[3:])
-
-
-def test_a_factor_on_learned_rates_is_no_flag_of_training():
-    own = {"rates_factor": 2.0, "inner_steps": 3, "final_dropout": 0.25}
-    text = _tuned(_network().weights(), **own).flagfile()
-    assert text == "--inner_steps=3\n--final_dropout=0.25\n"
 
 
 def test_the_same_search_again_repeats_nothing_and_another_is_refused(

@@ -8,33 +8,27 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from efficientlab_tf.api.baselines import LINEAR
 from efficientlab_tf.app.annotations import (
     BACKGROUND,
     FOREGROUND,
+    POINT_REACH,
     Annotations,
     Area,
     Stroke,
 )
 from efficientlab_tf.app.config import AppConfig
 from efficientlab_tf.app.downloads import write_annotations, write_masks, write_model
-from efficientlab_tf.app.methods import load_methods
 from efficientlab_tf.app.picture import SHOWN_SIDE, THUMBNAIL_SIDE, Window, color_of
 from efficientlab_tf.app.project import open_project, write_project
 from efficientlab_tf.app.view import Session, view
 from efficientlab_tf.app.workspace import Workspace
-from efficientlab_tf.config import OWN
 from efficientlab_tf.data.annotations.support import read_support
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
-from tests.test_app import GUIDED, LINEAR, STEPPED, encoded, picture, write_models
+from tests.app.untrained import GUIDED, STEPPED, encoded, picture
 
 SIZES = [(40, 60), (64, 32)]
-
-
-@pytest.fixture(scope="module")
-def methods(tmp_path_factory):
-    guided, _, stepped = write_models(tmp_path_factory.mktemp("models"))
-    return load_methods([guided, stepped, LINEAR], OWN)
 
 
 @pytest.fixture
@@ -341,3 +335,53 @@ def test_projects_that_are_refused_change_nothing(workspace, what):
         open_project(workspace, "a.zip", data)
     assert workspace.pictures == before[0] and workspace.classes.names[1:] == ["bolt"]
     assert len(list(workspace.folder.iterdir())) == before[1]
+
+
+def test_marks_are_drawn_as_they_are_defined():
+    marks = Annotations((40, 60)).add(Stroke(((0, 59),), FOREGROUND))
+    marks = marks.add(Stroke(((20, 30),), BACKGROUND, 10))
+    marks = marks.add(Stroke(((20, 30),), FOREGROUND, 5))
+    for height, width in ((40, 60), (32, 32), (400, 600), (7, 3)):
+        mask = marks.raster(height, width)
+        for row in range(height):
+            for column in range(width):
+                # The middle of the cell, in pixels of the picture.
+                y, x = (row + 0.5) * 40 / height, (column + 0.5) * 60 / width
+                distance = np.hypot(y - 20.5, x - 30.5)
+                want = IGNORE
+                if abs(distance - 5) < 1e-6 or abs(distance - 10) < 1e-6:
+                    continue
+                if distance < 5:
+                    want = FOREGROUND
+                elif distance < 10:
+                    want = BACKGROUND
+                if int(20.5 * height / 40) == row and int(30.5 * width / 60) == column:
+                    want = FOREGROUND
+                if int(0.5 * height / 40) == row and int(59.5 * width / 60) == column:
+                    want = FOREGROUND
+                assert mask[row, column] == want, (row, column)
+
+
+def test_eraser_and_undo(workspace):
+    workspace.mark(0, 10, 10, FOREGROUND)
+    workspace.mark(0, 10, 40, BACKGROUND, radius=6)
+    kept = workspace.pictures[0].annotations.raster(40, 60)
+    assert (kept == BACKGROUND).sum() > 80 and kept[10, 10] == FOREGROUND
+    # As near as a point is drawn wide, and no nearer.
+    near, far = int(POINT_REACH * 60), int(POINT_REACH * 60) + 2
+    workspace.mark(0, 10 + far, 10, IGNORE)
+    assert workspace.pictures[0].annotations.raster(40, 60)[10, 10] == FOREGROUND
+    workspace.mark(0, 10 + near, 10, IGNORE)
+    erased = workspace.pictures[0].annotations.raster(40, 60)
+    assert (erased != FOREGROUND).all() and (erased == BACKGROUND).sum() > 80
+    workspace.mark(0, 10, 40, IGNORE, radius=3)
+    hole = workspace.pictures[0].annotations.raster(40, 60)
+    assert hole[10, 40] == IGNORE and hole[10, 45] == BACKGROUND
+    for _ in range(3):
+        assert workspace.undo(0)
+    np.testing.assert_array_equal(
+        workspace.pictures[0].annotations.raster(40, 60), kept
+    )
+    workspace.clear_marks(0)
+    assert (workspace.pictures[0].annotations.raster(40, 60) == IGNORE).all()
+    assert [workspace.undo(0) for _ in range(4)] == [True, True, True, False]
