@@ -32,3 +32,17 @@ def pytest_fixture_setup(fixturedef, request):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     _seed(item.nodeid)
+
+
+@pytest.fixture
+def quick_search(monkeypatch):
+    """A search at sizes that take no time, with one network: the one that solves."""
+    from efficientlab_tf.api import automatic
+    from efficientlab_tf.automatic import candidates
+
+    monkeypatch.setattr(candidates, "USUAL_SIDES", (256,))
+    monkeypatch.setattr(automatic, "_SOLVED_SIDES", (64, 96))
+    monkeypatch.setattr(automatic, "shipped", lambda: {"photos_closed_form_lite0": ""})
+    automatic._sized.cache_clear()
+    yield
+    automatic._sized.cache_clear()

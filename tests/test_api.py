@@ -35,9 +35,11 @@ NETWORKS = {
     "oslsm": lambda: build_model("oslsm", **NARROW),
     "siamese": lambda: build_model("siamese", **NARROW),
 }
-METHODS = [*NETWORKS, *BASELINES, "linear"]
-SAVED = {*NETWORKS, "logistic_regression", "linear"}
+METHODS = [*NETWORKS, *BASELINES, "linear", "meta_learned"]
+SEARCHES = ("linear", "meta_learned")
+SAVED = {*NETWORKS, "logistic_regression", *SEARCHES}
 EXPORTED = SAVED
+pytestmark = pytest.mark.usefixtures("quick_search")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def models(tmp_path_factory):
     def model(name: str) -> el.Model:
         if name in loaded:
             return loaded[name]
-        if name == "linear":
+        if name in SEARCHES:
             loaded[name] = model = el.load(name)
             # A search of a second instead of half a minute.
             model.adapt = functools.partial(model.adapt, budget=1.0)
@@ -146,7 +148,7 @@ def test_what_is_saved_segments_without_labelled_pictures(
     ):
         np.testing.assert_allclose(a, b, atol=1e-5)
     # And it goes on from there.
-    options = {"budget": 1.0} if name == "linear" else {}
+    options = {"budget": 1.0} if name in SEARCHES else {}
     again = loaded.adapt(*labelled(2), **options)
     assert len(again.classes) == 1 and len(again.predict(images)) == 4
 

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import dataclasses
+import os
+import sys
 from efficientlab_tf import flags
 from efficientlab_tf.config import setting
 
@@ -19,23 +19,32 @@ class Config:
 
 def main():
     config = flags.read(Config)
-    print(config.steps, config.folder, flags.given(config))
+    print(config.steps, config.folder, flags.given(config), flush=True)
 
 flags.define(Config)
-flags.run(main)
+# One child for each file: the package is imported once.
+for file in sys.argv[1:]:
+    if not (child := os.fork()):
+        sys.argv[1:] = [f"--flagfile={file}"]
+        flags.run(main)
+        os._exit(1)
+    os.waitpid(child, 0)
 """
 
 
-@pytest.mark.parametrize("start", ["", "# a comment\r\n", "\r\n"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_flagfiles_of_other_systems(tmp_path, mark, start):
-    text = f"{mark}{start}--steps=1\r\n# more\r\n--folder=~/x\r\n"
-    (tmp_path / "windows.flags").write_bytes(text.encode("utf-8"))
+def test_flagfiles_of_other_systems(tmp_path):
+    files = []
+    for mark in ("", "\ufeff"):
+        for start in ("", "# a comment\r\n", "\r\n"):
+            text = f"{mark}{start}--steps=1\r\n# more\r\n--folder=~/x\r\n"
+            files.append(tmp_path / f"{len(files)}.flags")
+            files[-1].write_bytes(text.encode("utf-8"))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, f"--flagfile={tmp_path}/windows.flags"],
+        [sys.executable, "-c", PROGRAM, *map(str, files)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={"HOME": "/home/me", "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout == "1 /home/me/x {'steps': 1, 'folder': '/home/me/x'}\n"
+    line = "1 /home/me/x {'steps': 1, 'folder': '/home/me/x'}\n"
+    assert done.stdout == line * len(files)

@@ -173,6 +173,7 @@ def test_pictures_to_mark_next_follow_the_marked_ones(workspace):
     Session(workspace).step_on(1)
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_linear_says_what_to_expect(folder):
     methods = load_methods(["linear"], OWN)
     with Workspace(methods, AppConfig(), folder) as workspace:

@@ -73,17 +73,7 @@ def test_one_picture():
 SOLVED = "photos_closed_form_lite0"
 
 
-@pytest.fixture
-def smaller(monkeypatch):
-    """The network that solves alone, at two sizes that take no time."""
-    monkeypatch.setattr(automatic, "shipped", lambda: {SOLVED: ""})
-    monkeypatch.setattr(automatic, "_SOLVED_SIDES", (64, 96))
-    automatic._sized.cache_clear()
-    yield
-    automatic._sized.cache_clear()
-
-
-def test_a_network_that_solves_counts_for_half(smaller, tmp_path):
+def test_a_network_that_solves_counts_for_half(quick_search, tmp_path):
     images, masks = discs(4)
     adapted = el.adapt(images[:3], masks[:3])
     choice, parts = adapted.found.choice, adapted.adapted
@@ -109,7 +99,7 @@ def test_a_network_that_solves_counts_for_half(smaller, tmp_path):
     np.testing.assert_allclose(again.adapted.segment(picture), both, atol=1e-5)
 
 
-def test_a_short_budget_leaves_all_but_the_first_out(smaller, monkeypatch):
+def test_a_short_budget_leaves_all_but_the_first_out(quick_search, monkeypatch):
     monkeypatch.setattr(automatic, "linear_families", lambda task: [pytest.fail])
     adapted = el.adapt(*discs(3), budget=1e-3)
     assert adapted.found.out_of_time
@@ -117,7 +107,7 @@ def test_a_short_budget_leaves_all_but_the_first_out(smaller, monkeypatch):
     assert len(choice.beside) == 1 and not choice.candidates
 
 
-def test_the_meta_learned_network_alone(smaller, monkeypatch, tmp_path):
+def test_the_meta_learned_network_alone(quick_search, monkeypatch, tmp_path):
     images, masks = discs(6)
     read = []
     model = automatic._sized(SOLVED)[0]
@@ -161,7 +151,7 @@ def test_the_meta_learned_network_alone(smaller, monkeypatch, tmp_path):
     assert alone.estimate is None and iou(alone.predict(images[4:]), masks[4:]) > 0.5
 
 
-def test_points_reach_the_network(smaller):
+def test_points_reach_the_network(quick_search):
     rng = np.random.default_rng(0)
     images, masks = discs(3)
     images = [image.repeat(4, 0).repeat(4, 1) for image in images]
