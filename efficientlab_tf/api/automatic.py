@@ -150,11 +150,10 @@ class AutomaticModel(Model):
         return _solved_families() + linear_families(task) + _gradient_families()
 
     def _usual(self, task: Task) -> list[Family]:
-        solved = [make() for make in _solved_families()]
-        if self.name == SOLVED_METHOD:
-            return solved
-        usual = usual_families(task)
-        return usual if self.name == LINEAR_METHOD else usual + solved
+        usual = [] if self.name == SOLVED_METHOD else usual_families(task)
+        if self.name != LINEAR_METHOD:
+            usual += [make() for make in _solved_families()]
+        return usual
 
 
 @dataclasses.dataclass(frozen=True)

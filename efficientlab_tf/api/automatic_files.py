@@ -69,11 +69,13 @@ def save_automatic(path: Path, adapted: AutomaticAdapted) -> None:
                 model.save_adapted(whole, file)
                 nested.append(file)
                 files.append(file.name)
-            arrays[_arrays(number)] = [*member.tensors[-1:]]
+            kept = [member.tensors[-1]]
             own |= {"kind": _TRAINED, "label": member.about, "files": files}
             if forward:
-                arrays[_arrays(number)] += [np.stack(one.guides) for _, one in pairs]
-                own |= {"kind": _SOLVED, "sides": [m.size[0] for m, _ in pairs]}
+                kept += [np.stack(one.guides) for one in member.adapted]
+                sides = [model.size[0] for model in member.models]
+                own |= {"kind": _SOLVED, "sides": sides}
+            arrays[_arrays(number)] = kept
             members.append(own)
         metadata = {
             "method": "automatic",

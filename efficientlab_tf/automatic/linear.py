@@ -24,15 +24,13 @@ from efficientlab_tf.automatic.family import Family, Member, Probabilities
 from efficientlab_tf.automatic.frame import shares, unframe
 from efficientlab_tf.automatic.prior import root
 from efficientlab_tf.automatic.reading import CELL, Read, Reader
-from efficientlab_tf.automatic.task import Task, judged_size
+from efficientlab_tf.automatic.task import MOST_MIRRORED, Task, judged_size
 from efficientlab_tf.segmenters.baselines.support import one_thread
 from efficientlab_tf.streaming import ahead, cores
 
 MOST_ROWS = 8000
 """Cells that a classifier is fitted to, at most; of each label equally many."""
 MOST_WEIGHT = 5120
-MOST_MIRRORED = 16
-"""Support sets of more pictures are not also learned from mirrored."""
 MIRRORED_SIDE = 768
 """Larger pictures are not looked at mirrored, which would double the time."""
 _LEAST_ROWS = 50

@@ -17,7 +17,7 @@ import tensorflow as tf
 from efficientlab_tf.api.networks import ForwardModel, GradientModel, NetworkModel
 from efficientlab_tf.automatic.family import Family, Member, Probabilities
 from efficientlab_tf.automatic.frame import frame, frame_mask, inner_size, unframe
-from efficientlab_tf.automatic.task import Task, judged_size
+from efficientlab_tf.automatic.task import MOST_MIRRORED, Task, judged_size
 from efficientlab_tf.config import OWN, Settings
 from efficientlab_tf.segmenters.segmenter import (
     Adapted,
@@ -26,8 +26,6 @@ from efficientlab_tf.segmenters.segmenter import (
     values_of,
 )
 
-MOST_MIRRORED = 16
-"""Support sets of more pictures are not also learned from mirrored."""
 _AS_IT_IS, _BOTH = (1,), (1, -1)
 """Steps along the columns of a picture: as it is, and mirrored."""
 

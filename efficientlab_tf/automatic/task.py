@@ -16,6 +16,8 @@ MOST_LEFT_OUT = 8
 FOLDS = 5
 MOST_JUDGED = 40
 """Pictures that candidates are judged by, at most."""
+MOST_MIRRORED = 16
+"""Support sets of more pictures are not also learned from mirrored."""
 JUDGED_SIDE = 384
 """Longer side of the pictures that candidates are judged on, in pixels, at most."""
 

@@ -28,8 +28,14 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def workspace(methods, folder):
+def sizes():
+    """Heights and widths of a workspace's pictures; a module may have its own."""
+    return SIZES
+
+
+@pytest.fixture
+def workspace(methods, folder, sizes):
     with Workspace(methods, AppConfig(), folder) as workspace:
-        for i, size in enumerate(SIZES):
+        for i, size in enumerate(sizes):
             workspace.add(f"{i}.png", encoded(picture(size, i)))
         yield workspace

@@ -32,11 +32,8 @@ SIZES = [(40, 60), (64, 32)]
 
 
 @pytest.fixture
-def workspace(methods, tmp_path):
-    with Workspace(methods, AppConfig(), tmp_path) as workspace:
-        for i, size in enumerate(SIZES):
-            workspace.add(f"{i}.png", encoded(picture(size, i)))
-        yield workspace
+def sizes():
+    return SIZES
 
 
 def gesture(tool: str, *places) -> str:
