@@ -3,7 +3,14 @@
 import dataclasses
 
 from efficientlab_tf.config.points import DENSE, parse_points
-from efficientlab_tf.config.settings import MAX_CLASSES, check, require, setting
+from efficientlab_tf.config.settings import (
+    MAX_CLASSES,
+    MAX_SIDE,
+    check,
+    check_value,
+    require,
+    setting,
+)
 
 FAMILIES = ("class", "interactive", "instance")
 """What a task asks about; see `efficientlab_tf.data.episodes`."""
@@ -83,6 +90,46 @@ class DataConfig:
         least=0,
         most=1,
     )
+    photometric_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that its brightness, contrast, "
+        "saturation and hue change, in support and query apart.",
+        least=0,
+        most=1,
+    )
+    blur_rate: float = setting(
+        0.0,
+        "Chance for each image of a training episode that it loses its detail, as if "
+        "enlarged from a smaller one.",
+        least=0,
+        most=1,
+    )
+    part_rate: float = setting(
+        0.0,
+        "Chance that a training episode asks for a part of the objects, on one side of "
+        "a line: the upper third, for example.",
+        least=0,
+        most=1,
+    )
+    region_rate: float = setting(
+        0.0,
+        "Chance that a training episode asks for what has the colour and texture of a "
+        "place in a support image, instead of the objects.",
+        least=0,
+        most=1,
+    )
+    union_rate: float = setting(
+        0.0,
+        "Chance that a training episode asks for the objects of two classes, each in "
+        "half of the images.",
+        least=0,
+        most=1,
+    )
+    image_sizes: str = setting(
+        "",
+        "Sides of training images in pixels, each divisible by 32, of which one is "
+        "drawn for each meta-step: 128,192,256,320; empty: `image_size` for all.",
+    )
     cache_gb: float = setting(
         -1.0,
         "Memory for decoded images, in GB; -1 is half of what is free. What does not "
@@ -98,6 +145,21 @@ class DataConfig:
             f"`label_swap_rate` needs `ways`=1, received `ways`={self.ways}: leave it "
             "out",
         )
+        for name in ("part_rate", "region_rate", "union_rate"):
+            own = {"ways": 1, "family": "class", "draw": "class", "labels": "episode"}
+            for other, value in own.items() if getattr(self, name) else ():
+                require(
+                    getattr(self, other) == value,
+                    f"`{name}` needs `{other}`={value}, received "
+                    f"{getattr(self, other)}: leave it out",
+                )
+        require(
+            not self.union_rate or self.shots > 1,
+            f"`union_rate` needs `shots` from 2, received {self.shots}: a support set "
+            "shows both classes; leave it out",
+        )
+        for size in self.sizes:
+            check_value("image_sizes", size, int, least=32, most=MAX_SIDE, multiple=32)
         own = {"ways": 1, "points": DENSE, "family": "class", "label_swap_rate": 0.0}
         for name, value in own.items() if self.labels == "dataset" else ():
             require(
@@ -121,6 +183,21 @@ class DataConfig:
     def point_range(self) -> tuple[int, int] | None:
         """Smallest and largest number of points; None for dense masks."""
         return parse_points(self.points)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of training images in pixels; () for the network's own."""
+        parts = self.image_sizes.split(",") if self.image_sizes else ()
+        try:
+            sizes = tuple(int(part) for part in parts)
+        except ValueError:
+            sizes = (0, 0)
+        require(
+            len(set(sizes)) == len(sizes),
+            "`image_sizes` must be different whole numbers joined by commas, as "
+            f"128,192,256, received {self.image_sizes!r}",
+        )
+        return sizes
 
     @property
     def same_images(self) -> bool:

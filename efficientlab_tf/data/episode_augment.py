@@ -1,7 +1,9 @@
 """Harder tasks: changes to training episodes that make the support set worth reading.
 
 A network that meets one object in the middle of every picture can find objects without
-a support set. Three changes take that away, each drawn from a seed alone:
+a support set; one whose support and query look alike may compare what a photograph of
+the same thing tomorrow will not share. These changes take that away, each drawn from a
+seed alone:
 
 swap_labels   foreground and background are exchanged, in support and query alike: what
               to segment cannot be known from a picture.
@@ -10,6 +12,11 @@ zoom_out      a picture is shrunk and surrounded by its mirror images: objects a
 paste         the objects of a picture are cut out, shrunk and put onto a picture of
               another class, whose own objects are background there (Ghiasi et al.
               2021).
+photometric   brightness, contrast, saturation and hue of each picture on its own, so
+              that support and query differ.
+blur          a picture loses its detail, as if enlarged from a smaller one.
+
+`other_tasks` has tasks that are not whole objects.
 
 The side of a shrunk picture is drawn log-uniformly: an object that fills a third of its
 picture then fills 1 to 33 % of the new one, every size as often as its double.
@@ -19,15 +26,22 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from efficientlab_tf.data.draws import uniform
 from efficientlab_tf.episode import IGNORE, Episode
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
 SMALLEST = 0.2
 """Smallest side of a shrunk picture, as a part of what it was."""
+BRIGHTNESS = 0.15
+"""Largest change of brightness, of a range of 1."""
+CONTRAST, SATURATION = 0.4, 0.5
+"""Largest change of the logarithm to base e."""
+HUE = 0.06
+"""Largest turn of the hue, of a full circle."""
 
 # Salts of the random streams of an episode.
-_SWAP, _ZOOM_OUT, _PASTE, _SIDE, _PLACE = 3000, 3001, 3002, 3003, 3004
+_SWAP, _ZOOM_OUT, _PASTE, _SIDE, _PLACE, _LEVELS = range(3000, 3006)
 
 
 class EpisodeAugment(NamedTuple):
@@ -37,11 +51,19 @@ class EpisodeAugment(NamedTuple):
       label_swap_rate: chance of each episode.
       zoom_out_rate: chance of each image.
       paste_rate: chance of each image.
+      photometric_rate: chance of each image.
+      blur_rate: chance of each image.
+      part_rate, region_rate, union_rate: chance of each episode; see `other_tasks`.
     """
 
     label_swap_rate: float = 0.0
     zoom_out_rate: float = 0.0
     paste_rate: float = 0.0
+    photometric_rate: float = 0.0
+    blur_rate: float = 0.0
+    part_rate: float = 0.0
+    region_rate: float = 0.0
+    union_rate: float = 0.0
 
 
 UNCHANGED = EpisodeAugment()
@@ -55,7 +77,7 @@ def swap_labels(episode: Episode, rate: float, key: tf.Tensor) -> Episode:
       rate: the chance.
       key: int [2], of the task.
     """
-    chosen = _uniform([], _fold_in(key, _SWAP)) < rate
+    chosen = uniform([], _fold_in(key, _SWAP)) < rate
 
     def swap(masks):
         swapped = tf.where(masks == IGNORE, masks, 1 - masks)
@@ -93,7 +115,7 @@ def zoom_out(
             image, mask = (tf.gather(x, index, axis=axis) for x in (image, mask))
         return image, mask
 
-    return _changed(change, (images, masks), rate, key)
+    return _changed(change, (images, masks), _poses(images.shape[0], key), rate, key)
 
 
 def paste(
@@ -133,30 +155,91 @@ def paste(
             cut, mask, below
         )
 
-    return _changed(change, (images, masks, backdrops, backdrop_masks), rate, key)
+    pictures = (images, masks, backdrops, backdrop_masks)
+    return _changed(change, pictures, _poses(images.shape[0], key), rate, key)
 
 
-def _uniform(shape, key: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-    # The generator is named, so that no version or device chooses another.
-    return tf.random.stateless_uniform(shape, key, low, high, alg="philox")
+def photometric(
+    images: tf.Tensor, masks: tf.Tensor, rate: float, key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Changes brightness, contrast, saturation and hue of some pictures.
+
+    Args:
+      images: uint8 [n, H, W, 3].
+      masks: uint8 [n, H, W].
+      rate: chance of each picture.
+      key: int [2].
+
+    Returns:
+      The same, changed.
+    """
+
+    def change(image, mask, drawn):
+        brightness, contrast, saturation, hue = tf.unstack(drawn)
+        image = tf.image.adjust_brightness(image, BRIGHTNESS * brightness)
+        image = tf.image.adjust_contrast(image, tf.exp(CONTRAST * contrast))
+        image = tf.image.adjust_saturation(image, tf.exp(SATURATION * saturation))
+        return tf.image.adjust_hue(image, HUE * hue), mask
+
+    draws = uniform([images.shape[0], 4], _fold_in(key, _LEVELS), -1.0, 1.0)
+    return _changed(change, (images, masks), (draws,), rate, key)
+
+
+def blur(
+    images: tf.Tensor, masks: tf.Tensor, rate: float, key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes detail away from some pictures: shrinks and enlarges them.
+
+    Args:
+      images, masks, rate, key: as in `photometric`.
+    """
+    size = images.shape[1:3]
+
+    def change(image, mask, side):
+        small, _ = _shrunk(image, mask, side)
+        return _as_bytes(tf.image.resize(small, size)), mask
+
+    return _changed(
+        change, (images, masks), _poses(images.shape[0], key)[:1], rate, key
+    )
+
+
+def resized(
+    images: tf.Tensor, masks: tf.Tensor, side: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes squares of pictures, uint8 [n, H, W, 3], and masks, uint8 [n, H, W].
+
+    Returns:
+      uint8 [n, side, side, 3] and uint8 [n, side, side].
+    """
+    size = [side, side]
+    images = _as_bytes(tf.image.resize(images, size, antialias=True))
+    masks = tf.image.resize(masks[..., tf.newaxis], size, method="nearest")
+    return images, masks[..., 0]
 
 
 def _shrunk(image, mask, side) -> tuple[tf.Tensor, tf.Tensor]:
     """A picture and its mask at `side` times their height and width."""
     size = tf.cast(tf.shape(mask), tf.float32) * side
     size = tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
-    smooth = tf.image.resize(image, size, antialias=True)
-    smooth = tf.cast(tf.clip_by_value(tf.round(smooth), 0, 255), tf.uint8)
+    smooth = _as_bytes(tf.image.resize(image, size, antialias=True))
     mask = tf.image.resize(mask[..., tf.newaxis], size, method="nearest")
     return smooth, mask[..., 0]
 
 
-def _changed(change, pictures, rate, key) -> tuple[tf.Tensor, tf.Tensor]:
+def _as_bytes(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+
+
+def _poses(count: int, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the side of each shrunk picture, [n], and where it goes, [n, 2]."""
+    log_side = uniform([count], _fold_in(key, _SIDE), tf.math.log(SMALLEST), 0.0)
+    return tf.exp(log_side), uniform([count, 2], _fold_in(key, _PLACE))
+
+
+def _changed(change, pictures, draws, rate, key) -> tuple[tf.Tensor, tf.Tensor]:
     """Calls `change` on some pictures, with the draws of each; keeps the others."""
-    count = pictures[0].shape[0]
-    chosen = _uniform([count], key) < rate
-    log_side = _uniform([count], _fold_in(key, _SIDE), tf.math.log(SMALLEST), 0.0)
-    places = _uniform([count, 2], _fold_in(key, _PLACE))
+    chosen = uniform([pictures[0].shape[0]], key) < rate
 
     def one(arguments):
         chosen, *rest = arguments
@@ -165,9 +248,7 @@ def _changed(change, pictures, rate, key) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.ensure_shape(image, shape), tf.ensure_shape(mask, shape[:2])
 
     images, masks = tf.map_fn(
-        one,
-        (chosen, *pictures, tf.exp(log_side), places),
-        fn_output_signature=(tf.uint8, tf.uint8),
+        one, (chosen, *pictures, *draws), fn_output_signature=(tf.uint8, tf.uint8)
     )
     return tf.ensure_shape(images, pictures[0].shape), tf.ensure_shape(
         masks, pictures[1].shape

@@ -18,48 +18,24 @@ instance      as interactive, and the foreground of each image is one of its obj
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from efficientlab_tf.config.data import FAMILIES, SAME_IMAGES
 from efficientlab_tf.data.draws import choose, name_key
-from efficientlab_tf.data.episode_augment import (
-    UNCHANGED,
-    EpisodeAugment,
-    paste,
-    swap_labels,
-    zoom_out,
-)
+from efficientlab_tf.data.episode_augment import UNCHANGED, EpisodeAugment
+from efficientlab_tf.data.episode_drawing import Kind, draw_episode
 from efficientlab_tf.data.image_store import ImageStore
 from efficientlab_tf.data.manifest import Manifest
 from efficientlab_tf.data.mixture import Mixture
-from efficientlab_tf.data.points import annotate, numbered, one_instance
 from efficientlab_tf.episode import IGNORE, Episode
 from efficientlab_tf.errors import UserError, check_at_least
 from efficientlab_tf.graphs import untouched
 
 _fold_in = tf.random.experimental.stateless_fold_in
 
-# Salts of a task's random streams; those up to 255 are its ways. See also `points` and
-# `episode_augment`.
-_INSTANCE, _POSE, _BACKDROP, _DATASET, _OTHERS = 2000, 4000, 5000, 6000, 7000
-
-
-class _Kind(NamedTuple):
-    ways: int
-    shots: int
-    queries: int
-    points: tuple[int, int] | None
-    family: str
-    augment: EpisodeAugment = UNCHANGED
-    draw: str = "class"
-    labels: str = "episode"
-
-    @property
-    def examples(self) -> int:
-        """Examples that an episode needs of each class."""
-        return self.shots + (0 if self.family in SAME_IMAGES else self.queries)
+# Salts of random streams, beside those of `episode_drawing`.
+_DATASET, _OTHERS, _SIZE = 6000, 7000, 12_000
 
 
 def episode_dataset(
@@ -80,6 +56,7 @@ def episode_dataset(
     augment: EpisodeAugment = UNCHANGED,
     draw: str = "class",
     labels: str = "episode",
+    sizes: tuple[int, ...] = (),
     positions: range | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of episodes for meta-training.
@@ -115,6 +92,8 @@ def episode_dataset(
         class that is drawn uniformly from those that the picture shows.
       labels: "episode"; or "dataset", for one way: masks show all classes of the split,
         numbered from 1 in the order of their names.
+      sizes: sides in pixels, of which one is drawn for each step; images of
+        `image_size` are brought to it. Empty: all are of `image_size`.
       positions: those of each meta-batch's episodes that an element holds; None for
         all.
 
@@ -133,7 +112,7 @@ def episode_dataset(
         raise UserError(f"`ways` must be below {IGNORE}, received {ways}")
     if not isinstance(dataset_dir, Mixture):
         dataset_dir = Mixture((_manifest(dataset_dir, splits),), (1.0,))
-    kind = _Kind(ways, shots, queries, points, family, augment, draw, labels)
+    kind = Kind(ways, shots, queries, points, family, augment, draw, labels, sizes)
     tasks = meta_batch or 1
     draws = []
     for manifest, share in zip(*dataset_dir, strict=True):
@@ -143,47 +122,45 @@ def episode_dataset(
         own_bytes = None if cache_bytes is None else int(share * cache_bytes)
         store = ImageStore(manifest, names, image_size, own_bytes)
         draws.append(_drawer(store, kind, seed, tasks))
-    draw_episode = draws[0]
+    draw = draws[0]
     if len(draws) > 1:
-        draw_episode = functools.partial(_one_of, draws, dataset_dir.shares, seed)
+        draw = functools.partial(_one_of, draws, dataset_dir.shares, seed)
     own = positions or range(tasks)
     numbers = tf.data.Dataset.range(start_step * len(own), tf.int64.max)
     if len(own) < tasks:
         numbers = numbers.map(
             untouched(lambda n: n // len(own) * tasks + own.start + n % len(own))
         )
-    dataset = numbers.map(untouched(draw_episode), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = numbers.map(untouched(draw), num_parallel_calls=tf.data.AUTOTUNE)
     if meta_batch is not None:
         dataset = dataset.batch(len(own), drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _drawer(store: ImageStore, kind: _Kind, seed: int, tasks: int):
+def _drawer(store: ImageStore, kind: Kind, seed: int, tasks: int):
     """Returns a function from an episode's number to the episode."""
     names, ways = store.class_names, kind.ways
 
-    def draw_episode(task_number: tf.Tensor) -> Episode:
+    def numbered_episode(task_number: tf.Tensor) -> Episode:
         step, position = task_number // tasks, task_number % tasks
         step_key = tf.stack([tf.constant(seed, tf.int64), step])
         task_key = _fold_in(step_key, position + 1)
+        size = None
+        if kind.sizes:
+            sizes = tf.constant(kind.sizes)
+            size = sizes[choose(_fold_in(step_key, _SIZE), len(kind.sizes), 1)[0]]
         if kind.draw == "image":
             index, example = store.draw(_fold_in(task_key, 0))
-            episode = _episode(store, index[tf.newaxis], task_key, kind, example)
-            return _swapped(episode, kind, task_key)
+            classes = index[tf.newaxis]
+            return draw_episode(store, classes, task_key, kind, example, size)
         if tasks * ways <= len(names):
             step_classes = choose(_fold_in(step_key, 0), len(names), tasks * ways)
             classes = tf.reshape(step_classes, [tasks, ways])[position]
         else:
             classes = choose(_fold_in(task_key, 0), len(names), ways)
-        episode = _episode(store, classes, task_key, kind)
-        return _swapped(episode, kind, task_key)
+        return draw_episode(store, classes, task_key, kind, size=size)
 
-    return draw_episode
-
-
-def _swapped(episode: Episode, kind: _Kind, key: tf.Tensor) -> Episode:
-    rate = kind.augment.label_swap_rate
-    return swap_labels(episode, rate, key) if rate else episode
+    return numbered_episode
 
 
 def _one_of(draws, shares: Sequence[float], seed: int, task_number: tf.Tensor):
@@ -241,7 +218,7 @@ def fixed_episodes(
         classes = manifest.split(classes)
     names = tuple(sorted(classes))
     least = shots if family in SAME_IMAGES else 1
-    kind = _Kind(ways, shots, least if queries is None else queries, points, family)
+    kind = Kind(ways, shots, least if queries is None else queries, points, family)
     if len(names) < ways:
         raise UserError(
             f"a task needs `ways`={ways} classes, and there are {len(names)}; lower it "
@@ -261,7 +238,7 @@ def fixed_episodes(
             fewest = min(store.counts[i] for i in classes)
             own = kind._replace(queries=fewest - shots)
         with tf.device("CPU:0"):
-            return _episode(store, tf.constant(classes), key, own)
+            return draw_episode(store, tf.constant(classes), key, own)
 
     episodes = (
         (fixed_episode(index, draw), draw)
@@ -273,82 +250,6 @@ def fixed_episodes(
     )
 
 
-def _episode(
-    store: ImageStore,
-    classes: tf.Tensor,
-    key: tf.Tensor,
-    kind: _Kind,
-    chosen: tf.Tensor | None = None,
-) -> Episode:
-    """Draws an episode of some classes; of the only one a query may be `chosen`."""
-    support, query, seen = [], [], []
-    for way in range(kind.ways):
-        class_index = classes[way]
-        count = tf.gather(tf.constant(store.counts), class_index)
-        last = None
-        if store.shares:
-            pictures = store.pictures(class_index)
-            last = tf.zeros_like(pictures, tf.bool)
-            for drawn in seen:
-                last |= tf.reduce_any(pictures[:, tf.newaxis] == drawn, axis=1)
-        if chosen is None:
-            examples = choose(_fold_in(key, way + 1), count, kind.examples, last)
-        else:
-            last = tf.range(count) == chosen
-            others = choose(_fold_in(key, way + 1), count, kind.examples - 1, last)
-            place = 0 if kind.family in SAME_IMAGES else kind.shots
-            examples = tf.concat(
-                [others[:place], chosen[tf.newaxis], others[place:]], axis=0
-            )
-        if store.shares:
-            seen.append(tf.gather(pictures, examples))
-        images, masks = store.images(class_index, examples)
-        everything = kind.labels == "dataset"
-        shown = tf.range(len(store.class_names)) if everything else classes
-        if kind.ways > 1 or everything:
-            masks = numbered(masks, class_index + 1 if everything else way + 1)
-            for number in range(shown.shape[0] if store.shares else 0):
-                theirs = store.masks_of(shown[number], class_index, examples)
-                masks = tf.where(masks == 0, numbered(theirs, number + 1), masks)
-        if kind.augment.paste_rate:
-            backdrops = _backdrops(store, classes, way, kind, key)
-            rate = kind.augment.paste_rate
-            images, masks = paste(
-                images, masks, *backdrops, rate, _fold_in(key, _POSE + way)
-            )
-        if kind.augment.zoom_out_rate:
-            rate = kind.augment.zoom_out_rate
-            images, masks = zoom_out(images, masks, rate, _fold_in(key, _POSE + way))
-        if kind.family == "instance":
-            masks = one_instance(masks, _fold_in(key, _INSTANCE + way))
-        if kind.ways == 1 and not everything:
-            masks = numbered(masks, 1)
-        support.append((images[: kind.shots], masks[: kind.shots]))
-        first = 0 if kind.family in SAME_IMAGES else kind.shots
-        query.append((images[first:], masks[first:]))
-    images, masks, *queries = (
-        tf.concat(tensors, axis=0)
-        for pairs in (support, query)
-        for tensors in zip(*pairs, strict=True)
-    )
-    masks = annotate(masks, kind.points, kind.ways, key)
-    names = tf.gather(tf.constant(store.class_names), classes)
-    name = tf.strings.reduce_join(names, separator="+")
-    return Episode(images, masks, *queries, name=name)
-
-
-def _backdrops(store, classes, way: int, kind: _Kind, key):
-    """Draws images and masks of a class that the episode is not about."""
-    key = _fold_in(key, _BACKDROP + way)
-    drawn = choose(key, len(store.class_names), kind.ways + 1)
-    foreign = tf.reduce_all(drawn[:, tf.newaxis] != classes, axis=1)
-    other = drawn[tf.argmax(foreign)]
-    count = tf.gather(tf.constant(store.counts), other)
-    draws = tf.random.stateless_uniform([kind.examples], key, alg="philox")
-    examples = tf.cast(draws * tf.cast(count, tf.float32), tf.int32)
-    return store.images(other, tf.minimum(examples, count - 1))
-
-
 def _manifest(
     dataset_dir: str | os.PathLike | Manifest, splits: str | None
 ) -> Manifest:
@@ -358,18 +259,18 @@ def _manifest(
 
 
 def _check_classes(
-    manifest: Manifest, split: str, names: Sequence[str], kind: _Kind
+    manifest: Manifest, split: str, names: Sequence[str], kind: Kind
 ) -> None:
-    needed = kind.ways + bool(kind.augment.paste_rate)
-    if len(names) < needed:
-        more = " and `paste_rate` needs another class" if needed > kind.ways else ""
+    if len(names) < kind.classes:
+        rates = [n for n in ("union_rate", "paste_rate") if getattr(kind.augment, n)]
+        more = "".join(f" and `{name}` needs another class" for name in rates)
         raise UserError(
             f"split {split!r} of dataset {manifest.name} has {len(names)} classes, but "
             f"`ways` is {kind.ways}{more}; lower it or choose another split"
         )
 
 
-def _check(manifest: Manifest, names: Sequence[str], kind: _Kind) -> None:
+def _check(manifest: Manifest, names: Sequence[str], kind: Kind) -> None:
     if kind.family not in FAMILIES:
         raise UserError(
             f"`family` must be one of {', '.join(FAMILIES)}; received {kind.family!r}"

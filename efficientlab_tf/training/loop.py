@@ -1,5 +1,6 @@
 """Meta-training: episodes in, meta-steps, checkpoints out."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -27,7 +28,12 @@ from efficientlab_tf.graphs import untouched
 from efficientlab_tf.learners import Learner, MetaState
 from efficientlab_tf.segmenters.network import Network
 from efficientlab_tf.training.checkpoints import Checkpoints
-from efficientlab_tf.training.devices import Devices, open_devices, place
+from efficientlab_tf.training.devices import (
+    Devices,
+    MetaStep,
+    open_devices,
+    place,
+)
 from efficientlab_tf.training.learner import build_run_learner
 from efficientlab_tf.training.lock import locked
 from efficientlab_tf.training.record import Record
@@ -50,7 +56,8 @@ def check(config: RunConfig) -> None:
             "`dataset_dir` is needed: a converted dataset, or sample:icons for the one "
             "that ships with the package"
         )
-    data, side = config.data, config.model.image_size
+    data = config.data
+    side = max(data.sizes, default=config.model.image_size)
     tasks = -(-config.train.meta_batch // place(config.train).workers)
     pictures = tasks * data.ways * (data.shots + data.queries)
     # uint8, RGB and a mask.
@@ -88,6 +95,12 @@ def check(config: RunConfig) -> None:
         raise UserError(
             f"`reuse_episodes`={config.train.reuse_episodes} needs `strategy`=one, "
             f"received {config.train.strategy}: prepared episodes stay on one device"
+        )
+    if config.train.reuse_episodes and config.data.sizes:
+        raise UserError(
+            f"`reuse_episodes`={config.train.reuse_episodes} needs `image_sizes`= "
+            f"(empty), received {config.data.image_sizes}: prepared episodes are of "
+            "one size"
         )
     if config.data.same_images and config.learner.episode_augment_rate:
         raise UserError(
@@ -234,7 +247,7 @@ def _episodes(
         shots=data.shots,
         queries=data.queries,
         seed=config.train.seed,
-        image_size=config.model.image_size,
+        image_size=max(data.sizes, default=config.model.image_size),
         start_step=0 if again else first_step,
         meta_batch=None if again else config.train.meta_batch,
         cache_bytes=data.cache_bytes,
@@ -243,9 +256,8 @@ def _episodes(
         draw=data.draw,
         labels=data.labels,
         positions=None if again else tasks,
-        augment=EpisodeAugment(
-            data.label_swap_rate, data.zoom_out_rate, data.paste_rate
-        ),
+        augment=EpisodeAugment(*(getattr(data, n) for n in EpisodeAugment._fields)),
+        sizes=data.sizes,
     )
     if again:
         whole = config.train.meta_batch
@@ -257,6 +269,23 @@ def _episodes(
         )
         episodes = prepared.repeat().skip(first_step * whole % again).batch(whole)
     return episodes.prefetch(2)
+
+
+def _meta_step(config: RunConfig, learner: Learner, devices: Devices) -> MetaStep:
+    """A meta-step for episodes of any size: a network of each takes the same weights."""
+    jit = use_jit(config.train.jit)
+    if not config.data.sizes:
+        return devices.meta_step(learner, jit)
+    steps = {}
+    for size in config.data.sizes:
+        model = dataclasses.replace(config.model, image_size=size, weights="")
+        network = build_network(model, config.train.seed)
+        steps[size] = devices.meta_step(build_run_learner(config, network), jit)
+
+    def meta_step(state, episodes, step):
+        return steps[episodes.query_masks.shape[-1]](state, episodes, step)
+
+    return meta_step
 
 
 def _loop(
@@ -271,7 +300,7 @@ def _loop(
 ) -> tuple[MetaState, int]:
     """Runs meta-steps until the last one or until asked to stop."""
     settings = config.train
-    meta_step = devices.meta_step(learner, use_jit(settings.jit))
+    meta_step = _meta_step(config, learner, devices)
     bar = tqdm(
         total=settings.meta_steps,
         initial=first_step,
