@@ -272,7 +272,7 @@ def _episodes(
 
 
 def _meta_step(config: RunConfig, learner: Learner, devices: Devices) -> MetaStep:
-    """A meta-step for episodes of any size: a network of each takes the same weights."""
+    """A meta-step for episodes of any size; networks of all sizes share weights."""
     jit = use_jit(config.train.jit)
     if not config.data.sizes:
         return devices.meta_step(learner, jit)
