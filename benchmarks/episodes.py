@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.data.episodes import episode_dataset
 from efficientlab_tf.data.manifest import Manifest
 
@@ -43,6 +44,13 @@ def main(argv: list[str]) -> int:
         default=0,
         help="repeat the split's classes, under other names, up to this number",
     )
+    parser.add_argument(
+        "--augment",
+        type=float,
+        default=0.0,
+        help="chance of each change that makes tasks harder (--zoom_out_rate and the "
+        "others of efficientlab_tf.train)",
+    )
     args = parser.parse_args(argv)
 
     manifest = Manifest.load(args.dataset_dir)
@@ -60,6 +68,7 @@ def main(argv: list[str]) -> int:
             seed=args.seed,
             image_size=args.image_size,
             cache_bytes=None if args.cache_gb < 0 else int(args.cache_gb * 2**30),
+            augment=EpisodeAugment(*[args.augment] * len(EpisodeAugment._fields)),
         )
         episodes = iter(dataset)
         next(episodes)
@@ -70,7 +79,8 @@ def main(argv: list[str]) -> int:
     pairs = sum(manifest.classes[name].count for name in names)
     print(f"{len(names)} classes, {pairs} pairs, {args.image_size} px")
     print(f"first episode after {first:.1f} s")
-    print(f"{rate:.0f} episodes/s of {args.shots} + {args.queries} pairs")
+    changed = f", each change at {args.augment:g}" if args.augment else ""
+    print(f"{rate:.0f} episodes/s of {args.shots} + {args.queries} pairs{changed}")
     print(f"at most {_peak_gb():.2f} GB resident")
     return 0
 

@@ -11,6 +11,8 @@ union    the objects of two classes, each in half of the pictures; see
          `episode_drawing`.
 """
 
+import math
+
 import tensorflow as tf
 
 from efficientlab_tf.data.draws import uniform
@@ -46,19 +48,20 @@ def mark_part(masks: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
     """
     key = _fold_in(key, _PART)
     chosen, turn, extent = tf.unstack(uniform([3], key))
-    turn, extent = 2 * 3.14159265 * turn, PART[0] + (PART[1] - PART[0]) * extent
+    turn, extent = 2 * math.pi * turn, PART[0] + (PART[1] - PART[0]) * extent
     height, width = masks.shape[1:]
-    y = tf.range(height, dtype=tf.float32)[:, tf.newaxis] * tf.sin(turn)
-    along = y + tf.range(width, dtype=tf.float32) * tf.cos(turn)
-    inside = masks == 1
-    bounds = [1, 2]
-    low = tf.reduce_min(tf.where(inside, along, along.dtype.max), bounds, keepdims=True)
-    high = tf.reduce_max(
-        tf.where(inside, along, along.dtype.min), bounds, keepdims=True
-    )
-    part = along - low < extent * (high - low)
-    marked = tf.where(inside & ~part, tf.constant(_REST, masks.dtype), masks)
-    return tf.where(chosen < rate, marked, masks)
+
+    def marked():
+        y = tf.range(height, dtype=tf.float32)[:, tf.newaxis] * tf.sin(turn)
+        along = y + tf.range(width, dtype=tf.float32) * tf.cos(turn)
+        inside = masks == 1
+        far = float(height + width)
+        low = tf.reduce_min(tf.where(inside, along, far), [1, 2], keepdims=True)
+        high = tf.reduce_max(tf.where(inside, along, -far), [1, 2], keepdims=True)
+        part = along - low < extent * (high - low)
+        return tf.where(inside & ~part, tf.constant(_REST, masks.dtype), masks)
+
+    return tf.cond(chosen < rate, marked, lambda: masks)
 
 
 def without_rest(masks: tf.Tensor) -> tf.Tensor:
@@ -112,7 +115,9 @@ def _looks(images: tf.Tensor) -> tf.Tensor:
     window = max(3, min(images.shape[1:3]) // 16)
     colours = tf.image.rgb_to_yuv(tf.cast(images, tf.float32) / 255.0)
     both = tf.concat([colours, tf.square(colours[..., :1])], axis=-1)
-    mean = tf.nn.avg_pool2d(both, window, 1, "SAME")
+    # The mean of a square is that of means along its sides, which is soon computed.
+    rows = tf.nn.avg_pool2d(both, [1, window], 1, "SAME")
+    mean = tf.nn.avg_pool2d(rows, [window, 1], 1, "SAME")
     variance = tf.maximum(mean[..., 3:] - tf.square(mean[..., :1]), 0.0)
     return tf.concat([mean[..., :3], tf.sqrt(variance)], axis=-1) * _WEIGHTS
 

@@ -6,9 +6,12 @@ import tensorflow as tf
 
 from efficientlab_tf.config import DataConfig
 from efficientlab_tf.data.episode_augment import (
+    BRIGHTNESS,
     SMALLEST,
     EpisodeAugment,
+    blur,
     paste,
+    photometric,
     swap_labels,
     zoom_out,
 )
@@ -120,7 +123,42 @@ def test_pasting_puts_the_object_alone_onto_another_picture():
     assert len(np.unique(shares)) > 20
 
 
-@pytest.mark.parametrize("name", ["zoom_out", "paste"])
+def test_colours_change_in_each_picture_apart_and_shapes_do_not():
+    images, masks = pictures(30)
+    changed, labels = photometric(images, masks, 1.0, tf.constant([3, 4]))
+    assert changed.dtype == tf.uint8
+    np.testing.assert_array_equal(labels, masks)
+    before = tf.image.rgb_to_grayscale(images)[..., 0].numpy().astype(float)
+    after = tf.image.rgb_to_grayscale(changed)[..., 0].numpy().astype(float)
+    alike = [
+        np.corrcoef(x.ravel(), y.ravel())[0, 1]
+        for x, y in zip(before, after, strict=True)
+    ]
+    assert np.median(alike) > 0.95 and np.min(alike) > 0.75  # Some are clipped.
+    shifts = after.mean((1, 2)) - before.mean((1, 2))
+    assert len(np.unique(shifts.round(1))) > 20
+    # Clipping, contrast and saturation move the mean a little as well.
+    assert np.abs(shifts).max() < 255 * BRIGHTNESS + 20
+    spread = after.std((1, 2)) / before.std((1, 2))
+    assert spread.min() < 0.8 and spread.max() > 1.15
+    hues = tf.image.rgb_to_hsv(tf.cast(changed, tf.float32) / 255)[:, 20, 30, 0]
+    assert len(np.unique(hues.numpy().round(3))) > 20
+
+
+def test_a_blurred_picture_has_lost_its_detail_alone():
+    stripes = np.zeros((30, 40, 40, 3), np.uint8)
+    stripes[:, :, ::2] = 200
+    stripes[:, :20] = stripes[:, :20] // 2 + 100  # Large things stay.
+    masks = np.ones((30, 40, 40), np.uint8)
+    changed, labels = blur(tf.constant(stripes), masks, 1.0, tf.constant([3, 4]))
+    np.testing.assert_array_equal(labels, masks)
+    detail = np.abs(np.diff(changed.numpy().astype(int), axis=2)).mean((1, 2, 3))
+    assert np.median(detail) < 30 and np.abs(np.diff(stripes[0, :, :2], axis=1)).min()
+    means = changed.numpy().reshape(30, 2, 20, 40, 3).mean((2, 3, 4))
+    np.testing.assert_allclose(means, [[150, 100]] * 30, atol=6)
+
+
+@pytest.mark.parametrize("name", ["zoom_out", "paste", "photometric", "blur"])
 def test_a_rate_is_the_chance_of_each_image_and_the_key_decides(name):
     images, masks = pictures(200)
     backdrops = (tf.zeros_like(images), tf.zeros_like(masks))
@@ -128,7 +166,8 @@ def test_a_rate_is_the_chance_of_each_image_and_the_key_decides(name):
     def apply(rate, key):
         if name == "paste":
             return paste(images, masks, *backdrops, rate, tf.constant(key))
-        return zoom_out(images, masks, rate, tf.constant(key))
+        functions = {"zoom_out": zoom_out, "photometric": photometric, "blur": blur}
+        return functions[name](images, masks, rate, tf.constant(key))
 
     def changed(result):
         return (result[0].numpy() != images.numpy()).any((1, 2, 3))
@@ -138,6 +177,38 @@ def test_a_rate_is_the_chance_of_each_image_and_the_key_decides(name):
     assert 40 <= some.sum() <= 80
     np.testing.assert_array_equal(apply(0.3, [1, 2])[0], apply(0.3, [1, 2])[0])
     assert np.any(changed(apply(0.3, [1, 3])) != some)
+
+
+def test_support_and_query_change_their_colours_apart(manifest):
+    # All pictures of a class have one colour, but for a channel's number.
+    for episode in draw(manifest, EpisodeAugment(photometric_rate=1.0), 5):
+        both = [*episode.support_images.numpy(), *episode.query_images.numpy()]
+        assert len({tuple(image[0, 0]) for image in both}) == 3
+
+
+def test_pictures_of_a_step_have_one_of_the_sizes(manifest):
+    options = {"meta_batch": 2, "image_size": 64, "points": (3, 3)}
+    plain = draw(manifest, EpisodeAugment(), 30, sizes=(32, 64), **options)
+    again = draw(manifest, EpisodeAugment(), 5, sizes=(32, 64), start_step=7, **options)
+    sides = []
+    for episode in plain:
+        side = episode.query_masks.shape[-1]
+        assert episode.support_images.shape == (2, 2, side, side, 3)
+        assert episode.support_masks.shape == (2, 2, side, side)
+        assert episode.query_images.shape == (2, 1, side, side, 3)
+        # Points are drawn of the small picture: none is lost.
+        for label in (0, 1):
+            count = (episode.support_masks.numpy() == label).sum((2, 3))
+            np.testing.assert_array_equal(count, 3)
+        sides.append(side)
+    assert {32, 64} == set(sides) and 6 <= sides.count(32) <= 24
+    np.testing.assert_array_equal(plain[7].query_masks, again[0].query_masks)
+    whole = draw(manifest, EpisodeAugment(), 30, **options)
+    for episode, other in zip(plain, whole, strict=True):
+        every = 64 // episode.query_masks.shape[-1]
+        masks = other.query_masks.numpy()
+        expected = masks[..., every // 2 :: every, every // 2 :: every]
+        np.testing.assert_array_equal(episode.query_masks, expected)
 
 
 def test_backdrops_are_of_a_class_that_is_not_asked_about(manifest):
@@ -159,12 +230,13 @@ def test_backdrops_are_of_a_class_that_is_not_asked_about(manifest):
 
 def test_what_is_not_changed_is_drawn_as_before(manifest):
     plain = draw(manifest, EpisodeAugment(), 20)
-    for name in ("zoom_out_rate", "paste_rate"):
+    for name in ("zoom_out_rate", "paste_rate", "photometric_rate"):
         rare = draw(manifest, EpisodeAugment(**{name: 0.3}), 20)
         kept = 0
         for before, after in zip(plain, rare, strict=True):
             assert before.name == after.name
-            kept += np.array_equal(before.query_masks, after.query_masks)
+            same = np.array_equal(before.query_masks, after.query_masks)
+            kept += same and np.array_equal(before.query_images, after.query_images)
         assert 8 <= kept < 20
         np.testing.assert_array_equal(plain[0].query_images.shape, [1, *SIZE, 3])
     assert np.array_equal(np.unique(tiny_mask(SIZE)), [0, 1, IGNORE])
@@ -183,6 +255,11 @@ def test_pasting_needs_another_class(tmp_path):
         ({"zoom_out_rate": -0.1}, "`zoom_out_rate` must be at least 0"),
         ({"paste_rate": 2.0}, "`paste_rate` must be at most 1"),
         ({"label_swap_rate": 0.5, "ways": 2}, "`label_swap_rate` needs `ways`=1"),
+        ({"photometric_rate": 2.0}, "`photometric_rate` must be at most 1"),
+        ({"blur_rate": -1.0}, "`blur_rate` must be at least 0"),
+        ({"image_sizes": "64,100"}, "`image_sizes` must be a multiple of 32"),
+        ({"image_sizes": "64,64"}, "`image_sizes` must be different whole numbers"),
+        ({"image_sizes": "large"}, "`image_sizes` must be different whole numbers"),
     ],
 )
 def test_rates_that_are_none_are_refused(options, message):
