@@ -15,7 +15,7 @@ from PIL import Image
 
 from efficientlab_tf import flags
 from efficientlab_tf.adapt import AdaptConfig, adapt
-from efficientlab_tf.api.automatic import LINEAR_METHOD
+from efficientlab_tf.api.automatic import SOLVED_METHOD
 from efficientlab_tf.config import setting
 from efficientlab_tf.config.settings import check
 from efficientlab_tf.data.samples import PHOTOGRAPHS, SHOTS, read_sample
@@ -50,7 +50,7 @@ def demo(config: DemoConfig) -> int:
             own = support / MASKS if given else truth
             levels.save(own / Path(name).with_suffix(".png").name)
     options = {
-        "method": LINEAR_METHOD,
+        "method": SOLVED_METHOD,
         "support": str(support),
         "query": str(new),
         "query_masks": str(truth),
