@@ -10,6 +10,7 @@ from PIL import Image
 from efficientlab_tf.checkpoint.files import save_keras
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import DataConfig, LearnerConfig, ModelConfig
+from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.training.summaries import Summaries
 from tests.data.test_episodes import shared_dataset
@@ -48,6 +49,19 @@ def test_activations(model, tmp_path):
     assert narrow[0] < small[0] and narrow[1] < small[1]
     with pytest.raises(UserError, match="no layer nothing; --layers of: images"):
         main([*options, "--layers=nothing"])
+
+
+def test_tasks_show_each_change_of_an_episode(tmp_path):
+    output = tmp_path / "sheet.png"
+    options = ["tasks", "--dataset_dir=sample:icons", "--split=train"]
+    assert main([*options, f"--output={output}"]) == 0
+    with Image.open(output) as sheet:
+        rows = np.array_split(np.asarray(sheet)[20:], 1 + len(EpisodeAugment._fields))
+    assert min(len(row) for row in rows) > 100
+    for row in rows[1:]:
+        assert np.mean(rows[0][:100] != row[:100]) > 0.05
+    with pytest.raises(UserError, match="tasks needs --dataset_dir"):
+        main(["tasks", f"--output={output}"])
 
 
 def test_a_map_that_is_the_same_everywhere_is_not_the_brightest():

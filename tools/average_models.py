@@ -13,9 +13,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import efficientlab_tf.quiet  # noqa: F401  (before TensorFlow is imported)
+
+# isort: split
 import numpy as np
 
-import efficientlab_tf.quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.checkpoint.files import load_checkpoint, save_keras
 from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.errors import UserError, run_command

@@ -6,6 +6,8 @@ conditioning  one query that shows two classes, segmented from support pictures 
               one and of the other; in the first column, where there is such a picture,
               both rows have the same one and only the mask differs (Shaban et al. 2017,
               figure S4)
+tasks         what each option that makes training tasks harder does to an episode
+              (--zoom_out_rate, --part_rate and the others of efficientlab_tf.train)
 shots         the same queries segmented from one picture and from more (figure S5)
 curve         IoU on validation classes over the meta-steps of several runs, from their
               own logs (Shaban et al. 2017, figure 3); prints the numbers, too
@@ -18,6 +20,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import efficientlab_tf.quiet  # noqa: F401  (before TensorFlow is imported)
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
@@ -27,12 +32,12 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-import efficientlab_tf.quiet  # noqa: F401  (imports TensorFlow, before others do)
 from efficientlab_tf.api.loading import load
 from efficientlab_tf.api.model import Model
-from efficientlab_tf.data.episodes import fixed_episodes
+from efficientlab_tf.data.episode_augment import EpisodeAugment
+from efficientlab_tf.data.episodes import episode_dataset, fixed_episodes
 from efficientlab_tf.data.image_store import ImageStore
-from efficientlab_tf.episode import IGNORE
+from efficientlab_tf.episode import IGNORE, pictures
 from efficientlab_tf.errors import UserError, run_command
 from efficientlab_tf.evaluation.meta_test import open_dataset, task_seed
 from efficientlab_tf.files import replacing, save_figure, writing
@@ -40,7 +45,7 @@ from efficientlab_tf.metrics import predicted_masks
 from efficientlab_tf.pictures import contact_sheet, marked
 from efficientlab_tf.segmenters.gradient import GradientAdapted
 
-CURVE = "curve"
+CURVE, TASKS = "curve", "tasks"
 VALIDATION = "validation/per_image_iou"
 GROUPS = (
     *("head2_relu", "block1_relu", "block2_relu", "block3_relu"),
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("figure", choices=(*FIGURES, CURVE))
+    add("figure", choices=(*FIGURES, TASKS, CURVE))
     add("--model", help="a shipped model, a run's folder, or a file")
     add("--dataset_dir", help="dataset folder, or sample:icons")
     add("--runs", default="", help="curve: LABEL=FOLDER,LABEL=FOLDER, of runs")
@@ -79,9 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _curve(curves(args.runs), args.output)
         print(f"written: {args.output}")
         return 0
-    if not (args.model and args.dataset_dir):
-        raise UserError(f"{args.figure} needs --model and --dataset_dir")
-    rows, captions, heads = FIGURES[args.figure](load(args.model), args)
+    needs = ("dataset_dir",) if args.figure == TASKS else ("model", "dataset_dir")
+    if not all(getattr(args, name) for name in needs):
+        raise UserError(f"{args.figure} needs --{' and --'.join(needs)}")
+    if args.figure == TASKS:
+        rows, captions, heads = _changes(args)
+    else:
+        rows, captions, heads = FIGURES[args.figure](load(args.model), args)
     with writing(str(args.output)):
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(args.output) as partial:
@@ -95,6 +104,22 @@ def compared(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndar
     colour = np.stack([found == 1, truth == 1, np.zeros_like(found)], -1) * 255.0
     shown = colour.any(-1, keepdims=True) & (truth != IGNORE)[..., np.newaxis]
     return np.where(shown, 0.5 * image + 0.5 * colour, image).astype(np.uint8)
+
+
+def _changes(args):
+    manifest = open_dataset(args.dataset_dir, args.splits)
+    options = {"shots": 3, "queries": 2, "image_size": 160, "seed": args.seed}
+    rows, captions = [], []
+    for name in ("", *EpisodeAugment._fields):
+        augment = EpisodeAugment(**({name: 1.0} if name else {}))
+        (episode,) = episode_dataset(
+            manifest, args.split, augment=augment, **options
+        ).take(1)
+        images, masks = (x.numpy() for x in pictures(episode))
+        rows.append([marked(*pair) for pair in zip(images, masks, strict=True)])
+        task = episode.name.numpy().decode()
+        captions.append(f"{name.removesuffix('_rate') or 'as drawn'}: {task}")
+    return rows, captions, ["support"] * 3 + ["query"] * 2
 
 
 def _tasks(args, model: Model, shots: int, queries: int | None):
