@@ -18,7 +18,8 @@ def test_a_page_says_what_its_sources_say(page):
 
 def test_every_measurement_is_on_a_page():
     text = "".join(page.read_text(encoding="utf-8") for page in results.PAGES)
-    named = " ".join(re.findall(r"<!-- measured: ([^>]*) -->", text)).split()
+    comments = " ".join(re.findall(r"<!-- measured: ([^>]*) -->", text))
+    named = comments.replace("=", " ").split()
     for path in results.SOURCES[0].iterdir():
         assert path.stem in named, path
 
@@ -90,3 +91,19 @@ def test_a_file_as_a_table(tmp_path, monkeypatch):
 def test_a_comment_that_names_nothing_ends_it(comment):
     with pytest.raises(SystemExit, match="error: a page names"):
         results.rendered(f"<!-- measured: {comment} --><!-- end -->")
+
+
+def test_what_compare_wrote_side_by_side(tmp_path, monkeypatch):
+    head = "method,shots,class_iou,class_iou_half_width\n"
+    (tmp_path / "a.csv").write_text(f"{head}no_masks,5,0.5,0.1\nmine,5,0.75,0.08\n")
+    (tmp_path / "b.csv").write_text(f"{head}no_masks,5,0.25,0.02\nmine,5,0.5,0.01\n")
+    monkeypatch.setattr(results, "SOURCES", (tmp_path,))
+    comment = "<!-- measured: compared class_iou birds=a cups=b --><!-- end -->"
+    assert results.rendered(comment).splitlines()[2:-2] == [
+        "| method | birds, % | cups, % |",
+        "|---|---|---|",
+        "| no masks | 50.0 ± 10.0 | 25.0 ± 2.0 |",
+        "| mine | 75.0 ± 8.0 | 50.0 ± 1.0 |",
+    ]
+    with pytest.raises(SystemExit, match="a page names c, which is in no folder"):
+        results.rendered(comment.replace("=b", "=c"))

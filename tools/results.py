@@ -12,11 +12,16 @@ A number of a page stands between two comments, and so does a table:
     <!-- measured: table compare -->
     <!-- end -->
 
+    <!-- measured: compared per_image_iou photos-fss=tasks_photos icons=tasks_icons -->
+    <!-- end -->
+
 The first names a file, docs/measured/FILE.json or FILE.csv, or saved_models/FILE.json;
 a key in it, with dots between the levels; and how many digits to show. A share is shown
 in percent, and an interval as "mean ± half-width". Of a CSV file the key is a column,
 and the number is the mean of its rows; `table` shows one as it is, such as what
-`tools/reproduce.py` writes. What stands in no comment was copied by hand.
+`tools/reproduce.py` writes. `compared` shows a column of what `compare` wrote
+(results.csv), for several sets beside each other, a method a row. What stands in no
+comment was copied by hand.
 """
 
 import csv
@@ -137,17 +142,41 @@ def _if_there(document: dict[str, Any], key: str) -> str:
 def _table(names: list[str]) -> str:
     """A CSV file as it is."""
     (name,) = names
+    with _csv(name).open(encoding="utf-8", newline="") as file:
+        heads, *rows = csv.reader(file)
+    return markdown(heads, rows)
+
+
+def _csv(name: str) -> Path:
     path = SOURCES[0] / f"{name}.csv"
     if not path.is_file():
         raise SystemExit(
             f"error: a page names {name}, which is in no folder of results"
         )
-    with path.open(encoding="utf-8", newline="") as file:
-        heads, *rows = csv.reader(file)
-    return markdown(heads, rows)
+    return path
 
 
-_TABLES = {"own_pictures": _own_pictures, "candidates": _candidates, "table": _table}
+def _compared(names: list[str]) -> str:
+    """A measure of the methods that `compare` compared, a column a set."""
+    measure, *pairs = names
+    heads, rows = ["method"], {}
+    for pair in pairs:
+        head, name = pair.split("=")
+        heads.append(f"{head}, %")
+        with _csv(name).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                mean, half = float(row[measure]), float(row[f"{measure}_half_width"])
+                shown = f"{100 * mean:.1f} ± {100 * half:.1f}"
+                rows.setdefault(row["method"].replace("_", " "), []).append(shown)
+    return markdown(heads, [[method, *row] for method, row in rows.items()])
+
+
+_TABLES = {
+    "own_pictures": _own_pictures,
+    "candidates": _candidates,
+    "table": _table,
+    "compared": _compared,
+}
 
 
 def main() -> None:
