@@ -19,7 +19,7 @@ def test_a_page_says_what_its_sources_say(page):
 def test_every_measurement_is_on_a_page():
     text = "".join(page.read_text(encoding="utf-8") for page in results.PAGES)
     comments = " ".join(re.findall(r"<!-- measured: ([^>]*) -->", text))
-    named = comments.replace("=", " ").split()
+    named = re.split(r"[ =+]", comments)
     for path in results.SOURCES[0].iterdir():
         assert path.stem in named, path
 
@@ -96,14 +96,16 @@ def test_a_comment_that_names_nothing_ends_it(comment):
 def test_what_compare_wrote_side_by_side(tmp_path, monkeypatch):
     head = "method,shots,class_iou,class_iou_half_width\n"
     (tmp_path / "a.csv").write_text(f"{head}no_masks,5,0.5,0.1\nmine,5,0.75,0.08\n")
-    (tmp_path / "b.csv").write_text(f"{head}no_masks,5,0.25,0.02\nmine,5,0.5,0.01\n")
+    (tmp_path / "b.csv").write_text(f"{head}no_masks,1,0.25,0.02\nmine,1,0.5,0.01\n")
+    (tmp_path / "c.csv").write_text(f"{head}other,1,0.125,0.001\n")
     monkeypatch.setattr(results, "SOURCES", (tmp_path,))
-    comment = "<!-- measured: compared class_iou birds=a cups=b --><!-- end -->"
+    comment = "<!-- measured: compared class_iou birds=a cups=b+c --><!-- end -->"
     assert results.rendered(comment).splitlines()[2:-2] == [
-        "| method | birds, % | cups, % |",
+        "| method | birds, 5-shot | cups, 1-shot |",
         "|---|---|---|",
-        "| no masks | 50.0 ± 10.0 | 25.0 ± 2.0 |",
-        "| mine | 75.0 ± 8.0 | 50.0 ± 1.0 |",
+        "| no masks | 50.0 ± 10.0 % | 25.0 ± 2.0 % |",
+        "| mine | 75.0 ± 8.0 % | 50.0 ± 1.0 % |",
+        "| other |  | 12.5 ± 0.1 % |",
     ]
-    with pytest.raises(SystemExit, match="a page names c, which is in no folder"):
-        results.rendered(comment.replace("=b", "=c"))
+    with pytest.raises(SystemExit, match="a page names d, which is in no folder"):
+        results.rendered(comment.replace("+c", "+d"))

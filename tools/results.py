@@ -20,8 +20,8 @@ a key in it, with dots between the levels; and how many digits to show. A share 
 in percent, and an interval as "mean ± half-width". Of a CSV file the key is a column,
 and the number is the mean of its rows; `table` shows one as it is, such as what
 `tools/reproduce.py` writes. `compared` shows a column of what `compare` wrote
-(results.csv), for several sets beside each other, a method a row. What stands in no
-comment was copied by hand.
+(results.csv), for several sets beside each other, a method a row; "+" joins files of
+one set. What stands in no comment was copied by hand.
 """
 
 import csv
@@ -157,18 +157,28 @@ def _csv(name: str) -> Path:
 
 
 def _compared(names: list[str]) -> str:
-    """A measure of the methods that `compare` compared, a column a set."""
+    """A measure of the methods that `compare` compared, a column a set and shot."""
     measure, *pairs = names
-    heads, rows = ["method"], {}
+    cells: dict[str, dict[str, str]] = {}
+    heads: dict[str, None] = {}
     for pair in pairs:
-        head, name = pair.split("=")
-        heads.append(f"{head}, %")
-        with _csv(name).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+        about, files = pair.split("=")
+        for name in files.split("+"):
+            with _csv(name).open(encoding="utf-8", newline="") as file:
+                lines = list(csv.DictReader(file))
+            for row in lines:
+                head = f"{about}, {row['shots']}-shot"
                 mean, half = float(row[measure]), float(row[f"{measure}_half_width"])
-                shown = f"{100 * mean:.1f} ± {100 * half:.1f}"
-                rows.setdefault(row["method"].replace("_", " "), []).append(shown)
-    return markdown(heads, [[method, *row] for method, row in rows.items()])
+                shown = f"{100 * mean:.1f} ± {100 * half:.1f} %"
+                cells.setdefault(row["method"], {})[head] = shown
+                heads[head] = None
+    return markdown(
+        ["method", *heads],
+        [
+            [method.replace("_", " "), *(own.get(head, "") for head in heads)]
+            for method, own in cells.items()
+        ],
+    )
 
 
 _TABLES = {
