@@ -42,6 +42,8 @@ def test_the_mean_of_two(tmp_path, capsys):
     for variable in load_checkpoint(str(mean)).network.every_weight():
         value = variable.numpy()
         np.testing.assert_array_equal(value, value.astype(np.float16))
+    with pytest.raises(UserError, match="received icons_fomaml_lite0: "):
+        main([str(one), "icons_fomaml_lite0", f"--output={mean}"])
     with pytest.raises(UserError, match="must be a .keras file, received mean"):
         main([str(one), str(other), "--output=mean"])
     saved(other, 2, stages="3")

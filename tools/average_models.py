@@ -18,7 +18,7 @@ import efficientlab_tf.quiet  # noqa: F401  (before TensorFlow is imported)
 # isort: split
 import numpy as np
 
-from efficientlab_tf.checkpoint.files import load_checkpoint, save_keras
+from efficientlab_tf.checkpoint.files import load_trained, save_keras
 from efficientlab_tf.checkpoint.run import build_network
 from efficientlab_tf.errors import UserError, run_command
 
@@ -35,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("models", nargs="+", help="runs' folders or .keras files")
+    add(
+        "models", nargs="+", help="shipped models' names, runs' folders or .keras files"
+    )
     add("--output", type=Path, required=True, help="the .keras file to write")
     add("--image_size", type=int, help="side of the pictures, if not the first's")
     add("--half", action="store_true", help="round weights to half precision")
     args = parser.parse_args(argv)
     if args.output.suffix != ".keras":
         raise UserError(f"--output must be a .keras file, received {args.output}")
-    loaded = [load_checkpoint(path) for path in args.models]
+    loaded = [load_trained(path) for path in args.models]
     run = loaded[0].run
     if args.image_size:
         size = dataclasses.replace(run.model, image_size=args.image_size)

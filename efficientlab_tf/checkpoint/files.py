@@ -123,20 +123,32 @@ def load_checkpoint(path: str) -> Checkpoint:
     return (_load_run if source.is_dir() else _load_keras)(source)
 
 
-def start_from(source: str, network: Network) -> None:
-    """Gives a network the weights of a trained one.
+def load_trained(source: str) -> Checkpoint:
+    """Loads a model by name or place.
 
     Args:
       source: a shipped model's name, a run's folder (its best checkpoint), or a .keras
         file.
+
+    Raises:
+      UserError: no such thing, or not readable as such.
+    """
+    is_name = source in shipped() and not Path(source).exists()
+    return load_checkpoint(str(shipped_path(source)) if is_name else source)
+
+
+def start_from(source: str, network: Network) -> None:
+    """Gives a network the weights of a trained one.
+
+    Args:
+      source: see `load_trained`.
       network: of the same architecture, at any image size; it may train more or less
         of it.
 
     Raises:
       UserError: no such thing, not readable as such, or of another architecture.
     """
-    is_name = source in shipped() and not Path(source).exists()
-    trained = load_checkpoint(str(shipped_path(source)) if is_name else source)
+    trained = load_trained(source)
     if not network.matches(trained.network):
         raise UserError(
             f"`start_from` must be a model of the run's network, {network.about}; "
