@@ -12,7 +12,7 @@ A number of a page stands between two comments, and so does a table:
     <!-- measured: table compare -->
     <!-- end -->
 
-    <!-- measured: compared per_image_iou photos-fss=tasks_photos icons=tasks_icons -->
+    <!-- measured: compared class_iou photos=a_photos+b_photos icons,_test=a_icons -->
     <!-- end -->
 
 The first names a file, docs/measured/FILE.json or FILE.csv, or saved_models/FILE.json;
@@ -21,7 +21,7 @@ in percent, and an interval as "mean ± half-width". Of a CSV file the key is a 
 and the number is the mean of its rows; `table` shows one as it is, such as what
 `tools/reproduce.py` writes. `compared` shows a column of what `compare` wrote
 (results.csv), for several sets beside each other, a method a row; "+" joins files of
-one set. What stands in no comment was copied by hand.
+one set, and "_" stands for a space. What stands in no comment was copied by hand.
 """
 
 import csv
@@ -167,7 +167,7 @@ def _compared(names: list[str]) -> str:
             with _csv(name).open(encoding="utf-8", newline="") as file:
                 lines = list(csv.DictReader(file))
             for row in lines:
-                head = f"{about}, {row['shots']}-shot"
+                head = f"{about.replace('_', ' ')}, {row['shots']}-shot"
                 mean, half = float(row[measure]), float(row[f"{measure}_half_width"])
                 shown = f"{100 * mean:.1f} ± {100 * half:.1f} %"
                 cells.setdefault(row["method"], {})[head] = shown
