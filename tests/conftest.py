@@ -5,6 +5,7 @@ not on what ran before it in the same process. TEST_SEED=1 gives all of them oth
 weights: a test must hold with any.
 """
 
+import gc
 import os
 import random
 import sys
@@ -22,6 +23,12 @@ def _seed(name: str) -> None:
     np.random.seed(seed)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(seed)
+
+
+def pytest_collection_finish():
+    # What was imported stays: the garbage collector need not look through it again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
