@@ -57,6 +57,7 @@ from tests.data.annotations.making import (
     write,
 )
 from tests.data.tiny_dataset import tiny_dataset
+from tests.models.narrow import forget_layers
 from tests.models.tiny import tiny_network
 
 Reader = Callable[[random.Random], None]
@@ -346,8 +347,7 @@ def _models(folder: Path) -> Reader:
     members[tuned] = _tuned().to_json().encode()
 
     def read(generator):
-        # Keras remembers every layer that it made.
-        tf.keras.backend.clear_session()
+        forget_layers()
         if generator.random() < 0.2:
             path.write_bytes(damaged(sound, generator))
         else:

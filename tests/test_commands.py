@@ -22,7 +22,8 @@ from tests.forked import run_forked
 
 ROOT = Path(__file__).parent.parent
 MODEL = [
-    *("--dataset_dir=sample:icons", "--image_size=32", "--backbone=EfficientNetLite0"),
+    *("--dataset_dir=sample:icons", "--image_size=32"),
+    *("--network=meta_drn", "--width=0.05"),
     *("--inner_steps=2", "--inner_batch=0", "--meta_batch=1", "--cache_gb=0.1"),
     *("--augment_rate=0", "--val_episodes=2", "--save_every=2"),
 ]
@@ -129,7 +130,7 @@ def test_resume_refuses_another_network(stopped_run, tmp_path):
         tmp_path, "train", f"--run_dir={run_dir}", "--resume", "--width=0.5"
     )
     assert status == 2
-    assert "--width=0.5 differs from the run's 1.0" in err.splitlines()[-1]
+    assert "--width=0.5 differs from the run's 0.05" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The sheets and the timing that papers' figures and tables are made from."""
 
+import functools
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from efficientlab_tf.data.episode_augment import EpisodeAugment
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.training.summaries import Summaries
 from tests.data.test_episodes import shared_dataset
+from tools import figure
 from tools.figure import VALIDATION, brightest, compared, main
 
 
@@ -26,6 +28,14 @@ def saved(path, network="meta_drn", dataset_dir="", **learner):
     built = build_network(config.model)
     save_keras(path, built, built.weights(), config)
     return str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """A model that several sheets are made with is loaded and compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure, "load", functools.cache(figure.load))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ def test_it_trains_compares_and_names_the_sheet(tmp_path):
         path.write_text("\n".join(manifest.split(split)[:count]) + "\n")
         parts.append(f"{split}={path}")
     small = ["--meta_steps=1", "--image_size=32", "--meta_batch=1", "--val_episodes=1"]
+    small += ["--stages=2,3"]
     run = subprocess.run(
         [sys.executable, "-m", "efficientlab_tf.quickstart"]
         + ["--flagfile=flags/quickstart.flags", f"--run_dir={tmp_path / 'run'}"]

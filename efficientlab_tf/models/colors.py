@@ -19,6 +19,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from efficientlab_tf.graphs import untouched
+
 _PACKAGE = "efficientlab_tf"
 _BINS, _BLUR, _FLOOR = 16, 1.0, 1e-4
 _SMOOTHNESS = 8.0
@@ -84,7 +86,7 @@ class DrawToEdges(keras.layers.Layer):
         colors, scores = (tf.stop_gradient(x) for x in inputs)
         p = tf.sigmoid(tf.reduce_mean(scores, axis=-1, keepdims=True))
         p = tf.concat([1 - p, p], axis=-1)
-        q, odds = tf.map_fn(lambda one: draw(*one), (colors, p))
+        q, odds = tf.map_fn(untouched(lambda one: draw(*one)), (colors, p))
         score = tf.math.log(tf.clip_by_value(q, 1e-6, 1.0))
         both = tf.stack([odds, score], axis=-1)
         return tf.stop_gradient(both[..., 1, :] - both[..., 0, :])

@@ -18,7 +18,6 @@ from efficientlab_tf.app.view import Session, view
 from efficientlab_tf.app.workspace import Workspace
 from efficientlab_tf.checkpoint.run import build_functions
 from efficientlab_tf.config import OWN
-from efficientlab_tf.data.samples import PHOTOGRAPHS, read_sample
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
 from efficientlab_tf.pictures import decide
@@ -38,6 +37,7 @@ from tests.app.untrained import (
     mark_all,
     picture,
 )
+from tests.automatic.test_automatic import discs
 from tests.loading import load_model
 
 
@@ -177,9 +177,9 @@ def test_pictures_to_mark_next_follow_the_marked_ones(workspace):
 def test_linear_says_what_to_expect(folder):
     methods = load_methods(["linear"], OWN)
     with Workspace(methods, AppConfig(), folder) as workspace:
-        for number, (name, image, mask) in enumerate(read_sample(PHOTOGRAPHS)):
-            if number < 4:
-                workspace.add(name, image, mask if number < 3 else None)
+        for number, (image, mask) in enumerate(zip(*discs(4), strict=True)):
+            labelled = encoded(mask * 255) if number < 3 else None
+            workspace.add(f"{number}.png", encoded(image), labelled)
         session = Session(workspace)
         workspace.adapt("linear")
         assert 0 < workspace.estimate.low < workspace.estimate.iou < 1

@@ -60,7 +60,7 @@ def test_five_pictures_are_enough():
         np.testing.assert_array_equal(a, b)
 
 
-def test_one_picture():
+def test_one_picture(quick_search):
     images, masks = discs(4)
     adapted = el.adapt(images[:1], masks[:1])
     assert adapted.estimate is None

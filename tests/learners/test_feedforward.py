@@ -12,6 +12,7 @@ from efficientlab_tf.config import DataConfig, ModelConfig, TrainConfig
 from efficientlab_tf.data.mixture import Mixture
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.models import build_model
 from efficientlab_tf.segmenters.forward import ForwardFunctions
@@ -233,7 +234,29 @@ def test_the_support_decides_what_is_segmented(model, name, steps):
     lite = {"backbone": "EfficientNetLite0", "weights": "imagenet"}
     net = Network(build_model(model, image_size=64, **lite))
     learner = learner_of(net, learner=name)
-    step = tf.function(learner.meta_step)
+    step, functions = graph(learner.meta_step), ForwardFunctions(net)
+    rng = np.random.default_rng(1)
+    pictures = [two_discs(rng, 0) for _ in range(8)]
+    queries, red = map(np.stack, zip(*pictures, strict=True))
+    truth = (red, blue(queries))
+    support, mask = two_discs(rng, 0)
+    given = [(support, mask), (support, blue(support))]
+    given += [two_discs(rng, shown, both=False) for shown in (0, 1)]
+
+    def iou(found, wanted):
+        both = (found & (wanted == 1)).sum((1, 2))
+        return (both / (found | (wanted == 1)).sum((1, 2))).mean()
+
+    def ahead(state) -> float:
+        """By how much what is asked for is found better than the other, at least."""
+        segmenter, least = functions.segmenter(state.weights), []
+        for number, (picture, mask) in enumerate(given):
+            adapted = segmenter.adapt(picture[np.newaxis], mask[np.newaxis])
+            found = adapted.predict(queries)[..., 1] > 0.5
+            asked, other = truth[number % 2], truth[1 - number % 2]
+            least.append(iou(found, asked) - iou(found, other))
+        return min(least)
+
     state, rng = learner.init(), np.random.default_rng(0)
     for i in range(steps):
         tasks = []
@@ -243,21 +266,6 @@ def test_the_support_decides_what_is_segmented(model, name, steps):
             tasks.append((images[:1], masks[:1], images[1:], masks[1:]))
         fields = [tf.constant(np.stack(x)) for x in zip(*tasks, strict=True)]
         state, _ = step(state, Episode(*fields, None), tf.constant(i))
-    segmenter = ForwardFunctions(net).segmenter(state.weights)
-    rng = np.random.default_rng(1)
-    pictures = [two_discs(rng, 0) for _ in range(8)]
-    queries, red = map(np.stack, zip(*pictures, strict=True))
-    truth = (red, blue(queries))
-
-    def iou(found, wanted):
-        both = (found & (wanted == 1)).sum((1, 2))
-        return (both / (found | (wanted == 1)).sum((1, 2))).mean()
-
-    support, mask = two_discs(rng, 0)
-    given = [(support, mask), (support, blue(support))]
-    given += [two_discs(rng, shown, both=False) for shown in (0, 1)]
-    for number, (picture, mask) in enumerate(given):
-        adapted = segmenter.adapt(picture[np.newaxis], mask[np.newaxis])
-        found = adapted.predict(queries)[..., 1] > 0.5
-        asked, other = truth[number % 2], truth[1 - number % 2]
-        assert iou(found, asked) > iou(found, other) + 0.3
+        if i % 10 == 9 and (lead := ahead(state)) > 0.3:
+            break
+    assert lead > 0.3

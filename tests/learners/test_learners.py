@@ -10,12 +10,19 @@ import tensorflow as tf
 from efficientlab_tf.config import LearnerConfig
 from efficientlab_tf.episode import Episode
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.graphs import graph
 from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import cross_entropy
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
-from tests.learners.contract import CONFIG, SIZE, LearnerContract, episodes
+from tests.learners.contract import (
+    CONFIG,
+    SIZE,
+    LearnerContract,
+    assert_learns,
+    episodes,
+)
 from tests.models.tiny import tiny_network
 
 
@@ -54,6 +61,15 @@ class TestFOMAML(LearnerContract):
         g, _ = gradient(theta, statistics, task.query_images, task.query_masks)
         for displacement, x in zip(update.displacement, g, strict=True):
             np.testing.assert_allclose(displacement, -rate * x, atol=1e-5)
+
+    @pytest.mark.learned
+    def test_keras_meta_optimizer_improves_too(self):
+        learner = self.learner(
+            meta_optimizer="adam",
+            meta_learning_rate=1e-2,
+            meta_learning_rate_final=1e-3,
+        )
+        assert_learns(learner, steps=25)
 
     def test_needs_a_step_before_the_tail(self):
         with pytest.raises(UserError, match="`inner_steps` must be at least 2"):
@@ -206,8 +222,7 @@ def test_episodes_are_augmented_once_support_and_query_apart():
         seen.append(seed)
         return 255.0 - tf.cast(images, tf.float32), 1 - masks
 
-    config = dataclasses.replace(CONFIG, learner="maml")
-    network = Network(tiny_network(SIZE))
+    network, config = Network(tiny_network(SIZE)), CONFIG
     plain = build_learner(network, config, meta_steps=10)
     batch = episodes(2)._replace(name=None)
     changed = Episode(
@@ -220,7 +235,7 @@ def test_episodes_are_augmented_once_support_and_query_apart():
     state, step = plain.init(), tf.constant(0)
     expected = plain.displacement(state, changed, step).displacement
     learner = build_learner(network, config, meta_steps=10, augment_episodes=augment)
-    update = tf.function(learner.displacement)(state, batch, step).displacement
+    update = graph(learner.displacement)(state, batch, step).displacement
     for e, u in zip(expected, update, strict=True):
         np.testing.assert_allclose(u, e, rtol=1e-3, atol=1e-5)
     # Traced once: one call for the support and one for the query, with other seeds.
@@ -243,6 +258,7 @@ def test_the_meta_learning_rate_follows_schedule_and_scale():
         config = dataclasses.replace(
             CONFIG,
             learner="maml",
+            inner_steps=1,
             meta_optimizer=optimizer,
             meta_learning_rate=0.4,
             meta_learning_rate_final=0.2,
@@ -250,10 +266,10 @@ def test_the_meta_learning_rate_follows_schedule_and_scale():
         learner = build_learner(Network(tiny_network(SIZE)), config, meta_steps=10)
         state = learner.init()._replace(rate_scale=tf.constant(0.5))
         batch, step = episodes(1)._replace(name=None), tf.constant(5)
-        new, metrics = tf.function(learner.meta_step)(state, batch, step)
+        new, metrics = learner.meta_step(state, batch, step)
         assert float(metrics["meta_learning_rate"]) == pytest.approx(0.15)
         assert float(new.rate_scale) == 0.5
-        way = tf.function(learner.displacement)(state, batch, step).displacement
+        way = learner.displacement(state, batch, step).displacement
         for n, o, d in zip(new.theta, state.theta, way, strict=True):
             np.testing.assert_allclose(n - o, 0.15 * d, rtol=1e-3, atol=1e-5)
 

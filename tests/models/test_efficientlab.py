@@ -78,7 +78,6 @@ def test_uint8_and_float_images_give_the_same_logits(small, training):
     theta = [tf.convert_to_tensor(v) for v in small.trainable_variables]
     state = [tf.convert_to_tensor(v) for v in small.non_trainable_variables]
 
-    @tf.function
     def call(x):
         return small.stateless_call(theta, state, x, training=training)[0]
 
