@@ -7,12 +7,14 @@ from efficientlab_tf.checkpoint.files import load_checkpoint, save_keras, start_
 from efficientlab_tf.checkpoint.run import RunConfig, build_network
 from efficientlab_tf.config import LearnerConfig, ModelConfig
 from efficientlab_tf.errors import UserError
+from efficientlab_tf.models.backbones import LITE
 from tools.average_models import main
 
 
 def saved(path, seed, **model):
     """A closed-form network with random weights, as a .keras file."""
-    options = {"network": "closed_form", "image_size": 32, "stages": "2,3", **model}
+    options = {"network": "closed_form", "backbone": LITE, "stages": "2,3"}
+    options |= {"image_size": 32, **model}
     config = RunConfig(
         model=ModelConfig(**options),
         learner=LearnerConfig(learner="feedforward", inner_steps=0),
@@ -64,7 +66,9 @@ def test_what_has_no_mean_is_refused(tmp_path):
 def test_training_goes_on_with_more_of_the_network(tmp_path):
     frozen = saved(tmp_path / "a.keras", 1, freeze_features=True)
     run = load_checkpoint(str(tmp_path / "a.keras")).run
-    options = ModelConfig(network="closed_form", image_size=64, stages="2,3")
+    options = ModelConfig(
+        network="closed_form", backbone=LITE, image_size=64, stages="2,3"
+    )
     network = build_network(options)
     assert len(network.weights().theta) > len(frozen.weights().theta)
     assert run.model.freeze_features
