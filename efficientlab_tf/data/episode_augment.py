@@ -165,13 +165,7 @@ def photometric(
     """Changes brightness, contrast, saturation and hue of some pictures.
 
     Args:
-      images: uint8 [n, H, W, 3].
-      masks: uint8 [n, H, W].
-      rate: chance of each picture.
-      key: int [2].
-
-    Returns:
-      The same, changed.
+      images, masks, rate, key: as in `zoom_out`.
     """
 
     def change(image, mask, drawn):
@@ -191,7 +185,7 @@ def blur(
     """Takes detail away from some pictures: shrinks and enlarges them.
 
     Args:
-      images, masks, rate, key: as in `photometric`.
+      images, masks, rate, key: as in `zoom_out`.
     """
     size = images.shape[1:3]
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from efficientlab_tf.config.data import FAMILIES, SAME_IMAGES
-from efficientlab_tf.data.draws import choose, name_key
+from efficientlab_tf.data.draws import choose, name_key, uniform
 from efficientlab_tf.data.episode_augment import UNCHANGED, EpisodeAugment
 from efficientlab_tf.data.episode_drawing import Kind, draw_episode
 from efficientlab_tf.data.image_store import ImageStore
@@ -122,16 +122,16 @@ def episode_dataset(
         own_bytes = None if cache_bytes is None else int(share * cache_bytes)
         store = ImageStore(manifest, names, image_size, own_bytes)
         draws.append(_drawer(store, kind, seed, tasks))
-    draw = draws[0]
+    draw_one = draws[0]
     if len(draws) > 1:
-        draw = functools.partial(_one_of, draws, dataset_dir.shares, seed)
+        draw_one = functools.partial(_one_of, draws, dataset_dir.shares, seed)
     own = positions or range(tasks)
     numbers = tf.data.Dataset.range(start_step * len(own), tf.int64.max)
     if len(own) < tasks:
         numbers = numbers.map(
             untouched(lambda n: n // len(own) * tasks + own.start + n % len(own))
         )
-    dataset = numbers.map(untouched(draw), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = numbers.map(untouched(draw_one), num_parallel_calls=tf.data.AUTOTUNE)
     if meta_batch is not None:
         dataset = dataset.batch(len(own), drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
@@ -167,7 +167,7 @@ def _one_of(draws, shares: Sequence[float], seed: int, task_number: tf.Tensor):
     """Draws an episode from one of several datasets."""
     key = _fold_in(tf.stack([tf.constant(seed, tf.int64), task_number]), _DATASET)
     below = tf.math.cumsum(tf.constant(shares[:-1]))
-    drawn = tf.random.stateless_uniform([], key, alg="philox")
+    drawn = uniform([], key)
     index = tf.reduce_sum(tf.cast(drawn >= below, tf.int32))
     branches = [functools.partial(draw, task_number) for draw in draws]
     return tf.switch_case(index, branches)
