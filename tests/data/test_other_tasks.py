@@ -1,12 +1,9 @@
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from efficientlab_tf.config import DataConfig
 from efficientlab_tf.data.episode_augment import EpisodeAugment
-from efficientlab_tf.data.episodes import episode_dataset
 from efficientlab_tf.data.other_tasks import (
     PART,
     REGION,
@@ -16,21 +13,15 @@ from efficientlab_tf.data.other_tasks import (
 )
 from efficientlab_tf.episode import IGNORE
 from efficientlab_tf.errors import UserError
+from tests.data.test_episode_augment import SIZE, manifest
+from tests.data.test_episode_augment import draw as draw_of
 from tests.data.tiny_dataset import class_number, sources, tiny_dataset
 
-SIZE = (40, 64)
-COUNTS = {"bear": 6, "cup": 7, "dog": 5}
+__all__ = ["manifest"]  # A fixture.
 
 
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    return tiny_dataset(tmp_path_factory.mktemp("tiny"), COUNTS, size=SIZE)
-
-
-def draw(manifest, count=40, *, augment, **options):
-    options = {"shots": 3, "queries": 2, "seed": 1, "image_size": SIZE, **options}
-    dataset = episode_dataset(manifest, "train", augment=augment, **options)
-    return list(itertools.islice(dataset, count))
+def draw(manifest, count=40, *, augment):
+    return draw_of(manifest, augment, count, shots=3, queries=2)
 
 
 def test_a_part_is_on_one_side_of_a_line_and_the_same_in_all_pictures():
