@@ -81,7 +81,7 @@ def test_values_that_a_field_may_have():
         (LearnerConfig, ("meta_learning_rate_final",), (-1.0, INF, NAN)),
         (LearnerConfig, ("augment_rate", "episode_augment_rate"), (-0.1, 1.1, NAN)),
         (LearnerConfig, ("momentum",), (-0.1, 1.0, NAN)),
-        (LearnerConfig, ("conditioning_rate",), (-1.0, INF)),
+        (LearnerConfig, ("conditioning_rate", "encoder_rate"), (-1.0, INF)),
         (LearnerConfig, ("learner", "loss", "augmentation"), ("nope",)),
         (TrainConfig, ("meta_steps", "meta_batch", "keep"), (0, -1, 10**10)),
         (TrainConfig, ("seed",), (-1, 2**31, 10**30)),

@@ -37,6 +37,12 @@ class ModelConfig:
         "and siamese: also VGG16 and AlexNet; closed_form and guided: also hub:PRESET "
         "of KerasHub, with `freeze_features`.",
     )
+    last_stage: int = setting(
+        6,
+        "efficientlab: stage that the encoder ends with; 6 in the paper, at most 8.",
+        least=6,
+        most=8,
+    )
     decoder: str = setting("rsd", "Decoder.", ("rsd", "auto_deeplab", "none"))
     rsd_stages: str = setting("3", "Stages with a residual skip decoder: 3, or 6,3.")
     residual: bool = setting(True, "Residual connection around each RSD module.")
@@ -208,6 +214,12 @@ class LearnerConfig:
         0.004,
         "Weight decay of `meta_optimizer`=adamw: each step takes this part of every "
         "weight away, times the meta-learning rate.",
+        least=0,
+    )
+    encoder_rate: float = setting(
+        1.0,
+        "Factor on the meta-learning rate of all that lies before the decoder: 0.1 "
+        "changes what ImageNet taught the encoder slowly.",
         least=0,
     )
     conditioning_rate: float = setting(

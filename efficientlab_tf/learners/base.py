@@ -20,6 +20,7 @@ from efficientlab_tf.episode import Episode
 from efficientlab_tf.graphs import untouched
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import Loss, Objective
+from efficientlab_tf.models import decoder_mask
 from efficientlab_tf.models.frozen import is_prepared
 from efficientlab_tf.segmenters.inner_loop import Augment, InnerLoop, fold_in
 from efficientlab_tf.segmenters.network import Network, Weights
@@ -89,7 +90,8 @@ class Learner(abc.ABC):
         once on the query set of each task in `meta_step`.
 
     Raises:
-      UserError: no such meta-optimizer.
+      UserError: no such meta-optimizer, or `encoder_rate` is not 1 and the network has
+        not declared which layers are its decoder.
     """
 
     metric_names: tuple[str, ...]
@@ -127,6 +129,11 @@ class Learner(abc.ABC):
             weight_decay=config.weight_decay,
         )
         self._seed = seed
+        if config.encoder_rate != 1:
+            self.rate_factors = tuple(
+                1.0 if decoder else config.encoder_rate
+                for decoder in decoder_mask(network.model)
+            )
 
     @property
     def displacement_scale(self) -> float:

@@ -44,9 +44,12 @@ class Feedforward(Learner):
             )
         super().__init__(network, config, **options)
         if config.conditioning_rate != 1:
+            mask = conditioning_mask(network.model)
             self.rate_factors = tuple(
-                config.conditioning_rate if conditioning else 1.0
-                for conditioning in conditioning_mask(network.model)
+                factor * (config.conditioning_rate if conditioning else 1.0)
+                for factor, conditioning in zip(
+                    self.rate_factors or (1.0,) * len(mask), mask, strict=True
+                )
             )
 
     def task_update(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from efficientlab_tf.models.backbones import STAGES
 from efficientlab_tf.models.layers import BatchNormalization, Resize
 
 _ATROUS_RATE = 96
@@ -26,8 +27,9 @@ def residual_skip_decoder(
     the stage's size, concatenate both, put the result through three branches (1x1
     convolution, 3x3 convolution of dilation 2, spatial mean), concatenate these,
     convolve 3x3, and add the upsampled features. Every convolution has a bias and
-    as many filters as the encoder's last stage has (112 in B0), and is followed
-    by swish, then batch normalization, as in the authors' network.
+    as many filters as stage 6 has (112 in B0), and is followed by swish, then batch
+    normalization, as in the authors' network, which ends there. Where the encoder goes
+    on, a 1x1 convolution brings its last stage to that number first.
 
     Args:
       stages: stage -> features [N, h, w, c].
@@ -50,7 +52,9 @@ def residual_skip_decoder(
         return BatchNormalization(name=f"{name}_bn")(x)
 
     x = stages[max(stages)]
-    filters = x.shape[-1]
+    filters = stages[STAGES[-1]].shape[-1]
+    if max(stages) > STAGES[-1]:
+        x = conv(x, "rsd_first", 1)
     for stage in sorted(rsd_stages, reverse=True):
         skip = stages[stage]
         name = f"rsd{stage}"

@@ -18,6 +18,7 @@ def efficientlab(
     *,
     image_size: int | tuple[int, int] = 224,
     backbone: str = "EfficientNetB0",
+    last_stage: int = backbones.STAGES[-1],
     decoder: str = "rsd",
     rsd_stages: Sequence[int] = (3,),
     residual: bool = True,
@@ -30,15 +31,16 @@ def efficientlab(
 ) -> keras.Model:
     """Builds the segmentation network.
 
-    The encoder ends at stride 16 (stage 6); the decoder's features go through
-    dropout, a 1x1 convolution and bilinear upsampling with aligned corners to the
-    image's size. All layers can be differentiated twice. The defaults are the best
-    network of table 1, with 1,368,242 trainable parameters.
+    The encoder ends with `last_stage`, in the paper stage 6 at stride 16; the decoder's
+    features go through dropout, a 1x1 convolution and bilinear upsampling with aligned
+    corners to the image's size. All layers can be differentiated twice. The defaults
+    are the best network of table 1, with 1,368,242 trainable parameters.
 
     Args:
       image_size: height and width in pixels, or one number for both; divisible
         by 32.
       backbone: one of `backbones.BACKBONES`.
+      last_stage: 6 (the paper), or 7 or 8, at stride 32, which the authors cut off.
       decoder: "none", "auto_deeplab" or "rsd" (see `decoders`).
       rsd_stages: stages that "rsd" skips from, out of 2..6: (3,) or (6, 3) in the
         paper; the order does not matter.
@@ -64,6 +66,8 @@ def efficientlab(
     size = parse_image_size(image_size)
     check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
     check_common(weights, dtype, num_classes)
+    ends = backbones.ALL_STAGES[len(backbones.STAGES) - 1 :]
+    check(last_stage in ends, "last_stage", f"one of {ends}", last_stage)
     for name, rate in ("final_dropout", final_dropout), ("drop_connect", drop_connect):
         check(0 <= rate < 1, name, "a rate in [0, 1)", rate)
     rsd_stages = tuple(rsd_stages)
@@ -80,7 +84,8 @@ def efficientlab(
     check(not hub.is_hub(backbone), "backbone", f"one of {known}", backbone)
     with backbones.dtype_scope(dtype):
         images, stages = backbones.build_encoder(
-            backbone, size, 0.0 if freeze_features else drop_connect, weights
+            *(backbone, size, 0.0 if freeze_features else drop_connect, weights),
+            last_stage=last_stage,
         )
         if freeze_features:
             for layer in keras.Model(images, list(stages.values())).layers:

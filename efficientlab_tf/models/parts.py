@@ -35,9 +35,9 @@ def decoder_mask(model: keras.Model) -> tuple[bool, ...]:
     """
     if model.name not in _DECODERS:
         raise UserError(
-            f"`adapt` must be all for network {model.name}, received decoder: which of "
-            "its layers are the decoder was not declared "
-            "(efficientlab_tf.models.declare_decoder)"
+            f"which layers of network {model.name} are its decoder was not declared "
+            "(efficientlab_tf.models.declare_decoder), so `adapt` must be all and "
+            "`encoder_rate` 1"
         )
     declared = _DECODERS[model.name]
     behind = {
@@ -49,6 +49,7 @@ def decoder_mask(model: keras.Model) -> tuple[bool, ...]:
     if not behind:
         raise UserError(
             f"network {model.name}: expected layers whose names start with "
-            f"{' or '.join(declared)}, its decoder, found none; use `adapt` all"
+            f"{' or '.join(declared)}, its decoder, found none; use `adapt` all and "
+            "`encoder_rate` 1"
         )
     return tuple(id(variable) in behind for variable in model.trainable_variables)

@@ -157,6 +157,7 @@ def test_a_guide_is_read_once_and_serves_every_query():
         ({"learner": "joint"}, network, "has no inner loop"),
         ({}, lambda: Network(tiny_network(SIZE)), "conditioned on a support set"),
         ({"adapt": "decoder"}, network, "`adapt` must be all"),
+        ({"encoder_rate": 0.1}, network, "`encoder_rate` 1"),
         ({"learner": "siamese"}, network, "use the network siamese"),
         (
             {"learner": "siamese", "loss": "bce_dice"},

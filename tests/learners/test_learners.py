@@ -14,6 +14,7 @@ from efficientlab_tf.graphs import graph
 from efficientlab_tf.learners import MAML, MAMLPlusPlus, build_learner
 from efficientlab_tf.learners.meta_optimizer import meta_optimizer
 from efficientlab_tf.losses import cross_entropy
+from efficientlab_tf.models import decoder_mask
 from efficientlab_tf.segmenters.inner_loop import minibatch_indices
 from efficientlab_tf.segmenters.network import Network
 from tests.learners.contract import (
@@ -272,6 +273,27 @@ def test_the_meta_learning_rate_follows_schedule_and_scale():
         way = learner.displacement(state, batch, step).displacement
         for n, o, d in zip(new.theta, state.theta, way, strict=True):
             np.testing.assert_allclose(n - o, 0.15 * d, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["interpolate", "adam"])
+def test_the_encoder_has_a_rate_of_its_own(optimizer):
+    network, batch = Network(tiny_network(SIZE)), episodes(1)
+
+    def steps(rate: float) -> list[np.ndarray]:
+        config = dataclasses.replace(
+            CONFIG, meta_optimizer=optimizer, encoder_rate=rate
+        )
+        learner = build_learner(network, config, meta_steps=10)
+        old = learner.init()
+        new, _ = learner.meta_step(old, batch, tf.constant(0))
+        return [b - a for a, b in zip(old.theta, new.theta, strict=True)]
+
+    for whole, tenth, decoder in zip(
+        steps(1.0), steps(0.1), decoder_mask(network.model), strict=True
+    ):
+        assert np.any(whole)
+        expected = whole if decoder else 0.1 * whole
+        np.testing.assert_allclose(tenth, expected, rtol=1e-2, atol=1e-6)
 
 
 def test_weight_decay_of_adamw_is_the_given_one():

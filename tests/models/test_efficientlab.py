@@ -40,17 +40,35 @@ def test_parameters_and_output_of_the_networks_of_table_1(options, parameters):
     assert all(g is not None for g in gradients)  # No parameter is dead.
 
 
+def _behind_stage_6(network: keras.Model):
+    for layer in network.layers:
+        if layer.name.startswith(("block6", "block7")):
+            yield from layer.trainable_variables
+
+
+def test_an_encoder_that_goes_on_keeps_the_decoder():
+    network = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    model = efficientlab(image_size=32, last_stage=8)
+    first = model.get_layer("rsd_first_conv")
+    assert first.input.shape == (None, 1, 1, 320) and first.filters == 112
+    to_112 = 320 * 112 + 112 + 2 * 112  # A 1x1 convolution, normalised.
+    added = count(_behind_stage_6(network)) + to_112
+    assert count(model.trainable_variables) == 1_368_242 + added
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images, training=True)[..., 0] ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(g is not None for g in gradients)
+
+
 def test_b3_has_the_authors_parameters_less_their_dead_blocks():
     model = efficientlab(image_size=32, backbone="EfficientNetB3", rsd_stages=(6, 3))
     network = keras.applications.EfficientNetB3(
         include_top=False, weights=None, input_shape=(32, 32, 3)
     )
-    dead = count(
-        variable
-        for layer in network.layers
-        if layer.name.startswith(("block6", "block7"))
-        for variable in layer.trainable_variables
-    )
+    dead = count(_behind_stage_6(network))
     assert count(model.trainable_variables) == 3_995_692
     # Theirs kept the blocks behind stage 6, which get no gradient.
     assert count(model.trainable_variables) + dead == 11_908_874
@@ -177,6 +195,7 @@ def test_second_derivative_of_the_whole_network():
         {"image_size": (64, 0)},
         {"image_size": (64, 64, 3)},
         {"backbone": "efficientnet-b0"},
+        {"last_stage": 5},
         {"decoder": "deeplab"},
         {"rsd_stages": ()},
         {"rsd_stages": (3, 3)},

@@ -46,7 +46,7 @@ def test_a_network_of_ones_own_declares_its_decoder(tmp_path):
     head = keras.Sequential([layers.Conv2D(3, 1), layers.Conv2D(2, 1)], name="my_head")
     x = layers.Conv2D(3, 1, name="features")(images)
     model = keras.Model(images, head(x), name="undeclared")
-    with pytest.raises(UserError, match="must be all for network undeclared, received"):
+    with pytest.raises(UserError, match="undeclared are its decoder was not"):
         decoder_mask(model)
     model = keras.Model(images, head(x), name="declared")
     declare_decoder("declared", "my_")
