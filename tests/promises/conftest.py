@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=20, help="of a training")
+    parser.addoption("--kills", type=int, default=12, help="of a training")
     parser.addoption("--command_kills", type=int, default=1, help="of each command")
     parser.addoption("--kill_seed", type=int, default=0, help="of their moments")
     parser.addoption("--soak_steps", type=int, default=150, help="of a long training")
