@@ -90,8 +90,7 @@ class Learner(abc.ABC):
         once on the query set of each task in `meta_step`.
 
     Raises:
-      UserError: no such meta-optimizer, or `encoder_rate` is not 1 and the network has
-        not declared which layers are its decoder.
+      UserError: no such meta-optimizer, or no declared decoder beside `encoder_rate`.
     """
 
     metric_names: tuple[str, ...]
@@ -341,12 +340,8 @@ class Learner(abc.ABC):
         theta, rates = moved[: len(state.theta)], moved[len(state.theta) :]
         if self.rate_factors:
             # On the step, since some optimizers cancel a factor on the gradient.
-            theta = tuple(
-                old + factor * (t - old)
-                for old, t, factor in zip(
-                    state.theta, theta, self.rate_factors, strict=True
-                )
-            )
+            steps = zip(state.theta, theta, self.rate_factors, strict=True)
+            theta = tuple(old + factor * (t - old) for old, t, factor in steps)
         new = state._replace(
             theta=theta, statistics=update.statistics, optimizer=slots, rates=rates
         )

@@ -44,12 +44,9 @@ class Feedforward(Learner):
             )
         super().__init__(network, config, **options)
         if config.conditioning_rate != 1:
-            mask = conditioning_mask(network.model)
             self.rate_factors = tuple(
-                factor * (config.conditioning_rate if conditioning else 1.0)
-                for factor, conditioning in zip(
-                    self.rate_factors or (1.0,) * len(mask), mask, strict=True
-                )
+                config.conditioning_rate if conditioning else 1.0
+                for conditioning in conditioning_mask(network.model)
             )
 
     def task_update(

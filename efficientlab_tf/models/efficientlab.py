@@ -12,6 +12,7 @@ from efficientlab_tf.models.parts import declare_decoder
 declare_decoder("efficientlab", "rsd", "aspp_", "refine", "classifier")
 
 DECODERS = ("none", "auto_deeplab", "rsd")
+LAST_STAGES = (6, 7, 8)
 
 
 def efficientlab(
@@ -66,8 +67,7 @@ def efficientlab(
     size = parse_image_size(image_size)
     check(decoder in DECODERS, "decoder", f"one of {', '.join(DECODERS)}", decoder)
     check_common(weights, dtype, num_classes)
-    ends = backbones.ALL_STAGES[len(backbones.STAGES) - 1 :]
-    check(last_stage in ends, "last_stage", f"one of {ends}", last_stage)
+    check(last_stage in LAST_STAGES, "last_stage", f"one of {LAST_STAGES}", last_stage)
     for name, rate in ("final_dropout", final_dropout), ("drop_connect", drop_connect):
         check(0 <= rate < 1, name, "a rate in [0, 1)", rate)
     rsd_stages = tuple(rsd_stages)
@@ -84,8 +84,11 @@ def efficientlab(
     check(not hub.is_hub(backbone), "backbone", f"one of {known}", backbone)
     with backbones.dtype_scope(dtype):
         images, stages = backbones.build_encoder(
-            *(backbone, size, 0.0 if freeze_features else drop_connect, weights),
-            last_stage=last_stage,
+            backbone,
+            size,
+            0.0 if freeze_features else drop_connect,
+            weights,
+            last_stage,
         )
         if freeze_features:
             for layer in keras.Model(images, list(stages.values())).layers:

@@ -12,6 +12,14 @@ def count(variables) -> int:
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
+def assert_no_parameter_is_dead(model: keras.Model) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images, training=True)[..., 0] ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(g is not None for g in gradients)
+
+
 @pytest.fixture(scope="module")
 def small() -> keras.Model:
     """The default network at 64x96 pixels."""
@@ -33,11 +41,7 @@ def test_parameters_and_output_of_the_networks_of_table_1(options, parameters):
     model = efficientlab(image_size=32, **options)
     assert count(model.trainable_variables) == parameters
     assert model.output.shape == (None, 32, 32, 2)
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images, training=True)[..., 0] ** 2)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    assert all(g is not None for g in gradients)  # No parameter is dead.
+    assert_no_parameter_is_dead(model)
 
 
 def _behind_stage_6(network: keras.Model):
@@ -56,11 +60,7 @@ def test_an_encoder_that_goes_on_keeps_the_decoder():
     to_112 = 320 * 112 + 112 + 2 * 112  # A 1x1 convolution, normalised.
     added = count(_behind_stage_6(network)) + to_112
     assert count(model.trainable_variables) == 1_368_242 + added
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images, training=True)[..., 0] ** 2)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    assert all(g is not None for g in gradients)
+    assert_no_parameter_is_dead(model)
 
 
 def test_b3_has_the_authors_parameters_less_their_dead_blocks():
