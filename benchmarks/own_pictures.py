@@ -21,6 +21,7 @@ from scipy.stats import pearsonr
 
 import efficientlab_tf as el
 from efficientlab_tf import quiet  # noqa: F401  (imports TensorFlow, before others do)
+from efficientlab_tf.api.networks import NetworkModel
 from efficientlab_tf.automatic.adapted import AutomaticAdapted
 from efficientlab_tf.files import write_text
 from efficientlab_tf.metrics import Interval
@@ -157,6 +158,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="take every nth class")
     parser.add_argument("--budget", type=float, help="seconds a task")
+    parser.add_argument("--steps", type=int, help="of the inner loop")
+    parser.add_argument("--learning_rate", type=float, help="of the inner loop")
+    parser.add_argument("--image_size", type=int, help="side that a network works at")
     parser.add_argument(
         "--each", action="store_true", help="also measure each candidate alone"
     )
@@ -183,8 +187,13 @@ def main() -> None:
         document = json.loads(args.output.read_text())
     results = document["results"]
     done = {(r["class"], r["draw"]) for r in results}
-    options = {} if args.budget is None else {"budget": args.budget}
+    given = {name: settings.get(name) for name in ("budget", "steps", "learning_rate")}
+    options = {name: value for name, value in given.items() if value is not None}
     model = el.load(args.method)
+    if args.image_size:
+        if not isinstance(model, NetworkModel):
+            parser.error(f"--image_size needs a network, received {args.method}")
+        model = model.at_size(args.image_size)
     for name in names[:: args.every]:
         for draw in range(args.draws):
             if name in few or (name, draw) in done:

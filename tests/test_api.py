@@ -292,6 +292,7 @@ def test_shipped_models_are_loaded_by_name():
     model = el.load("icons_fomaml_lite0")
     assert model.size == (96, 96) and model.defaults.steps == 5
     assert model.defaults.batch_norm == "support"
+    assert el.load().name == "meta_learned"
 
 
 def test_the_package_alone_imports_no_tensorflow():

@@ -7,6 +7,7 @@ from typing import Any
 from efficientlab_tf import quiet  # Imports TensorFlow, before others do.
 from efficientlab_tf.api.automatic import (
     METHODS,
+    SOLVED_METHOD,
     AutomaticAdaptedModel,
     AutomaticModel,
     SavedAutomaticModel,
@@ -26,7 +27,7 @@ BACKBONE = "EfficientNetLite0"
 
 
 def load(
-    source: str | Path,
+    source: str | Path = SOLVED_METHOD,
     *,
     tuned: bool = True,
     backbone: str = BACKBONE,
@@ -39,7 +40,8 @@ def load(
       source: a shipped model's name (`shipped()` lists them), a run's folder, a .keras
         file, or a method that needs no model: auto, linear, meta_learned (see
         `AutomaticModel`), logistic_regression, nearest_neighbour, cosegmentation,
-        all_foreground, all_background.
+        all_foreground, all_background. Unless told otherwise the best that was
+        meta-learned.
       tuned: use the update hyperparameters that tuning left with the model, if any.
       backbone: of the features of a method that needs no model, with ImageNet's
         weights: an EfficientNet's name, VGG16, or hub:PRESET of KerasHub.
